@@ -1,0 +1,20 @@
+"""Frozen image models: 8-bit images in, named vectors out."""
+
+from dfl.backbones.base import Backbone
+from dfl.backbones.fused import FusedBackbone
+from dfl.backbones.open_clip import OpenClipBackbone
+from dfl.backbones.text import TextEmbeddings, encode_text
+from dfl.backbones.timm import TimmBackbone
+from dfl.backbones.zoo import ZOO, ZooEntry, from_zoo
+
+__all__ = [
+    "ZOO",
+    "Backbone",
+    "FusedBackbone",
+    "OpenClipBackbone",
+    "TextEmbeddings",
+    "TimmBackbone",
+    "ZooEntry",
+    "encode_text",
+    "from_zoo",
+]

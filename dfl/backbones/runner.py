@@ -1,0 +1,193 @@
+"""Frozen backbones at the speed of the hardware, with results that do not depend on how many.
+
+On a CPU each pass runs on one thread, and as many passes at once as there are threads: that is
+faster than all threads sharing one pass, which wait for each other after every operation, and the
+features are the same bits whatever the number of threads and processes. On an accelerator a whole
+batch goes at once, and its result is fetched when it is asked for.
+"""
+
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+from typing import Self, cast
+
+import torch
+from torch import Tensor
+
+from dfl.backbones.base import Backbone
+from dfl.backbones.engines import MICRO_BATCH, Engine, check_engine, engine_for
+from dfl.backbones.fused import FusedBackbone
+from dfl.backbones.precision import Precision, autocast, cast_network, settle_precision
+from dfl.errors import BackboneError
+from dfl.recipe import Recipe
+
+__all__ = ["Pending", "Runner"]
+
+Parts = dict[str, Tensor]
+
+
+class Pending:
+    """Features that are being made.
+
+    Args:
+        chunks: The results of consecutive images, or what will give them.
+        ready: What to wait for before results that are there may be read.
+    """
+
+    def __init__(
+        self, chunks: Sequence["Future[Parts] | Parts"], ready: torch.cuda.Event | None = None
+    ) -> None:
+        self._chunks = chunks
+        self._ready = ready
+
+    def result(self) -> Parts:
+        """Wait for the features.
+
+        Returns:
+            By part name ``<backbone>.<layer>``: ``(B, D)``, float32, on the CPU.
+
+        Raises:
+            Exception: What the forward pass raised.
+        """
+        if self._ready is not None:
+            self._ready.synchronize()
+        parts = [chunk.result() if isinstance(chunk, Future) else chunk for chunk in self._chunks]
+        return {name: torch.cat([part[name] for part in parts]).cpu() for name in parts[0]}
+
+
+class Runner:
+    """Run frozen backbones over batches; several may be under way.
+
+    Used as a context: entering it takes threads, and compiles where that was asked for. The
+    backbones are cast in place, so they are the runner's from then on.
+
+    Args:
+        backbone: The fused backbones.
+        device: Kind of device that they will be on when the context is entered: ``cpu``, ``cuda``.
+        precision: Numeric precision; ``auto`` takes what the hardware multiplies fast.
+        engine: What carries out the passes: torch as it is, ``torch.compile``, or OpenVINO.
+
+    Attributes:
+        spec: The parts, fingerprinted before the cast.
+        description: What decides the last bits of the features besides images and weights.
+        precision: The precision settled on.
+        reason: Why that one, in a few words for people.
+
+    Raises:
+        BackboneError: If the engine cannot be had.
+    """
+
+    def __init__(
+        self,
+        backbone: FusedBackbone,
+        *,
+        device: str = "cpu",
+        precision: Precision = "32-true",
+        engine: Engine = "eager",
+    ) -> None:
+        self.backbone = backbone
+        self.device = device
+        self.spec = backbone.spec
+        self.precision, self.reason = settle_precision(precision, device)
+        self.engine = engine
+        check_engine(engine, device, self.precision)
+        self.description: Recipe = {"precision": self.precision, "engine": engine}
+        self._pool: ThreadPoolExecutor | None = None
+        self._threads = 1
+        if self.engine != "openvino":  # which casts itself
+            for member in self._members().values():
+                cast_network(member.network, self.precision)
+
+    def __enter__(self) -> Self:
+        """Take the threads, and compile.
+
+        Raises:
+            BackboneError: If the engine cannot take one of the networks.
+        """
+        on_cpu = self.device == "cpu"
+        self._threads = torch.get_num_threads()
+        if on_cpu:
+            torch.set_num_threads(1)  # for new threads too
+            self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="backbone")
+        try:
+            for member in self._members().values():
+                threads = self._threads if on_cpu else None
+                member.run_with(engine_for(member, self.engine, self.precision, threads=threads))
+            if self.engine == "compile" and on_cpu:
+                self._warm_up()  # elsewhere the first batch does, whose size is not known here
+        except BaseException:
+            self._close()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Give the threads back; what is under way is dropped."""
+        self._close()
+
+    def submit(self, name: str, image: Tensor) -> Pending:
+        """Start the pass of one backbone over a batch.
+
+        Args:
+            name: The backbone's name.
+            image: uint8, ``(B, 3, H, W)`` or ``(B, V, 3, H, W)``, on the runner's device.
+
+        Returns:
+            The features to be; on a CPU this returns at once.
+        """
+        if self._pool is None:
+            return _fetched(self._forward(name, image))
+        pool, chunks = self._pool, torch.split(image, MICRO_BATCH)
+        return Pending([pool.submit(self._forward, name, x) for x in chunks])
+
+    def _forward(self, name: str, image: Tensor) -> Parts:
+        # both contexts are of the thread that enters them
+        with torch.inference_mode(), autocast(self.precision, self.device):
+            layers = self._members()[name](image)
+        return {f"{name}.{layer}": value for layer, value in layers.items()}
+
+    def _warm_up(self) -> None:
+        """Compile before the clock runs, and in one thread, which the compiler wants."""
+        for name, member in self._members().items():
+            size = (MICRO_BATCH, 3, member.input_size, member.input_size)
+            device = next(member.network.parameters()).device
+            try:
+                self._forward(name, torch.zeros(size, dtype=torch.uint8, device=device))
+            except Exception as err:  # compilers raise nearly any class
+                reason = " ".join(str(err).split())[:200]
+                raise BackboneError(
+                    f"{name}: torch.compile fails ({reason}); choose --engine=eager"
+                ) from err
+
+    def _members(self) -> dict[str, Backbone]:
+        return cast(dict[str, Backbone], dict(self.backbone.backbones.items()))
+
+    def _close(self) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+            self._pool = None
+            torch.set_num_threads(self._threads)
+        for member in self._members().values():
+            member.run_with(None)
+
+
+def _fetched(parts: Parts) -> Pending:
+    """Copy features from a GPU while the next batch is under way.
+
+    A plain copy would be asked for behind the batches that were started meanwhile, and wait for
+    them as well.
+    """
+    device = next(iter(parts.values())).device
+    if device.type != "cuda":
+        return Pending([parts])
+    copies = {
+        name: torch.empty_like(value, device="cpu", pin_memory=True).copy_(value, non_blocking=True)
+        for name, value in parts.items()
+    }
+    ready = torch.cuda.Event()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    ready.record(torch.cuda.current_stream(device))
+    return Pending([copies], ready)

@@ -1,0 +1,139 @@
+"""The entry: Lightning's fit, validate, test and predict, and the commands of `dfl.commands`."""
+
+import logging
+import os
+import sys
+from argparse import ArgumentError
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+
+from dfl import __version__
+from dfl.errors import ConfigError, DflError
+
+__all__ = ["main"]
+
+COMMANDS = {
+    "extract": "run frozen backbones over images once; keep their features in a folder",
+    "encode": "turn a feature folder into the codes of a trained autoencoder bottleneck",
+    "heads": "fit scikit-learn heads on a feature folder: SVM, LDA and others",
+    "score": "score a feature folder with a fitted head",
+    "evaluate": "turn score tables into metrics per dataset and generator",
+    "study": "train every head on every backbone, test across datasets, and report",
+    "detect": "score a folder of images with a trained detector, into a CSV",
+    "bench": "measure images per second: data path, backbones, extract",
+    "demo": "a complete run on photographs that come with PyPI packages, in two minutes",
+}
+LIGHTNING = {
+    "fit": "train a head: a linear probe, an autoencoder bottleneck, or a whole network",
+    "validate": "evaluate a checkpoint on the validation images",
+    "test": "evaluate a checkpoint on the test images, per dataset and generator",
+    "predict": "score the images of a data module",
+}
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run one sub-command.
+
+    Args:
+        args: The command line without the program's name; ``sys.argv`` if left out.
+
+    Raises:
+        SystemExit: With code 2, after one line on stderr, if a user's mistake ends the run.
+    """
+    argv = list(sys.argv[1:] if args is None else args)
+    name = argv[0] if argv else "--help"
+    if name in ("-h", "--help"):
+        print(_overview())
+        return
+    if name == "--version":
+        print(f"dfl {__version__}")
+        return
+    try:
+        with _log_shown():
+            _run(name, argv)
+    except Exception as err:
+        message = _message(name, err)
+        if message is None or os.environ.get("DFL_DEBUG"):
+            raise
+        _fail(name, err, message)
+
+
+def _run(name: str, argv: list[str]) -> None:
+    # importing Lightning takes seconds, which --help and the light commands need not spend
+    if name in LIGHTNING:
+        from dfl.commands.trainer import run_trainer
+
+        run_trainer(argv)
+    elif name in COMMANDS:
+        from dfl.commands.parser import run_command
+
+        command = getattr(import_module(f"dfl.commands.{name}"), name)
+        run_command(command, argv[1:])
+    else:
+        known = ", ".join([*LIGHTNING, *COMMANDS])
+        raise ConfigError(f"no sub-command {name!r}; there are: {known}")
+
+
+def _message(name: str, err: Exception) -> str | None:
+    """Say what a user did wrong; None for what is no mistake of theirs, which keeps its trace."""
+    if isinstance(err, DflError):
+        return str(err)
+    if isinstance(err, ArgumentError):
+        from dfl.commands.wording import in_plain_words
+
+        return f"{in_plain_words(str(err))}; `dfl {name} --help` lists what there is"
+    if isinstance(err, OSError) and err.filename is not None:
+        return f"{err.filename}: {err.strerror}"
+    if type(err).__name__ == "MisconfigurationException":  # known by name: Lightning stays out
+        return str(err)
+    if isinstance(err, ModuleNotFoundError) and not str(err.name).startswith("dfl"):
+        return str(err)
+    if isinstance(err, RuntimeError) and "Early stopping conditioned on metric" in str(err):
+        return str(err)
+    if isinstance(err, RuntimeError) and "Connection closed by peer" in str(err):
+        return "another process stopped; its own message says why"
+    if isinstance(err, RuntimeError) and "DataLoader worker" in str(err):
+        return (
+            "a process that decodes images was ended from outside, for want of memory perhaps; run "
+            "the same command again, with fewer --data.num_workers or smaller --data.batch_size"
+        )
+    return None
+
+
+def _fail(name: str, err: Exception, message: str) -> None:
+    rank = int(os.environ.get("LOCAL_RANK", "0"))
+    # every process meets a wrong argument, but an unreadable image only the one that reads it
+    if rank == 0 or not isinstance(err, ArgumentError):
+        where = f" in process {rank}" if rank else ""
+        sys.stderr.write(f"dfl {name}: error{where}: {' '.join(message.split())}\n")
+    raise SystemExit(2)
+
+
+@contextmanager
+def _log_shown() -> Iterator[None]:
+    """Show what the package reports, such as the counts of images, one line each on stderr."""
+    log, handler = logging.getLogger("dfl"), logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    # a command that runs other commands, as the demo does, shows each line once
+    level = log.level
+    if int(os.environ.get("LOCAL_RANK", "0")) == 0 and not log.handlers:
+        log.addHandler(handler)
+        log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(level)
+
+
+def _overview() -> str:
+    lines = [
+        "usage: dfl SUBCOMMAND [--config FILE.yaml] [--option value ...]",
+        "",
+        "Detect AI-generated images with heads on frozen foundation features.",
+    ]
+    for title, group in (("Train and test with Lightning", LIGHTNING), ("Work on files", COMMANDS)):
+        lines += ["", f"{title}:"]
+        lines += [f"  {name:<10}{text}" for name, text in group.items()]
+    return "\n".join([*lines, "", "`dfl SUBCOMMAND --help` lists the options of each."])

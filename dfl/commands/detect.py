@@ -1,0 +1,143 @@
+"""The command `detect`: a folder of images in, a CSV of scores out."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal, cast
+
+import pandas as pd
+from torch import Tensor
+
+from dfl.backbones import Backbone
+from dfl.commands.predicting import run_prediction
+from dfl.data import Augmentation, Crop, FolderDataModule
+from dfl.errors import BackboneError, CheckpointError, ConfigError
+from dfl.heads.bottleneck_task import BottleneckTask
+from dfl.heads.checkpoint import HeadDescription, read_checkpoint
+from dfl.heads.finetune_task import FineTuneTask
+from dfl.heads.linear_task import LinearProbeTask
+from dfl.heads.persistence import load_head
+from dfl.heads.scoring_task import ScoringTask
+from dfl.heads.sklearn_task import SklearnHeadTask
+from dfl.recipe import Plain, build
+from dfl.report.score_writer import ScoreWriter
+
+__all__ = ["detect"]
+
+_TASKS: dict[str, type[ScoringTask]] = {
+    f"{task.__module__}.{task.__qualname__}": task
+    for task in (LinearProbeTask, BottleneckTask, FineTuneTask)
+}
+
+
+def detect(
+    detector: Path,
+    images: Path,
+    out: Path,
+    weights: dict[str, str] | None = None,
+    on_unreadable: Literal["error", "skip"] = "error",
+    batch_size: int = 32,
+    num_workers: int = 2,
+    accelerator: str = "auto",
+    devices: int | str = "auto",
+    overwrite: bool = False,
+) -> pd.DataFrame:
+    """Score a folder of images with a trained detector, into a CSV.
+
+    The CSV has a row an image: path, score (higher = fake), prob and verdict. The detector of a
+    study has its threshold and its calibration from validation images; any other one says fake
+    above 0, and prob is the score's logistic function, a probability as far as the head is
+    calibrated.
+
+    Args:
+        detector: A checkpoint (.ckpt) that `dfl fit` made, or the folder of a head that `dfl heads`
+            made.
+        images: A folder of images; folders in it are searched too.
+        out: The CSV to write.
+        weights: Local weight files by backbone name, where they are no longer where the detector
+            was trained.
+        on_unreadable: Stop at an unreadable image, or leave it out and list it beside `out`, in
+            NAME-unreadable.csv.
+        batch_size: Images in a batch.
+        num_workers: Processes that decode.
+        accelerator: Lightning's accelerator: auto, cpu, gpu, ...
+        devices: Number of devices, or auto.
+        overwrite: Replace the CSV if it is there already.
+
+    Returns:
+        The score table.
+
+    Raises:
+        ConfigError: If `out` does not end in .csv, or is there already.
+        CheckpointError: If the detector cannot be read, or its backbones are other ones than it was
+            trained on.
+        DataError: If there are no images, or one cannot be read.
+    """
+    if out.suffix.lower() != ".csv":
+        raise ConfigError(f"out: must end in .csv, got {out}")
+    if out.exists() and not overwrite:
+        raise ConfigError(f"{out} is there already; name another, or give --overwrite=true")
+    task, view = _load(detector, weights or {})
+    data = FolderDataModule(
+        root=images,
+        crop=cast(Crop, build(view["crop"])),
+        perturb=cast(list[Augmentation], build(view["perturb"])),
+        on_unreadable=on_unreadable,
+        unreadable_file=str(out.with_name(f"{out.stem}-unreadable.csv")),
+        batch_size=batch_size,
+        num_workers=num_workers,
+        seed=cast(int, view["seed"]),
+    )
+    threshold, calibration = 0.0, (1.0, 0.0)
+    if isinstance(task, SklearnHeadTask):
+        threshold, calibration = task.head.threshold, task.head.calibration
+    writer = ScoreWriter(str(out), threshold=threshold, calibration=calibration)
+    trainer = run_prediction(task, data, writer=writer, accelerator=accelerator, devices=devices)
+    if trainer.is_global_zero:
+        fakes = int((task.scores["score"] > threshold).sum())
+        print(f"wrote {out}: {len(task.scores)} images, {fakes} of them judged fake")
+    return task.scores
+
+
+def _load(detector: Path, weights: dict[str, str]) -> tuple[ScoringTask, dict[str, Plain]]:
+    if detector.is_dir():
+        head = load_head(detector)
+        backbones, view = _origin(detector, head.backbones, head.view, weights)
+        return SklearnHeadTask(head, backbones), view
+    checkpoint = read_checkpoint(detector)
+    about = HeadDescription.load(checkpoint)
+    backbones, view = _origin(detector, about.backbones, about.view, weights)
+    if about.task not in _TASKS:
+        raise CheckpointError(f"{detector} holds a {about.task}; known: {', '.join(_TASKS)}")
+    # plain data rebuilds the task: the recipe has a class path and the arguments of the head
+    # (a fine-tuned network stands on no backbones)
+    arguments = {**about.architecture, **({"backbones": backbones} if backbones else {})}
+    task = cast(ScoringTask, cast(Callable[..., object], _TASKS[about.task])(**arguments))
+    task.on_load_checkpoint(checkpoint)
+    task.load_state_dict(cast(dict[str, Tensor], checkpoint["state_dict"]))
+    return task, view
+
+
+def _origin(
+    detector: Path, backbones: Plain, view: Plain, weights: dict[str, str]
+) -> tuple[dict[str, Backbone], dict[str, Plain]]:
+    if not isinstance(backbones, dict) or not isinstance(view, dict):
+        raise CheckpointError(
+            f"{detector} does not say which backbones make its features; train it on pixels or on "
+            "a folder of `dfl extract` (for codes, put the bottleneck in front of the head)"
+        )
+    if unknown := set(weights) - set(backbones):
+        raise CheckpointError(
+            f"weights for {sorted(unknown)}, but {detector} has the backbones {list(backbones)}"
+        )
+    for name, path in weights.items():
+        recipe = cast(dict[str, dict[str, Plain]], backbones[name])
+        if recipe["init_args"].get("pretrained") is False:  # that is, random ones
+            del recipe["init_args"]["pretrained"]
+        recipe["init_args"]["weights"] = path
+    try:
+        return cast(dict[str, Backbone], build(backbones)), view
+    except BackboneError as err:
+        raise BackboneError(
+            f"{err}; if the weights are elsewhere by now, say where: "
+            f"--weights.{next(iter(backbones))} FILE"
+        ) from err

@@ -1,0 +1,62 @@
+"""The command `encode`: a feature folder in, the codes of a trained bottleneck out."""
+
+from hashlib import sha256
+from pathlib import Path
+
+from dfl.errors import FeatureError
+from dfl.features.rows import FeatureRows
+from dfl.features.store import FeatureStore, new_store
+from dfl.files import sha256_of
+from dfl.heads.encoder import BottleneckEncoder
+from dfl.heads.spec import spec_difference
+from dfl.types import FeaturePart
+
+__all__ = ["encode"]
+
+_PART = "code"
+
+
+def encode(features: Path, checkpoint: Path, out: Path, overwrite: bool = False) -> FeatureStore:
+    """Turn a feature folder into the codes of a trained autoencoder bottleneck.
+
+    The result is a feature folder with one part, ``code``. To keep a head that scores images, put
+    the bottleneck in front of it instead: ``dfl heads --reduction dfl.heads.reduction.bottleneck``.
+
+    Args:
+        features: A feature folder that has the parts that the bottleneck was trained on.
+        checkpoint: The checkpoint of a bottleneck task, trained with ``dfl fit``.
+        out: The feature folder to make.
+        overwrite: Replace the folder if it is there.
+
+    Returns:
+        The feature folder, opened.
+
+    Raises:
+        FeatureError: If the features are not those that the bottleneck was trained on, or `out` is
+            taken.
+    """
+    store = FeatureStore.open(features)
+    encoder = BottleneckEncoder.from_checkpoint(checkpoint)
+    spec = encoder.feature_spec
+    if difference := spec_difference(spec, store.spec, subset=True):
+        raise FeatureError(f"{features} does not fit {checkpoint}: {difference}")
+    made_of = "".join(part.fingerprint for part in spec) + sha256_of(checkpoint)
+    code = FeaturePart(_PART, len(encoder.biases[-1]), sha256(made_of.encode()).hexdigest())
+    names = [part.name for part in spec]
+    # its own fingerprint: to `dfl extract`, the codes are not the features they are made of
+    metadata = store.metadata | {
+        "backbones": None,
+        "encoded_from": str(features),
+        "fingerprint": code.fingerprint,
+    }
+    if out.resolve() == features.resolve():
+        raise FeatureError(f"out: {out} is the folder that is to be encoded; name another")
+    with new_store(
+        out, store.manifest, spec=(code,), metadata=metadata, overwrite=overwrite
+    ) as matrices:
+        start = 0
+        for block in FeatureRows.of(store, names).blocks():
+            matrices[_PART][start : start + len(block)] = encoder.transform(block)
+            start += len(block)
+    print(f"wrote {out}: {len(store.manifest)} rows x {code.dim} values")
+    return FeatureStore.open(out)

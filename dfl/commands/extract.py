@@ -1,0 +1,146 @@
+"""The command `extract`: images in, a feature folder out."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+import lightning.pytorch as pl
+import timm
+import torch
+
+import dfl.commands.known_data  # noqa: F401  short names of classes
+from dfl import __version__
+from dfl.backbones import Backbone, FusedBackbone
+from dfl.backbones.engines import Engine
+from dfl.backbones.precision import Precision
+from dfl.backbones.runner import Runner
+from dfl.commands.predicting import device_kind, run_prediction
+from dfl.data import ImageDataModule
+from dfl.features.extraction import ExtractionDataModule, FeatureExtractionTask, Target
+from dfl.features.store import FeatureStore
+from dfl.features.writer import FeatureWriter
+from dfl.recipe import Recipe, describe
+
+__all__ = ["extract", "origin_of", "run_extraction"]
+
+logger = logging.getLogger(__name__)
+
+_VIEW = "view"
+
+
+def extract(
+    data: ImageDataModule,
+    backbones: dict[str, Backbone],
+    out: Path,
+    overwrite: bool = False,
+    precision: Precision = "32-true",
+    engine: Engine = "eager",
+    accelerator: str = "auto",
+    devices: int | str = "auto",
+    num_nodes: int = 1,
+    strategy: str = "auto",
+) -> FeatureStore:
+    """Run frozen backbones over images and keep what they see in a feature folder.
+
+    Every image goes through each backbone once. On several devices each process writes its own
+    shards. A run that was interrupted goes on where it stopped when it is started again, and makes
+    anew what was damaged; a finished one is checked, and does nothing. A second run into the same
+    folder waits for the first.
+
+    Args:
+        data: The images: pairs, a manifest or a folder tree.
+        backbones: Frozen backbones by name, each with the layers to keep: class_path is
+            dfl.backbones.from_zoo with a name of the zoo, or a class for any timm or open_clip
+            model.
+        out: The feature folder to make.
+        overwrite: Replace the folder if it holds other features.
+        precision: Numeric precision of the backbones, auto for what the hardware is fast at;
+            features are stored as float32 whatever it is.
+        engine: What carries out the passes: eager (torch as it is), compile (torch.compile, which
+            takes a minute first) or openvino.
+        accelerator: Lightning's accelerator: auto, cpu, gpu, ...
+        devices: Number of devices on each node, or auto.
+        num_nodes: Number of nodes.
+        strategy: Lightning's strategy: auto, ddp, ...
+
+    Returns:
+        The feature folder, opened.
+
+    Raises:
+        FeatureError: If the folder holds other features and `overwrite` is not set.
+    """
+    runner = Runner(
+        FusedBackbone(backbones),
+        device=device_kind(accelerator),
+        precision=precision,
+        engine=engine,
+    )
+    if precision == "auto":
+        logger.info("precision: %s, since %s", runner.precision, runner.reason)
+    target = Target(out, _VIEW, runner.spec, origin_of(backbones, data, runner))
+    images = ExtractionDataModule(
+        {_VIEW: data}, [target], run=runner.description, overwrite=overwrite
+    )
+    trainer = run_extraction(images, runner, accelerator, devices, num_nodes, strategy)
+    store = FeatureStore.open(out)
+    if trainer.is_global_zero:
+        done = "wrote" if images.plans != [None] else "nothing to do, already there:"
+        size = sum(part.dim for part in store.spec)
+        print(
+            f"{done} {out}: {len(store.manifest)} rows x {size} values ({', '.join(store.parts())})"
+        )
+    return store
+
+
+def run_extraction(
+    images: ExtractionDataModule,
+    runner: Runner,
+    accelerator: str,
+    devices: int | str,
+    num_nodes: int,
+    strategy: str,
+) -> pl.Trainer:
+    """Make feature folders, with Lightning's processes.
+
+    Args:
+        images: What is to be made of which images.
+        runner: What runs the backbones.
+        accelerator: Lightning's accelerator.
+        devices: Number of devices on each node, or auto.
+        num_nodes: Number of nodes.
+        strategy: Lightning's strategy.
+
+    Returns:
+        The trainer, which knows whether this is the first process.
+    """
+    task = FeatureExtractionTask(runner, images)
+    try:
+        return run_prediction(
+            task,
+            images,
+            writer=FeatureWriter(images),
+            accelerator=accelerator,
+            devices=devices,
+            num_nodes=num_nodes,
+            strategy=strategy,
+        )
+    finally:
+        task.close()
+        images.close()
+
+
+def origin_of(backbones: Mapping[str, Backbone], view: ImageDataModule, runner: Runner) -> Recipe:
+    """Describe what makes features, as it is stored beside them.
+
+    Args:
+        backbones: The backbones by name.
+        view: How they see images.
+        runner: What runs them.
+    """
+    versions: Recipe = {"dfl": __version__, "torch": torch.__version__, "timm": timm.__version__}
+    return {
+        "backbones": describe(backbones),
+        "view": view.view(),
+        **runner.description,
+        "versions": versions,
+    }

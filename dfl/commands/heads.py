@@ -1,0 +1,185 @@
+"""The command `heads`: a feature folder in, fitted sklearn heads out."""
+
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from sklearn.pipeline import Pipeline
+
+from dfl.errors import HeadError
+from dfl.evaluation import SCORE_COLUMNS, known_rows, metric_table, write_scores
+from dfl.features.origin import backbones_of
+from dfl.features.rows import FeatureRows
+from dfl.features.store import FeatureStore
+from dfl.heads.head import SklearnHead
+from dfl.heads.persistence import SCORES, check_replaceable, writing_head
+from dfl.heads.reduction import reduced
+from dfl.heads.scratch import remove_leftovers
+from dfl.heads.stream import Stream
+from dfl.heads.streamed import OutOfCore, is_streamed
+from dfl.report.terminal import print_comparison
+from dfl.texts import give_back, repeated
+from dfl.types import FAKE, REAL
+
+__all__ = ["heads"]
+
+_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+_TITLES: Final = {"train": "Training images", "val": "Validation images", "test": "Test images"}
+
+
+def heads(
+    features: Path,
+    out: Path,
+    *,
+    heads: dict[str, Pipeline],
+    reduction: Pipeline | None = None,
+    parts: list[str] | None = None,
+    out_of_core: OutOfCore = "auto",
+    overwrite: bool = False,
+) -> pd.DataFrame:
+    """Fit sklearn heads on a feature folder, score its images, and compare the heads.
+
+    Each head is fitted on the images of the training split, each image once even where it serves
+    several dataset pairs. It then scores all images of known label. OUT/NAME holds the head
+    (head.skops, head.json) and its score table (scores.csv), from which `dfl evaluate` makes
+    metrics; `dfl score` applies the head to another feature folder.
+
+    Ten heads are in configs/head/all.yaml: dfl heads --config configs/head/all.yaml --features
+    FEATURES --out OUT. A setting is changed by --heads.NAME.SETTING, as in --heads.svm.C=10.
+
+    Args:
+        features: Feature folder that `dfl extract` made.
+        out: Folder in which each head gets a folder of its own name.
+        heads: Heads to fit, by name: class_path is a function of dfl.heads.estimators or
+            dfl.heads.text_estimators, init_args its settings.
+        reduction: What goes between features and heads, in place of their own scaling: class_path
+            is pca, autoencoder or bottleneck of dfl.heads.reduction, as in dfl.heads.reduction.pca.
+        parts: Parts of the features to use, such as clip.pooled, or clip for all of its layers; all
+            by default.
+        out_of_core: Whether to fit in passes over the feature files rather than on a matrix in
+            memory; auto does so above 64 MiB of training features where it needs less memory (and
+            replaces rbf_svm above 30,000 training images by Nystroem's approximation). Linear
+            heads then reach the optimum of scikit-learn's objective, before which scikit-learn
+            stops at its own default tolerance. Trees and knn cannot.
+        overwrite: Replace heads that are there already.
+
+    Returns:
+        The rows of ``dfl.evaluation.metric_table`` for each head and split, with columns ``head``
+        and ``split`` before them.
+
+    Raises:
+        FeatureError: If the folder cannot be read or has no such part.
+        HeadError: If a head cannot be fitted, or would replace what is there; nothing is fitted
+            where the latter can be seen beforehand.
+    """
+    _check_names(heads)
+    store = FeatureStore.open(features)
+    spec = store.select(parts)
+    backbones = backbones_of(spec, store.metadata.get("backbones"))
+    view = store.metadata.get("view")
+    planned = {
+        name: SklearnHead(reduced(pipeline, reduction), spec, backbones=backbones, view=view)
+        for name, pipeline in heads.items()
+    }
+    for name, head in planned.items():
+        check_replaceable(out / name, head, overwrite=overwrite)
+    table = known_rows(store.manifest.frame)
+    train = _training_rows(table, features)
+    label = table["label"].to_numpy(dtype=np.int64)[train]
+    rows = FeatureRows.of(store, parts, table.index.to_numpy())
+    chosen = rows.chosen(train)
+    streamed = {
+        name: is_streamed(head.pipeline, *chosen.shape, out_of_core=out_of_core)
+        for name, head in planned.items()
+    }
+    remove_leftovers(out)
+    stream = Stream(chosen, label)  # one for all heads: they share its passes
+    # plain arrays: an estimator that keeps its input must not keep a map of the feature file
+    matrix = None if all(streamed.values()) else chosen.read()
+    counts = _counts(table["label"].iloc[train])
+    results: dict[str, pd.DataFrame] = {}
+    with _progress(planned) as names:
+        for name in names:
+            if streamed[name] or matrix is None:
+                head = planned[name].fit_streamed(stream, scratch=out)
+            else:
+                head = planned[name].fit(matrix, label)
+            results[name] = table.assign(score=head.score_rows(rows))
+            with writing_head(head, out / name, counts=counts, overwrite=overwrite) as folder:
+                write_scores(results[name], folder / SCORES)
+    return _report(results)
+
+
+def _check_names(names: Iterable[str]) -> None:
+    names = list(names)
+    if not names:
+        raise HeadError("no head to fit; give --heads or --config configs/head/all.yaml")
+    for name in names:
+        if not _NAME.fullmatch(name):
+            raise HeadError(
+                f"{name!r} cannot name a head's folder; use letters, digits, dots, _ and -"
+            )
+
+
+def _training_rows(table: pd.DataFrame, features: Path) -> npt.NDArray[np.int64]:
+    train = (table["split"] == "train") & ~repeated(table, ["path"])
+    if not train.any():
+        found = ", ".join(repr(split) for split in sorted(table["split"].unique())) or "none"
+        raise HeadError(
+            f"{features}: no labelled image has the split 'train' (found: {found}); "
+            "split the data before you extract its features"
+        )
+    return np.flatnonzero(train)
+
+
+def _counts(label: "pd.Series[int]") -> dict[str, int]:
+    return {"real": int((label == REAL).sum()), "fake": int((label == FAKE).sum())}
+
+
+def _report(results: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """Print the comparison on validation and test images, and return all metrics."""
+    splits = next(iter(results.values()))["split"].unique()
+    rows: list[pd.DataFrame] = []
+    shown = [split for split in ("val", "test") if split in splits] or ["train"]
+    for split in (name for name in ("train", "val", "test", "") if name in splits):
+        tables = {
+            name: metric_table(scores[[*SCORE_COLUMNS]][scores["split"] == split])
+            for name, scores in results.items()
+        }
+        give_back()
+        if split in shown:
+            print_comparison(tables, title=_TITLES[split])
+        for name, table in tables.items():
+            table.insert(0, "head", name)
+            table.insert(1, "split", split)
+            rows.append(table)
+    return pd.concat(rows, ignore_index=True)
+
+
+@contextmanager
+def _progress(names: Iterable[str]) -> Iterator[Iterator[str]]:
+    """Show on the standard error which head is being fitted; the bar goes away at the end."""
+    names = list(names)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("fit heads", total=len(names))
+
+        def advancing() -> Iterator[str]:
+            for name in names:
+                progress.update(task, description=f"fit {name}")
+                yield name
+                progress.advance(task)
+
+        yield advancing()

@@ -1,0 +1,54 @@
+"""Keeping Lightning's output to what concerns the user of `dfl`."""
+
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+__all__ = ["quiet_lightning"]
+
+_BESIDE_THE_POINT: Final = (
+    # `dfl` gives the arguments itself, so that its entry can be called in process
+    "LightningCLI's args parameter is intended to run",
+    # features come from a memory map: workers would only cost time
+    "The '.*_dataloader' does not have many workers",
+    # a test writes to a folder of its own; where the checkpoint came from does not matter to it
+    "The dirpath has changed from",
+    # a process whose shards are all done has nothing to predict, nor has a finished extraction
+    r"Total length of `\w+` across ranks is zero",
+    # a head has few steps an epoch, and the machine may have few cores
+    "The number of training batches .* is smaller than the logging interval",
+    "This DataLoader will create .* worker processes",
+    # the size that the summary prints is of 32 bit weights, which is what heads have
+    "Precision .* is not supported by the model summary",
+    # a test needs neither the checkpoints nor the early stopping of its fit
+    "Be aware that when using `ckpt_path`, callbacks used to create the checkpoint",
+    # a frozen backbone is meant to stay in eval mode
+    r"Found \d+ module\(s\) in eval mode at the start of training",
+    # the metrics are computed from the scores of all processes, so each logs the same
+    "It is recommended to use `self.log",
+    # https://github.com/Lightning-AI/pytorch-lightning/issues/21326
+    r"`isinstance\(treespec, LeafSpec\)` is deprecated",
+)
+
+
+@contextmanager
+def quiet_lightning() -> Iterator[None]:
+    """Leave out warnings that a user can do nothing about, and advertisements."""
+    # Lightning's own use of jsonargparse
+    os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
+    log = logging.getLogger("lightning.pytorch.utilities.rank_zero")
+    log.addFilter(_is_no_tip)
+    try:
+        with warnings.catch_warnings():
+            for message in _BESIDE_THE_POINT:
+                warnings.filterwarnings("ignore", message)
+            yield
+    finally:
+        log.removeFilter(_is_no_tip)
+
+
+def _is_no_tip(record: logging.LogRecord) -> bool:
+    return "Tip: For seamless cloud" not in record.getMessage()

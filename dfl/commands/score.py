@@ -1,0 +1,53 @@
+"""The command `score`: a stored head applied to another feature folder."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from dfl.errors import HeadError, ScoreError
+from dfl.evaluation import metric_table, write_scores
+from dfl.features.rows import FeatureRows
+from dfl.features.store import FeatureStore
+from dfl.heads.persistence import load_head
+from dfl.heads.spec import spec_difference
+from dfl.report.terminal import print_metrics
+from dfl.types import UNKNOWN
+
+__all__ = ["score"]
+
+
+def score(features: Path, head: Path, *, out: Path, overwrite: bool = False) -> pd.DataFrame:
+    """Score the images of a feature folder with a head that `dfl heads` has fitted.
+
+    This is how a head is tested on other datasets than those that it was fitted on. All rows are
+    scored, those of unknown label too; where labels are known, the metrics are printed.
+
+    Args:
+        features: Feature folder of the same backbones and layers; it may have further parts.
+        head: Folder of the head, with head.skops and head.json.
+        out: Score table to write, .csv or .parquet.
+        overwrite: Replace the table if it is there already.
+
+    Returns:
+        The score table, in the order of the feature folder's manifest.
+
+    Raises:
+        FeatureError: If the feature folder cannot be read.
+        HeadError: If the head cannot be read, or was fitted on other features.
+        ScoreError: If the table is there already, or cannot be written.
+    """
+    if out.exists() and not overwrite:
+        raise ScoreError(f"{out} is there already; pass --overwrite=true or choose another out")
+    fitted = load_head(head)
+    store = FeatureStore.open(features)
+    if difference := spec_difference(fitted.spec, store.spec, subset=True):
+        raise HeadError(
+            f"{head} does not fit {features}: {difference}; "
+            "extract these images with the backbones of the head"
+        )
+    rows = FeatureRows.of(store, [part.name for part in fitted.spec])
+    scores = store.manifest.frame.assign(score=fitted.score_rows(rows))
+    write_scores(scores, out)
+    if (scores["label"] != UNKNOWN).any():
+        print_metrics(metric_table(scores), title=f"{head.name} on {features.name}")
+    return scores

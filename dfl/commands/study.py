@@ -1,0 +1,168 @@
+"""The command `study`: every backbone with every head, trained and tested across datasets."""
+
+from pathlib import Path
+from typing import Literal
+
+from lightning.pytorch.loggers import Logger, WandbLogger
+from sklearn.pipeline import Pipeline
+
+import dfl.commands.known_data  # noqa: F401  short names of classes
+from dfl.backbones import Backbone
+from dfl.backbones.precision import SettledPrecision
+from dfl.commands.parser import resolved_config
+from dfl.commands.study_baselines import Baselines, FineTuning
+from dfl.commands.study_features import FeatureFolders, frames_by_seed
+from dfl.commands.study_whole import WholeStudy
+from dfl.data import ImageDataModule
+from dfl.data.transforms import Augmentation
+from dfl.errors import ConfigError
+from dfl.heads.finetune_task import FineTuneTask
+from dfl.study.claims import Claim
+from dfl.study.grid import Grid, ViewUse, grid_cells, view_plan
+from dfl.study.input import StudyInput
+from dfl.study.settings import Settings, check_names
+from dfl.study.training_sets import TrainOn, training_sets
+
+__all__ = ["study"]
+
+Metric = Literal["accuracy", "accuracy_val", "balanced_accuracy", "ap", "auroc", "eer"]
+
+
+def study(
+    data: ImageDataModule,
+    backbones: dict[str, Backbone],
+    out: Path,
+    *,
+    classifiers: dict[str, list[Pipeline]],
+    reductions: dict[str, list[Pipeline]] | None = None,
+    grids: dict[str, Grid] | None = None,
+    baselines: dict[str, FineTuneTask] | None = None,
+    finetuning: FineTuning | None = None,
+    views: dict[str, list[Augmentation]] | None = None,
+    view_use: list[ViewUse] | None = None,
+    train_on: list[TrainOn] | None = None,
+    seeds: list[int] | None = None,
+    claims: list[Claim] | None = None,
+    metric: Metric = "accuracy_val",
+    replicates: int = 1000,
+    title: str = "Which detector generalises?",
+    features_dir: Path | None = None,
+    jobs: int | None = None,
+    plan_only: bool = False,
+    logger: Logger | None = None,
+    precision: SettledPrecision = "32-true",
+    accelerator: str = "auto",
+    devices: int | str = "auto",
+    num_nodes: int = 1,
+    strategy: str = "auto",
+) -> Path:
+    """Train every head on every set of features, test all of them across datasets, and report.
+
+    The plan is printed first. Every image goes through every backbone once for each view; fusions,
+    layers, heads, training sets and seeds cost no forward pass. Cells are fitted in parallel, and
+    each is kept when it is done: a study that was stopped goes on where it was, and an unchanged
+    one does nothing. OUT holds report.html, results.csv and results.parquet, the chosen detector
+    (best/, for `dfl detect`), the finished cells, and the features.
+
+    Head, hyper-parameters and threshold are chosen on validation images alone.
+
+    Args:
+        data: The images of all datasets: pairs, a manifest or a folder tree.
+        backbones: Frozen backbones by name, with the layers to keep.
+        out: Folder of the study.
+        classifiers: By name a list of candidates, of which validation chooses one: class_path is a
+            function of dfl.heads.estimators or dfl.heads.text_estimators.
+        reductions: By name a list of candidates between features and classifier: class_path is a
+            function of dfl.heads.reduction; an empty list is no reduction. None at all by default.
+        grids: Parts of the study in which every choice meets every other, by name; one of
+            everything by default. The axes' effects are computed on the first.
+        baselines: Networks that are fine-tuned end to end, by name, for comparison: class_path is
+            dfl.heads.FineTuneTask. data.augment and data.train_crop are for these alone.
+        finetuning: How long the baselines are trained.
+        views: Perturbations by name of the view; the first is how images come. By default there is
+            one view, none, without perturbation.
+        view_use: Whether a view is for training and testing (both), training alone (train) or
+            testing alone (test); both by default.
+        train_on: Training sets: each dataset, all of them (combined), all_but_one, or all without
+            one generator (all_but_one_generator); each and combined by default.
+        seeds: Seeds of splits, reductions and heads; the first is the data's own seed by default.
+        claims: Statements about the levels of an axis, which the report tests.
+        metric: The metric that choices, effects and claims rest on; accuracy_val is the accuracy at
+            the threshold chosen on validation.
+        replicates: Bootstrap replicates behind each interval.
+        title: Title of the report.
+        features_dir: Folder of the features, which studies may share; OUT/features by default.
+        jobs: Processes that fit cells, one thread each; one for each core by default.
+        plan_only: Print the plan and stop.
+        logger: Lightning's W&B logger, as in configs/logger, for tables, plots and the report.
+        precision: Numeric precision of the backbones.
+        accelerator: Lightning's accelerator for the backbones.
+        devices: Number of devices on each node, or auto.
+        num_nodes: Number of nodes.
+        strategy: Lightning's strategy.
+
+    Returns:
+        The report.
+
+    Raises:
+        ConfigError: If an axis is empty or names something unknown.
+        DflError: If images, weights or features cannot be used.
+    """
+    if logger is not None and not isinstance(logger, WandbLogger):
+        raise ConfigError(
+            f"logger: {type(logger).__name__} has no tables and pages; "
+            "give lightning.pytorch.loggers.WandbLogger, or none: results.csv is written anyway"
+        )
+    views = views or {"none": []}
+    reductions = reductions or {"none": []}
+    settings = Settings(
+        out=out,
+        title=title,
+        metric=metric,
+        replicates=replicates,
+        jobs=jobs,
+        claims=claims or [],
+        config=resolved_config(),
+    )
+    check_names(views=views, classifiers=classifiers, reductions=reductions, backbones=backbones)
+    check_names(baselines=baselines or {}, may_be_empty=True)
+    frames = frames_by_seed(data, seeds or [data.seed])
+    plan = view_plan(list(views), view_use or ["both"])
+    folders = FeatureFolders(
+        data,
+        backbones,
+        views,
+        features_dir or out / "features",
+        precision,
+        accelerator=accelerator,
+    )
+    sets = training_sets(next(iter(frames.values())), train_on or ["each", "combined"])
+    cells = grid_cells(
+        grids or {"frozen": Grid()},
+        parts=folders.parts,
+        reductions=list(reductions),
+        classifiers=list(classifiers),
+        train_sets=list(sets),
+        train_views=list(plan),
+        seeds=list(frames),
+    )
+    inputs = StudyInput(
+        frames, folders.paths, plan, sets, reductions, classifiers, folder=out / "cells"
+    )
+    networks = Baselines(
+        baselines or {},
+        data,
+        views,
+        finetuning or FineTuning(),
+        out=out,
+        accelerator=accelerator,
+        precision=precision,
+    )
+    whole = WholeStudy(inputs, cells, folders, networks, settings)
+    whole.print_plan()
+    if plan_only:
+        return out
+    is_first = folders.extract(accelerator, devices, num_nodes, strategy)
+    if is_first:  # one process is enough from here on
+        whole.finish(data.manifest, logger)
+    return settings.page

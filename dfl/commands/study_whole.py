@@ -1,0 +1,199 @@
+"""A study from its plan to its report, as the command runs it."""
+
+import json
+import time
+from collections.abc import Sequence
+from typing import Final
+
+from lightning.pytorch.loggers import WandbLogger
+
+from dfl.commands.study_baselines import Baselines
+from dfl.commands.study_features import FeatureFolders
+from dfl.data.manifest import Manifest
+from dfl.errors import StudyError
+from dfl.files import writing
+from dfl.report.study_page import write_study_page
+from dfl.report.study_terminal import print_study
+from dfl.report.study_wandb import log_study
+from dfl.study.cells import CellStore
+from dfl.study.estimating import cell_seconds
+from dfl.study.grid import Cell
+from dfl.study.input import StudyInput
+from dfl.study.keys import CellKeys
+from dfl.study.planning import StudyPlan, forward_passes
+from dfl.study.publish import Publisher, fingerprint_of
+from dfl.study.run import CellRun, run_missing
+from dfl.study.settings import Settings
+
+__all__ = ["WholeStudy"]
+
+_STATE: Final = "study.json"
+
+
+class WholeStudy:
+    """Plans, runs and reports.
+
+    Args:
+        study: What cells are fitted on.
+        cells: The cells.
+        folders: The features.
+        baselines: Networks that are fine-tuned, for comparison.
+        settings: Where it goes and what it is judged by.
+    """
+
+    def __init__(
+        self,
+        study: StudyInput,
+        cells: Sequence[Cell],
+        folders: FeatureFolders,
+        baselines: Baselines,
+        settings: Settings,
+    ) -> None:
+        self.study, self.cells, self.folders, self.settings = study, cells, folders, settings
+        self.baselines = baselines
+        self.started = time.monotonic()
+        self.plan = self._plan()
+
+    def print_plan(self) -> None:
+        """Say what there is to do before anything is done."""
+        plan = self.plan
+        sets, seeds = len(self.study.training_sets), len(self.study.frames)
+        print(f"{self.settings.title}")
+        print(
+            f"cells: {plan.cells} ({sets} training sets, {len(self.study.views)} training views, "
+            f"{seeds} seeds), {plan.cells_done} of them done before"
+        )
+        if networks := len(self.baselines.missing(self.study)):
+            print(f"networks to fine-tune: {networks}, whose time is not in the estimate")
+        views, backbones = len(self.study.features), len(next(iter(self.study.features.values())))
+        print(
+            f"forward passes: {plan.passes} ({plan.images} images x {views} views x {backbones} "
+            f"backbones), {plan.passes_done} made before; "
+            f"{plan.passes_saved} saved against cells that each make their own"
+        )
+        if plan.seconds is not None:
+            print(
+                f"time left: about {_duration(plan.seconds)} on {self.settings.processes} "
+                "processes (backbones timed on the CPU)"
+            )
+
+    def finish(self, manifest: Manifest, logger: WandbLogger | None) -> None:
+        """Fit what is missing, and write the report if anything is new.
+
+        Args:
+            manifest: The images.
+            logger: Lightning's W&B logger; None for none.
+        """
+        extracted = time.monotonic()
+        run = run_missing(self.cells, self.study, self.folders.views, jobs=self.settings.processes)
+        run = self._with_baselines(run)
+        fingerprint = fingerprint_of(run, self.study, self.settings)
+        if self._is_published(fingerprint, logged=logger is not None):
+            again = (
+                f"; {len(run.failures)} failed again: {run.failures[0].cause}"
+                if run.failures
+                else ""
+            )
+            print(f"nothing to do: {len(run.keys)} cells are there{again}; {self.settings.page}")
+            return
+        if not run.keys:
+            cause = run.failures[0].cause
+            raise StudyError(f"all {len(run.failures)} cells failed; the first one: {cause}")
+        publisher = Publisher(
+            self.study,
+            self.folders.views,
+            self.settings,
+            manifest=manifest,
+            checkpoint_of=self.baselines.checkpoint,
+        )
+        facts = self._facts(run, extracted - self.started)
+        published = publisher.publish(run, facts)
+        write_study_page(published.page, self.settings.page)
+        out = self.settings.out
+        files = {"Report": self.settings.page, "All numbers": out / "results.csv"}
+        files["Every cell"] = out / "cells.csv"
+        if published.detector is not None:
+            files["Chosen detector"] = published.detector
+        print_study(published.page, files)
+        if logger is not None:
+            log_study(logger, published.page, published.results.table)
+        with writing(self.settings.out / _STATE) as partial:
+            state = {
+                "fingerprint": fingerprint,
+                "logged": logger is not None,
+                "facts": dict(facts),
+            }
+            partial.write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
+
+    def _with_baselines(self, run: CellRun) -> CellRun:
+        keys = self.baselines.keys(self.study)
+        outcomes = self.baselines.run(self.study)
+        failures = [outcome for outcome in outcomes if outcome.cause is not None]
+        failed = {outcome.cell for outcome in failures}
+        return CellRun(
+            run.keys | {cell: key for cell, key in keys.items() if cell not in failed},
+            [*run.failures, *failures],
+            run.fitted + len(outcomes) - len(failures),
+            run.seconds,
+        )
+
+    def _plan(self) -> StudyPlan:
+        pending = self.folders.pending
+        needed, done, saved = forward_passes(
+            self.cells, self.study.views, images=self.folders.images, folders=pending
+        )
+        missing = self._missing() if self.folders.complete else list(self.cells)
+        left = sum(
+            count * self.folders.seconds_per_image(name)
+            for (_, name), count in pending.items()
+            if count
+        )
+        left += cell_seconds(missing, self.study, self.folders.dims) / self.settings.processes
+        return StudyPlan(
+            cells=len(self.cells),
+            cells_done=len(self.cells) - len(missing),
+            images=self.folders.images,
+            passes=needed,
+            passes_done=done,
+            passes_saved=saved,
+            seconds=left if missing or done < needed else None,
+        )
+
+    def _missing(self) -> list[Cell]:
+        """Cells that are not there yet; known only when all features are."""
+        key_of = CellKeys(self.study, self.folders.views)
+        keys = {cell: key_of(cell) for cell in self.cells}
+        there = CellStore(self.study.folder).usable(set(keys.values()))
+        return [cell for cell, key in keys.items() if key not in there]
+
+    def _is_published(self, fingerprint: str, *, logged: bool) -> bool:
+        try:
+            state = json.loads((self.settings.out / _STATE).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return False
+        files = ("report.html", "results.csv", "results.parquet")
+        there = all((self.settings.out / name).is_file() for name in files)
+        same = isinstance(state, dict) and state.get("fingerprint") == fingerprint
+        return there and same and (not logged or bool(state.get("logged")))
+
+    def _facts(self, run: CellRun, extraction: float) -> list[tuple[str, str]]:
+        plan = self.plan
+        return [
+            ("images", str(plan.images)),
+            ("cells", f"{len(run.keys)}, and {len(run.failures)} that failed"),
+            ("cells fitted in this run", str(run.fitted)),
+            ("forward passes", str(plan.passes)),
+            ("made in this run", str(plan.passes - plan.passes_done)),
+            ("saved by the store", str(plan.passes_saved)),
+            ("seeds", ", ".join(str(seed) for seed in self.study.frames)),
+            ("time of planning and features", _duration(extraction)),
+            ("time of the cells", _duration(run.seconds)),
+            ("processes", str(self.settings.processes)),
+        ]
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = seconds / 60
+    return f"{minutes:.0f} min" if minutes < 90 else f"{minutes / 60:.1f} h"

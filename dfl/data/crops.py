@@ -1,0 +1,168 @@
+"""Geometry: how an image of any size becomes one or several squares."""
+
+from abc import ABC, abstractmethod
+from typing import Final, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchvision.transforms import InterpolationMode  # type: ignore[import-untyped]
+from torchvision.transforms.v2 import functional  # type: ignore[import-untyped]
+
+from dfl.errors import ConfigError
+
+__all__ = ["CenterCrop", "Crop", "MultiCrop", "RandomCrop", "Resize", "Squash"]
+
+MAX_ASPECT: Final = 64
+"""Beyond this aspect ratio the far ends are cut before resizing, as the centre crop does anyway."""
+
+
+class Crop(ABC):
+    """A choice of what a backbone sees of an image.
+
+    Crop and resize give different detectors (resizing hides high frequencies, cropping hides
+    content), so the choice is always explicit.
+
+    Args:
+        size: Height and width of the result, in pixels.
+
+    Raises:
+        ConfigError: If ``size`` is less than 1.
+    """
+
+    def __init__(self, size: int) -> None:
+        if size < 1:
+            raise ConfigError(f"size: must be at least 1 pixel, got {size}")
+        self.size = size
+
+    @abstractmethod
+    def __call__(self, image: Tensor) -> Tensor:
+        """Return the square, or squares, of an image.
+
+        Args:
+            image: 8-bit RGB of any size, shape ``(3, H, W)``, uint8.
+
+        Returns:
+            Shape ``(3, size, size)``, or ``(V, 3, size, size)`` for several crops, uint8.
+        """
+
+
+class Resize(Crop):
+    """Scale the shorter side to ``size`` and cut the square in the middle, as CLIP was trained.
+
+    Bicubic with antialiasing.
+
+    Args:
+        size: Height and width of the result, in pixels.
+    """
+
+    def __call__(self, image: Tensor) -> Tensor:
+        """Return one square, shape ``(3, size, size)``."""
+        reach = MAX_ASPECT * min(image.shape[-2:])
+        height, width = (min(side, reach) for side in image.shape[-2:])
+        image = _window(image, _middle(image, height, width), height, width)
+        image = _bicubic(image, [self.size])
+        return _window(image, _middle(image, self.size, self.size), self.size, self.size)
+
+
+class Squash(Crop):
+    """Scale the whole image to a square, whatever its aspect ratio; bicubic with antialiasing.
+
+    Args:
+        size: Height and width of the result, in pixels.
+    """
+
+    def __call__(self, image: Tensor) -> Tensor:
+        """Return one square, shape ``(3, size, size)``."""
+        return _bicubic(image, [self.size, self.size])
+
+
+class CenterCrop(Crop):
+    """Cut the square in the middle; no pixel is resampled.
+
+    An image that is smaller is continued by its mirror image, on both ends.
+
+    Args:
+        size: Height and width of the result, in pixels.
+    """
+
+    def __call__(self, image: Tensor) -> Tensor:
+        """Return one square, shape ``(3, size, size)``."""
+        image = _at_least(image, self.size)
+        return _window(image, _middle(image, self.size, self.size), self.size, self.size)
+
+
+class RandomCrop(Crop):
+    """Cut a square anywhere, drawn from torch's generator; no pixel is resampled.
+
+    A smaller image is continued as in ``CenterCrop``.
+
+    Args:
+        size: Height and width of the result, in pixels.
+    """
+
+    def __call__(self, image: Tensor) -> Tensor:
+        """Return one square, shape ``(3, size, size)``."""
+        image = _at_least(image, self.size)
+        height, width = image.shape[-2:]
+        top = int(torch.randint(height - self.size + 1, ()))
+        left = int(torch.randint(width - self.size + 1, ()))
+        return _window(image, (top, left), self.size, self.size)
+
+
+class MultiCrop(Crop):
+    """Cut several squares, whose features are averaged; no pixel is resampled.
+
+    A smaller image is continued as in ``CenterCrop``.
+
+    Args:
+        size: Height and width of each square, in pixels.
+        count: 5 for the corners and the middle; 4 or 9 for a grid of two or three rows, evenly
+            placed from edge to edge.
+    """
+
+    def __init__(self, size: int, count: Literal[4, 5, 9] = 5) -> None:
+        super().__init__(size)
+        if count not in (4, 5, 9):
+            raise ConfigError(f"count: must be 4, 5 or 9, got {count}")
+        self.count = count
+
+    def __call__(self, image: Tensor) -> Tensor:
+        """Return squares in reading order, the middle last, shape ``(count, 3, size, size)``."""
+        image = _at_least(image, self.size)
+        height, width = (side - self.size for side in image.shape[-2:])
+        rows = 3 if self.count == 9 else 2
+        places = [
+            (round(height * row / (rows - 1)), round(width * column / (rows - 1)))
+            for row in range(rows)
+            for column in range(rows)
+        ]
+        if self.count == 5:
+            places.append(_middle(image, self.size, self.size))
+        return torch.stack([_window(image, place, self.size, self.size) for place in places])
+
+
+def _middle(image: Tensor, height: int, width: int) -> tuple[int, int]:
+    return round((image.shape[-2] - height) / 2), round((image.shape[-1] - width) / 2)
+
+
+def _window(image: Tensor, place: tuple[int, int], height: int, width: int) -> Tensor:
+    top, left = place
+    return image[..., top : top + height, left : left + width].contiguous()
+
+
+def _bicubic(image: Tensor, size: list[int]) -> Tensor:
+    resized: Tensor = functional.resize(image, size, InterpolationMode.BICUBIC, antialias=True)
+    return resized
+
+
+def _at_least(image: Tensor, size: int) -> Tensor:
+    """Continue an image by reflection until both sides are ``size`` or more."""
+    for dim in (-2, -1):
+        missing = size - image.shape[dim]
+        if missing > 0:
+            before = missing // 2
+            # numpy reflects as often as it takes, where torch stops at one image width.
+            order = np.pad(np.arange(image.shape[dim]), (before, missing - before), mode="reflect")
+            image = image.index_select(dim, torch.from_numpy(order))
+    return image

@@ -1,0 +1,58 @@
+"""The errors a user can cause: one line with the value, what is allowed and what to do next."""
+
+__all__ = [
+    "BackboneError",
+    "CheckpointError",
+    "ConfigError",
+    "DataError",
+    "DflError",
+    "FeatureError",
+    "HeadError",
+    "ImageError",
+    "ManifestError",
+    "ScoreError",
+]
+
+
+class DflError(Exception):
+    """Base of every error that the command line prints as one line with exit code 2."""
+
+
+class ConfigError(DflError):
+    """A setting that cannot be carried out."""
+
+
+class DataError(DflError):
+    """A folder, a layout or a pair of image sets that cannot be used."""
+
+
+class ManifestError(DataError):
+    """A manifest that breaks its own rules."""
+
+
+class ImageError(DataError):
+    """An image that cannot be decoded."""
+
+
+class BackboneError(DflError):
+    """A backbone that does not exist, or weights that do not fit it."""
+
+
+class FeatureError(DflError):
+    """A feature folder that is missing, damaged, or made by something else."""
+
+
+class HeadError(DflError):
+    """A head that cannot be fitted, stored or read."""
+
+
+class CheckpointError(DflError):
+    """A checkpoint that does not fit the model it is loaded into."""
+
+
+class ScoreError(DflError):
+    """A score table that breaks its own rules."""
+
+
+class StudyError(DflError):
+    """A study that cannot go on."""

@@ -1,0 +1,130 @@
+"""What is chosen on validation and then held fixed: a threshold, and the scores' calibration."""
+
+import numpy as np
+import numpy.typing as npt
+
+from dfl.evaluation.metrics import checked_scores
+from dfl.evaluation.scores import probability
+from dfl.types import FAKE
+
+__all__ = ["best_threshold", "calibrated", "platt_scaling"]
+
+_STEPS = 100
+_ENOUGH = 1e-10  # gradient a row, in standardised scores
+
+Floats = npt.NDArray[np.float64]
+
+
+def best_threshold(score: npt.ArrayLike, label: npt.ArrayLike) -> float:
+    """Choose the threshold with the highest balanced accuracy; a score above it says fake.
+
+    Candidates are 0, the midpoints between neighbouring distinct scores, the highest score (nothing
+    is fake) and the number just below the lowest (everything is). Of equally good ones the nearest
+    to 0 is taken, of two as near the lower.
+
+    Args:
+        score: Finite margins or logits, shape ``(N,)``, higher = fake.
+        label: ``REAL``, ``FAKE`` or ``UNKNOWN``, shape ``(N,)``; unknown rows are left out.
+
+    Returns:
+        The threshold; 0.0 with one class only or no row.
+
+    Raises:
+        ScoreError: If the shapes differ, a score is not finite, or a label is not 0, 1 or -1.
+    """
+    margin, truth = checked_scores(score, label)
+    fakes, reals = np.sort(margin[truth == FAKE]), np.sort(margin[truth != FAKE])
+    if not fakes.size or not reals.size:
+        return 0.0
+    values = np.unique(margin)
+    low, high = values[:-1], values[1:]
+    middle = low / 2 + high / 2  # the sum of both could overflow
+    middle = np.where((middle < low) | (middle >= high), low, middle)  # neighbouring floats
+    ends = (np.nextafter(values[0], -np.inf), values[-1])
+    cuts = np.concatenate([[0.0, ends[0]], middle, [ends[1]]])
+    cuts = cuts[np.isfinite(cuts)]
+    found = fakes.size - np.searchsorted(fakes, cuts, side="right")
+    kept = np.searchsorted(reals, cuts, side="right")
+    gain = found * reals.size + kept * fakes.size  # integers, so equally good is exact
+    best = cuts[gain == gain.max()]
+    return float(best[np.lexsort((best, np.abs(best)))[0]])
+
+
+def platt_scaling(score: npt.ArrayLike, label: npt.ArrayLike) -> tuple[float, float]:
+    """Fit ``sigmoid(slope * score + intercept)`` to the labels, by the method of Platt (1999).
+
+    His targets, (F + 1) / (F + 2) for each of F fakes and 1 / (R + 2) for each of R reals in place
+    of 1 and 0, keep the fit finite where a threshold separates the classes. The log loss is
+    minimised by Newton's method with step halving (Lin, Lin and Weng, 2007) under the
+    constraint that the slope is not negative, so a probability never ranks against its score. Where
+    the constraint binds, or all scores are the same, the slope is 0 and the intercept the log-odds
+    of the mean target: the probability is then the same for every score.
+
+    Args:
+        score: Finite margins or logits, shape ``(N,)``, higher = fake.
+        label: ``REAL``, ``FAKE`` or ``UNKNOWN``, shape ``(N,)``; unknown rows are left out.
+
+    Returns:
+        Slope, at least 0, and intercept; (1.0, 0.0) with one class only or no row.
+
+    Raises:
+        ScoreError: If the shapes differ, a score is not finite, or a label is not 0, 1 or -1.
+    """
+    margin, truth = checked_scores(score, label)
+    n_fake = int(np.count_nonzero(truth == FAKE))
+    n_real = truth.size - n_fake
+    if not n_fake or not n_real:
+        return 1.0, 0.0
+    target = np.where(truth == FAKE, (n_fake + 1) / (n_fake + 2), 1 / (n_real + 2))
+    flat = (0.0, float(np.log(target.mean()) - np.log1p(-target.mean())))
+    size = float(np.abs(margin).max())
+    if margin.min() == margin.max():
+        return flat
+    unit = margin / size  # first to [-1, 1]: the square of a huge score would overflow
+    centre, spread = float(unit.mean()), float(unit.std())
+    if not spread:
+        return flat
+    slope, intercept = _logistic_fit((unit - centre) / spread, target, flat[1])
+    with np.errstate(over="ignore"):
+        scaled = np.float64(slope) / spread / size
+    if slope <= 0 or not np.isfinite(scaled):
+        return flat
+    return float(scaled), intercept - slope * centre / spread
+
+
+def calibrated(score: npt.ArrayLike, scaling: tuple[float, float]) -> Floats:
+    """Turn scores into calibrated probabilities of being fake.
+
+    Args:
+        score: Finite margins or logits of any shape, higher = fake.
+        scaling: Slope and intercept from ``platt_scaling``.
+
+    Returns:
+        Values in [0, 1], of the same shape.
+    """
+    slope, intercept = scaling
+    with np.errstate(over="ignore"):  # infinite log-odds are a probability of 0 or 1
+        return probability(slope * np.asarray(score, dtype=np.float64) + intercept)
+
+
+def _logistic_fit(feature: Floats, target: Floats, start: float) -> tuple[float, float]:
+    """Minimise the log loss of one standardised feature, shape ``(N,)``, by damped Newton steps."""
+    design = np.stack([np.ones_like(feature), feature])
+    beta = np.array([start, 0.0])
+    loss = _log_loss(beta @ design, target)
+    for _ in range(_STEPS):
+        prob = probability(beta @ design)
+        gradient = design @ (prob - target)
+        if np.abs(gradient).max() <= _ENOUGH * target.size:
+            break
+        curvature = (design * np.maximum(prob * (1 - prob), 1e-12)) @ design.T
+        step = np.linalg.solve(curvature, gradient)
+        length = 1.0
+        while (new := _log_loss((beta - length * step) @ design, target)) > loss and length > 1e-10:
+            length /= 2
+        beta, loss = beta - length * step, new
+    return float(beta[1]), float(beta[0])
+
+
+def _log_loss(logit: Floats, target: Floats) -> float:
+    return float((np.logaddexp(0.0, logit) - target * logit).sum())

@@ -1,0 +1,137 @@
+"""The results table: metrics per dataset pair and per generator, and what sums them up."""
+
+import logging
+from typing import Final
+
+import numpy as np
+import pandas as pd
+
+from dfl.evaluation.metrics import METRICS, binary_metrics
+from dfl.texts import codes, repeated
+from dfl.types import FAKE, REAL, UNKNOWN
+
+__all__ = [
+    "METRIC_TABLE_COLUMNS",
+    "generator_rows",
+    "known_rows",
+    "metric_table",
+    "most_wrong",
+    "unique_images",
+]
+
+METRIC_TABLE_COLUMNS: Final = ("scope", "name", "n_real", "n_fake", *METRICS)
+
+_COUNTED: Final = ("path", "dataset", "generator", "label", "score")
+
+logger = logging.getLogger(__name__)
+
+
+def metric_table(scores: pd.DataFrame, *, threshold: float = 0.0) -> pd.DataFrame:
+    """Compute every row of the results table.
+
+    The scopes, in the order of the rows:
+
+    - ``dataset``: one dataset pair, in the order of the score table.
+    - ``generator``: the fakes of one generator against the reals of the pairs in which it occurs.
+    - ``pooled``: all images, each once, although a real set may serve several pairs.
+    - ``macro``: the mean over the dataset rows.
+    - ``worst``: column by column the worst dataset row (the lowest; for ``eer`` the highest), so
+      its columns may come from different datasets.
+
+    A set of one class has nan where a metric needs two; ``macro`` and ``worst`` pass over such nan.
+
+    Args:
+        scores: A score table; rows of unknown label are left out, and their count is logged.
+        threshold: A score above it says fake.
+
+    Returns:
+        Tidy rows with ``METRIC_TABLE_COLUMNS``: metrics in [0, 1] or nan, counts int64. The counts
+        of ``macro`` and ``worst`` are those of ``pooled``. No rows but these three, with counts 0
+        and nan, when no label is known. ``.attrs["n_unknown"]`` is how many rows were left out.
+    """
+    known = known_rows(scores[[*_COUNTED]])  # no copies of other columns
+    known = known.assign(path=codes(known["path"]))  # which are the same is all that counts
+    n_unknown = len(scores) - len(known)
+    if n_unknown:
+        logger.info("%d of %d scores have no label and enter no metric", n_unknown, len(scores))
+    pairs = [
+        _row("dataset", name, known[known["dataset"] == name], threshold)
+        for name in known["dataset"].unique()
+    ]
+    generators = [
+        _row("generator", name, rows, threshold) for name, rows in generator_rows(known).items()
+    ]
+    pooled = _row("pooled", "all images", unique_images(known), threshold)
+    table = pd.DataFrame([*pairs, *generators, pooled], columns=[*METRIC_TABLE_COLUMNS])
+    summary = _summary(table[table["scope"] == "dataset"], pooled)
+    table = pd.concat([table, summary], ignore_index=True)
+    table = table.astype({"n_real": "int64", "n_fake": "int64"} | dict.fromkeys(METRICS, "float64"))
+    table.attrs["n_unknown"] = n_unknown
+    return table
+
+
+def known_rows(scores: pd.DataFrame) -> pd.DataFrame:
+    """Keep the rows whose label is real or fake."""
+    return scores[scores["label"] != UNKNOWN]
+
+
+def unique_images(scores: pd.DataFrame) -> pd.DataFrame:
+    """Keep one row an image: a real set that serves two pairs has a row in each."""
+    again = repeated(scores, ["path", "label"])
+    return scores[~again] if again.any() else scores
+
+
+def generator_rows(scores: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Set the fakes of each generator against the real images of the datasets in which it occurs.
+
+    Args:
+        scores: A score table.
+
+    Returns:
+        Rows by generator, in the order in which they occur, each image once.
+    """
+    real, fake = ((scores["label"] == label).to_numpy() for label in (REAL, FAKE))
+    groups: dict[str, pd.DataFrame] = {}
+    for name in scores["generator"][fake].unique():
+        made = fake & (scores["generator"] == name).to_numpy()
+        against = real & scores["dataset"].isin(scores["dataset"][made].unique()).to_numpy()
+        rows = np.append(np.flatnonzero(against), np.flatnonzero(made))
+        groups[name] = unique_images(scores.iloc[rows])
+    return groups
+
+
+def most_wrong(scores: pd.DataFrame, count: int, *, threshold: float = 0.0) -> pd.DataFrame:
+    """Pick the images that lie furthest on the wrong side of the threshold.
+
+    Args:
+        scores: A score table; rows of unknown label are left out, and each image counts once.
+        count: How many images at most. Where fewer are wrong, the nearest misses follow.
+        threshold: A score above it says fake.
+
+    Returns:
+        Rows of the score table, the most wrong first, with a column ``margin``: the distance of the
+        score from the threshold, negative where the verdict is wrong.
+    """
+    images = unique_images(known_rows(scores))
+    side = images["label"].map({REAL: -1.0, FAKE: 1.0})
+    ranked = images.assign(margin=(images["score"] - threshold) * side)
+    return ranked.sort_values("margin", kind="stable").head(count).reset_index(drop=True)
+
+
+def _row(scope: str, name: str, rows: pd.DataFrame, threshold: float) -> dict[str, float | str]:
+    metrics = binary_metrics(rows["score"], rows["label"], threshold=threshold)
+    return {"scope": scope, "name": name} | {
+        column: metrics[column] for column in ("n_real", "n_fake", *METRICS)
+    }
+
+
+def _summary(datasets: pd.DataFrame, pooled: dict[str, float | str]) -> pd.DataFrame:
+    values = datasets[[*METRICS]].astype("float64")
+    worst = values.min()
+    worst["eer"] = values["eer"].max()
+    return pd.DataFrame(
+        [
+            pooled | {"scope": "macro", "name": "mean of datasets"} | values.mean().to_dict(),
+            pooled | {"scope": "worst", "name": "worst dataset"} | worst.to_dict(),
+        ]
+    )

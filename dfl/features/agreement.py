@@ -1,0 +1,140 @@
+"""What all processes have to see alike before they share the work of one extraction.
+
+One process plans, and its fingerprint stands for the features of all; so another one that saw other
+images or weights, or wrote elsewhere, would spoil the result without anybody noticing.
+"""
+
+import json
+import socket
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Final, TypeVar
+
+import lightning.pytorch as pl
+import numpy as np
+
+from dfl.data.content import content_hash
+from dfl.data.manifest import Manifest
+from dfl.errors import DflError, FeatureError
+from dfl.features.plan import rows_digest
+from dfl.recipe import Plain, digest_of
+from dfl.types import FeatureSpec
+
+__all__ = ["check_alike", "check_visible", "facts_of"]
+
+T = TypeVar("T")
+
+_SAMPLE: Final = 64
+"""So many images are compared by content; all of them are read by the first process alone."""
+_PATIENCE_S: Final = 30.0
+"""How long a new file may take to appear on other machines: NFS remembers a folder that long."""
+_POLL_S: Final = 0.5
+
+_RUN: Final = "precision or engine"
+_ADVICE: Final = {
+    _RUN: "give --precision and --engine by name, not auto",
+    "weights, layers or preprocessing of the backbones": "give all machines the same weights",
+    "crop or perturbations": "start all processes with the same settings",
+    "rows of the manifest": "let all machines read the same manifest and splits",
+    "content of the images": "give all machines the same images",
+}
+"""By fact, in the order of `facts_of`, what to do where processes differ in it."""
+
+
+def facts_of(
+    specs: Sequence[FeatureSpec], images: Manifest, rows: Manifest, *, views: Plain, run: Plain
+) -> dict[str, str]:
+    """Say what decides the features that this process would make.
+
+    Args:
+        specs: The parts of each target.
+        images: The distinct images, of which a sample spread over all is read.
+        rows: All rows.
+        views: The descriptions of the views.
+        run: How the backbones are run.
+
+    Returns:
+        By fact, a text that is equal in two processes exactly where the fact is.
+    """
+    parts: Plain = [[dict(asdict(part)) for part in spec] for spec in specs]
+    values = (
+        json.dumps(run, sort_keys=True),
+        digest_of(parts),
+        digest_of(views),
+        rows_digest(rows),
+        _sample_digest(images),
+    )
+    return dict(zip(_ADVICE, values, strict=True))
+
+
+def check_alike(trainer: pl.Trainer, facts: Mapping[str, str]) -> None:
+    """Compare the facts of all processes.
+
+    Args:
+        trainer: The trainer of this process; every process has to call this.
+        facts: Those of this process.
+
+    Raises:
+        FeatureError: On every process alike, if they differ.
+    """
+    everywhere = _gathered(trainer, (socket.gethostname(), dict(facts)))
+    first_host, first = everywhere[0]
+    for rank, (host, own) in enumerate(everywhere):
+        fact = next((fact for fact in _ADVICE if own[fact] != first[fact]), None)
+        if fact is not None:
+            detail = f" ({first[fact]} and {own[fact]})" if fact == _RUN else ""
+            raise FeatureError(
+                f"process 0 on {first_host} and process {rank} on {host} differ in the "
+                f"{fact}{detail}, so they would make different features; {_ADVICE[fact]}"
+            )
+
+
+def check_visible(trainer: pl.Trainer, places: Mapping[Path, Path]) -> None:
+    """Make sure that all processes see what the first one has written.
+
+    Args:
+        trainer: The trainer of this process; every process has to call this.
+        places: By feature folder, a file that the first process has just made for it.
+
+    Raises:
+        FeatureError: On every process alike, if one of them does not see one of the files.
+    """
+    unseen = next((str(out) for out, file in places.items() if not _appears(file)), None)
+    for rank, (host, out) in enumerate(_gathered(trainer, (socket.gethostname(), unseen))):
+        if out is not None:
+            raise FeatureError(
+                f"{out}: process {rank} on {host} does not see what process 0 writes there; "
+                "OUT has to be on a file system that all machines see"
+            )
+
+
+def _gathered(trainer: pl.Trainer, mine: T) -> list[T]:
+    """Give every process what each of them has, by rank."""
+    return [trainer.strategy.broadcast(mine, src=rank) for rank in range(trainer.world_size)]
+
+
+def _appears(file: Path) -> bool:
+    deadline = time.monotonic() + _PATIENCE_S
+    while not file.is_file():
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(_POLL_S)
+        for folder in (file.parent.parent, file.parent):
+            with suppress(OSError):
+                list(folder.iterdir())  # a file system of the network then asks its server anew
+    return True
+
+
+def _sample_digest(images: Manifest) -> str:
+    count = min(_SAMPLE, len(images))
+    positions = np.linspace(0, len(images) - 1, count).astype(np.int64)
+    contents: list[Plain] = []
+    for path in images.frame["path"].iloc[positions]:
+        try:
+            contents.append(content_hash(images.resolve(path)))
+        except (OSError, DflError) as err:  # told to all, instead of letting them wait
+            contents.append(type(err).__name__)
+    return digest_of(contents)

@@ -1,0 +1,176 @@
+"""Feature folders as a data module: heads train from the store without a backbone.
+
+A batch is read from the feature files when its turn comes, row by row where the order is random,
+so a folder may be larger than memory; what the system's file cache holds is not read again.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from dfl.data.manifest import Manifest
+from dfl.data.samplers import EvalSampler, TrainSampler
+from dfl.errors import ConfigError, DataError
+from dfl.features.origin import backbones_of
+from dfl.features.rows import FeatureRows
+from dfl.features.store import FeatureStore
+from dfl.recipe import Plain
+from dfl.texts import repeated
+from dfl.types import PADDING, Batch, FeatureSpec
+
+__all__ = ["FeatureDataModule", "FeatureDataset"]
+
+
+class FeatureDataset(Dataset[Batch]):
+    """Rows of a feature folder, read from its files a batch at a time.
+
+    Args:
+        store: The feature folder.
+        parts: Which parts to concatenate; None for all.
+        rows: Which rows of the folder, shape ``(M,)``.
+    """
+
+    def __init__(
+        self,
+        store: FeatureStore,
+        parts: list[str] | None,
+        rows: "np.ndarray[tuple[int], np.dtype[np.int64]]",
+    ) -> None:
+        self._features = FeatureRows.of(store, parts)
+        self._rows = rows
+        self._frame = store.manifest.frame
+        self._label = self._frame["label"].to_numpy(dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, position: int) -> Batch:
+        """Give a batch of one."""
+        return self.__getitems__([position])
+
+    def __getitems__(self, positions: list[int]) -> Batch:
+        """Give a batch; a position ``~i`` is row i again, as padding."""
+        asked = np.asarray(positions, dtype=np.int64)
+        rows = self._rows[np.where(asked < 0, ~asked, asked)]
+        return {
+            "features": torch.from_numpy(self._features.take(rows)),
+            "label": torch.from_numpy(self._label[rows]),
+            "path": self._texts("path", rows),
+            "dataset": self._texts("dataset", rows),
+            "generator": self._texts("generator", rows),
+            "index": torch.from_numpy(np.where(asked < 0, PADDING, rows)),
+        }
+
+    def _texts(self, column: str, rows: "np.ndarray[tuple[int], np.dtype[np.int64]]") -> list[str]:
+        # the column stays as compact as the table has it: a Python object a text is five times that
+        texts: list[str] = self._frame[column].array.take(rows).tolist()
+        return texts
+
+
+class FeatureDataModule(pl.LightningDataModule):
+    """Yield features from a folder that `extract` or `encode` made, by its manifest's splits.
+
+    Args:
+        features: The feature folder.
+        parts: Which parts to concatenate: names of parts (``clip.pooled``) or of backbones
+            (``clip``); all if left out.
+        batch_size: Rows in a batch of one process.
+        seed: Decides the order of training.
+
+    Raises:
+        ConfigError: If `batch_size` is not positive.
+    """
+
+    def __init__(
+        self, features: Path, parts: list[str] | None = None, batch_size: int = 256, seed: int = 0
+    ) -> None:
+        super().__init__()
+        if batch_size < 1:
+            raise ConfigError(f"batch_size: must be at least 1, got {batch_size}")
+        self.features = Path(features)
+        self.parts = parts
+        self.batch_size = batch_size
+        self.seed = seed
+        self._store: FeatureStore | None = None
+
+    @property
+    def store(self) -> FeatureStore:
+        """The feature folder, opened when first asked for."""
+        if self._store is None:
+            self._store = FeatureStore.open(self.features)
+        return self._store
+
+    @property
+    def manifest(self) -> Manifest:
+        """The rows of the folder."""
+        return self.store.manifest
+
+    @property
+    def feature_spec(self) -> FeatureSpec:
+        """What the columns of ``features`` are."""
+        return self.store.select(self.parts)
+
+    @property
+    def feature_origin(self) -> tuple[Plain, Plain]:
+        """The descriptions of the backbones and of the view that made the features."""
+        metadata = self.store.metadata
+        return backbones_of(self.feature_spec, metadata.get("backbones")), metadata.get("view")
+
+    def setup(self, stage: str) -> None:
+        """Open the folder, and check that the parts are there."""
+        self.store.select(self.parts)
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Load the training rows in random order; an image that serves two pairs comes once."""
+        dataset = self._dataset("train")
+        rank, world = self._process()
+        sampler = TrainSampler(dataset, num_replicas=world, rank=rank, seed=self.seed)
+        return DataLoader(
+            dataset, batch_size=self.batch_size, sampler=sampler, collate_fn=_as_it_is
+        )
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """Load the validation rows in order."""
+        return self._evaluation_loader("val")
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        """Load the test rows in order."""
+        return self._evaluation_loader("test")
+
+    def predict_dataloader(self) -> DataLoader[Batch]:
+        """Load all rows in order."""
+        return self._evaluation_loader(None)
+
+    def _evaluation_loader(self, split: str | None) -> DataLoader[Batch]:
+        dataset = self._dataset(split)
+        rank, world = self._process()
+        sampler = EvalSampler(dataset, num_replicas=world, rank=rank)
+        return DataLoader(
+            dataset, batch_size=self.batch_size, sampler=sampler, collate_fn=_as_it_is
+        )
+
+    def _dataset(self, split: str | None) -> FeatureDataset:
+        frame = self.manifest.frame
+        chosen = np.ones(len(frame), dtype=bool) if split is None else frame["split"] == split
+        rows = np.flatnonzero(chosen)
+        if split == "train":
+            rows = rows[~repeated(frame[["path"]].iloc[rows], ["path"])]
+        if not len(rows):
+            raise DataError(
+                f"{self.features} has no rows of split {split!r}; "
+                "extract from a data module that splits, or from a manifest with that split"
+            )
+        return FeatureDataset(self.store, self.parts, rows)
+
+    def _process(self) -> tuple[int, int]:
+        if self.trainer is None:
+            return 0, 1
+        return self.trainer.global_rank, self.trainer.world_size
+
+
+def _as_it_is(batch: Any) -> Any:  # noqa: ANN401  torch types what a dataset fetches as a list
+    return batch

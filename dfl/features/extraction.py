@@ -1,0 +1,275 @@
+"""Extraction as Lightning sees it: a task that runs backbones, shards dealt to processes."""
+
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import lightning.pytorch as pl
+import numpy as np
+import numpy.typing as npt
+from torch.utils.data import DataLoader
+
+from dfl.backbones.runner import Pending, Runner
+from dfl.data import ImageDataModule, Manifest
+from dfl.data.views import FixedBatch, ViewsBatch
+from dfl.errors import FeatureError
+from dfl.features.agreement import check_alike, check_visible, facts_of
+from dfl.features.first_process import on_first_process
+from dfl.features.lock import locked
+from dfl.features.plan import (
+    ExtractionPlan,
+    distinct_images,
+    extraction_fingerprint,
+    finished_store,
+    images_digest,
+)
+from dfl.files import recover_folder
+from dfl.recipe import Recipe
+from dfl.texts import give_back
+from dfl.types import FeatureSpec
+
+__all__ = ["ExtractionDataModule", "FeatureExtractionTask", "Target", "Work"]
+
+
+@dataclass(frozen=True)
+class Target:
+    """A feature folder that is to be made.
+
+    Attributes:
+        out: The folder.
+        view: The name of the view of the images.
+        spec: The parts.
+        metadata: What makes them, stored beside them.
+    """
+
+    out: Path
+    view: str
+    spec: FeatureSpec
+    metadata: Recipe
+
+    @property
+    def backbones(self) -> list[str]:
+        """The names of the backbones that make the parts."""
+        return list(dict.fromkeys(part.name.partition(".")[0] for part in self.spec))
+
+
+@dataclass(frozen=True)
+class Work:
+    """A batch, and what becomes of it.
+
+    Attributes:
+        batch: Its images and views.
+        targets: The targets that want it, as positions among all.
+        shard: The shard that it is part of.
+        ends: Whether it is the last batch of its shard.
+    """
+
+    batch: FixedBatch
+    targets: tuple[int, ...]
+    shard: int
+    ends: bool
+
+
+class ExtractionDataModule(pl.LightningDataModule):
+    """Plan an extraction, and deal its pending shards to the processes of a trainer.
+
+    An image is decoded once for all views and backbones, and a backbone sees a view of it only
+    where its target has not got it yet.
+
+    Args:
+        views: By name, data modules of the same images, in the same order.
+        targets: The feature folders to make.
+        run: How the backbones are run, which is a part of what identifies features.
+        overwrite: Whether other features may be replaced.
+
+    Attributes:
+        plans: The shards of each target; None before setup, and where the features are there.
+        work: The batches of this process, in their order.
+        images: The distinct images.
+        image_of_row: For every row of the manifest the position of its image among them, ``(N,)``.
+    """
+
+    images: Manifest
+    image_of_row: npt.NDArray[np.int64]
+
+    def __init__(
+        self,
+        views: Mapping[str, ImageDataModule],
+        targets: Sequence[Target],
+        *,
+        run: Recipe,
+        overwrite: bool = False,
+    ) -> None:
+        super().__init__()
+        self.views = dict(views)
+        self.targets = tuple(targets)
+        self.run = run
+        self.overwrite = overwrite
+        self.plans: list[ExtractionPlan | None] = [None] * len(self.targets)
+        self.work: list[Work] = []
+        self._shards: list[list[int]] = []
+        self._locks = ExitStack()
+        # Lightning's switch: there may be fewer shards than processes
+        self.allow_zero_length_dataloader_with_multiple_devices = True
+
+    @property
+    def source(self) -> ImageDataModule:
+        """The data module that has the images, whatever the view."""
+        return next(iter(self.views.values()))
+
+    def prepare_data(self) -> None:
+        """Find the images, and split them, once on a node."""
+        for view in self.views.values():
+            view.prepare_data()
+
+    def setup(self, stage: str) -> None:
+        """Plan once for all processes.
+
+        Raises:
+            FeatureError: If a target holds other features that may not be replaced, or the
+                processes do not see the same images, weights, precision or folders.
+        """
+        if self.trainer is None:
+            raise RuntimeError("an ExtractionDataModule is only used by a Trainer")
+        for view in self.views.values():
+            view.setup(stage)
+        self.images, self.image_of_row = distinct_images(self.source.manifest)
+        several = self.trainer.world_size > 1
+        if several:  # now: later Lightning overwrites all weights with those of the first process
+            check_alike(self.trainer, self._facts())
+        # the images are hashed, and the folders locked, by one process; the others wait
+        self.plans, self._shards, token = on_first_process(self.trainer, self._start)
+        if several:
+            check_visible(self.trainer, self._marks(token))
+        give_back()  # before there are workers
+
+    def predict_dataloader(self) -> DataLoader[ViewsBatch] | list[ViewsBatch]:
+        """Load this process's shards in fixed batches; over all processes, each image once."""
+        if self.trainer is None:
+            return []
+        self.work = list(self._deal(self.trainer.global_rank, self.trainer.world_size))
+        batches = [work.batch for work in self.work]
+        return self.source.views_loader(self.images, self.views, batches)
+
+    def close(self) -> None:
+        """Let other processes have the folders."""
+        self._locks.close()
+
+    def _facts(self) -> dict[str, str]:
+        return facts_of(
+            [target.spec for target in self.targets],
+            self.images,
+            self.source.manifest,
+            views={name: view.view() for name, view in self.views.items()},
+            run=self.run,
+        )
+
+    def _marks(self, token: str) -> dict[Path, Path]:
+        """Name a file of each target that is there by now, for whoever sees its folder."""
+        return {
+            target.out: target.out / "features.json" if plan is None else plan.mark(token)
+            for target, plan in zip(self.targets, self.plans, strict=True)
+        }
+
+    def _start(self) -> tuple[list[ExtractionPlan | None], list[list[int]], str]:
+        """Lock the folders and look which shards of which target are missing.
+
+        Returns:
+            The plans, their missing shards, and the token that marks their folders.
+        """
+        digest = images_digest(self.source.manifest)
+        prints = [self._fingerprint(target, digest) for target in self.targets]
+        # all processes lock in the same order, so that none waits for one that waits for it
+        for number in sorted(range(len(prints)), key=lambda i: self.targets[i].out.absolute()):
+            self._lock(self.targets[number].out, prints[number])
+        plans = [self._plan(*both) for both in zip(self.targets, prints, strict=True)]
+        token = uuid.uuid4().hex
+        for plan in plans:
+            if plan is not None:
+                plan.mark(token).touch()  # anew: a folder of this name may be left on a machine
+        # a damaged shard has to go, or the writer takes it for one that another process has written
+        shards = [plan.pending(remove=True) if plan is not None else [] for plan in plans]
+        return plans, shards, token
+
+    def _fingerprint(self, target: Target, digest: str) -> str:
+        view = self.views[target.view].view()
+        return extraction_fingerprint(digest, target.spec, view=view, run=self.run)
+
+    def _lock(self, out: Path, fingerprint: str) -> None:
+        def check(note: str) -> None:
+            if note and note != fingerprint and not self.overwrite:
+                raise FeatureError(
+                    f"{out}: another process is making other features there; name another folder"
+                )
+
+        self._locks.enter_context(locked(out, note=fingerprint, on_wait=check))
+        recover_folder(out)
+
+    def _plan(self, target: Target, fingerprint: str) -> ExtractionPlan | None:
+        plan = ExtractionPlan(
+            target.out, fingerprint, len(self.images), self.source.batch_size, target.spec
+        )
+        if finished_store(target.out, fingerprint, overwrite=self.overwrite) is not None:
+            shutil.rmtree(plan.folder, ignore_errors=True)  # of a run killed while it cleaned up
+            return None
+        return plan.start()
+
+    def _deal(self, rank: int, world_size: int) -> Iterator[Work]:
+        """Cut the shards of a process into batches; targets that miss the same one share them."""
+        wanted: dict[tuple[int, int], list[int]] = {}
+        plan_of: dict[int, ExtractionPlan] = {}
+        for target, (plan, shards) in enumerate(zip(self.plans, self._shards, strict=True)):
+            if plan is None:
+                continue
+            # an interrupted extraction goes on with batches of the size it was begun with
+            plan_of.setdefault(plan.batch_size, plan)
+            for shard in shards:
+                wanted.setdefault((plan.batch_size, shard), []).append(target)
+        for size, shard in sorted(wanted)[rank::world_size]:
+            targets = tuple(wanted[size, shard])
+            views = tuple(dict.fromkeys(self.targets[target].view for target in targets))
+            batches = list(plan_of[size].batches(shard))
+            for rows in batches:
+                ends = rows is batches[-1]
+                yield Work(FixedBatch(rows, views), targets, shard, ends)
+
+
+class FeatureExtractionTask(pl.LightningModule):
+    """Run frozen backbones over images; there is nothing to train.
+
+    Args:
+        runner: What runs the backbones.
+        extraction: What says which backbones are to see which view.
+    """
+
+    def __init__(self, runner: Runner, extraction: ExtractionDataModule) -> None:
+        super().__init__()
+        self.backbone = runner.backbone
+        self._runner = runner
+        self._extraction = extraction
+        self._running = ExitStack()
+
+    def on_predict_start(self) -> None:
+        """Take the threads, and compile: the backbones are on their device now."""
+        if self._extraction.work:
+            self._running.enter_context(self._runner)
+
+    def predict_step(self, batch: ViewsBatch, batch_idx: int) -> dict[int, list[Pending]]:
+        """Start the passes that the batch's targets want; by target, what they will give."""
+        under_way: dict[tuple[str, str], Pending] = {}
+        results: dict[int, list[Pending]] = {}
+        for number in self._extraction.work[batch_idx].targets:
+            target = self._extraction.targets[number]
+            for name in target.backbones:
+                if (target.view, name) not in under_way:
+                    started = self._runner.submit(name, batch["images"][target.view])
+                    under_way[target.view, name] = started
+                results.setdefault(number, []).append(under_way[target.view, name])
+        return results
+
+    def close(self) -> None:
+        """Give the threads back."""
+        self._running.close()

@@ -1,0 +1,204 @@
+"""Rows of feature matrices, read in pieces by plain file reads.
+
+The pages of a memory map count as memory of the process that touched them, until the system wants
+them back; a batch job that has a limit is killed for them. What is read here is a copy of the rows
+asked for and of nothing else, however large the matrix is.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from dfl.errors import FeatureError
+from dfl.features.store import FeatureStore, Matrix
+
+__all__ = ["FeatureRows", "MatrixFile"]
+
+BLOCK_BYTES: Final = 2**22
+"""About what a block of rows takes: enough for BLAS, and float64 copies of it stay in the cache."""
+
+_CAN_PEEK: Final = hasattr(os, "RWF_NOWAIT") and hasattr(os, "posix_fadvise")  # Linux
+_GAP: Final = 4  # as many rows that nobody asked for are read over rather than jumped over
+
+Indices = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class MatrixFile:
+    """Where a float32 matrix lies in a file, row by row.
+
+    Attributes:
+        path: The file.
+        offset: Where the first row begins, in bytes.
+        dim: Columns.
+    """
+
+    path: Path
+    offset: int
+    dim: int
+
+    @classmethod
+    def of(cls, matrix: Matrix) -> Self:
+        """Find the file of a memory-mapped matrix.
+
+        Raises:
+            FeatureError: If it is no memory map that can be read row by row.
+        """
+        if not isinstance(matrix, np.memmap) or not matrix.flags.c_contiguous:
+            raise FeatureError("a feature matrix is not stored row by row; extract it again")
+        return cls(Path(str(matrix.filename)), int(matrix.offset), matrix.shape[1])
+
+
+class FeatureRows:
+    """Chosen rows of the matrices of some files, side by side.
+
+    Reading is by position in the file, so that threads and forked workers can share it; a pickled
+    copy opens the files anew.
+
+    Args:
+        files: One file a part, whose rows are those of one manifest.
+        rows: Which rows of the files, in which order, shape ``(N,)``.
+
+    Attributes:
+        shape: ``(N, D)``.
+    """
+
+    def __init__(self, files: Sequence[MatrixFile], rows: npt.NDArray[np.integer]) -> None:
+        self._open: dict[Path, int] = {}
+        self._files = tuple(files)
+        self._rows: Indices = np.asarray(rows, dtype=np.int64)
+        self.shape = (len(self._rows), sum(file.dim for file in self._files))
+
+    @classmethod
+    def of(
+        cls,
+        store: FeatureStore,
+        parts: Sequence[str] | None = None,
+        rows: npt.NDArray[np.integer] | None = None,
+    ) -> Self:
+        """Choose rows of a feature folder.
+
+        Args:
+            store: The folder.
+            parts: Which parts to concatenate; None for all.
+            rows: Which rows, in which order; None for all.
+
+        Raises:
+            FeatureError: If a part is unknown, or its file is damaged.
+        """
+        files = [MatrixFile.of(store.matrix([part.name])) for part in store.select(parts)]
+        return cls(files, np.arange(len(store.manifest)) if rows is None else rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getstate__(self) -> dict[str, object]:
+        return self.__dict__ | {"_open": {}}
+
+    def __del__(self) -> None:
+        for descriptor in self._open.values():
+            os.close(descriptor)
+
+    def chosen(self, positions: Indices) -> "FeatureRows":
+        """Choose among these rows, by their positions."""
+        return FeatureRows(self._files, self._rows[positions])
+
+    def blocks(self) -> Iterator[Matrix]:
+        """Read all rows in their order, a block of some MiB at a time, each ``(n, D)`` float32.
+
+        Raises:
+            FeatureError: If a file is shorter than it was.
+        """
+        size = max(1, BLOCK_BYTES // (4 * self.shape[1]))
+        for start in range(0, len(self._rows), size):
+            yield self._read(self._rows[start : start + size])
+
+    def take(self, positions: Indices) -> Matrix:
+        """Read some of these rows, in the order asked for, shape ``(len(positions), D)``."""
+        return self._read(self._rows[positions])
+
+    def read(self) -> Matrix:
+        """Read all rows into memory, shape ``(N, D)``."""
+        return self._read(self._rows)
+
+    def _read(self, rows: Indices) -> Matrix:
+        out = np.empty((len(rows), self.shape[1]), dtype=np.float32)
+        if not len(rows):
+            return out
+        if (np.diff(rows) < 0).any():  # files are read forwards
+            order = np.argsort(rows, kind="stable")
+            out[order] = self._read(rows[order])
+            return out
+        starts = np.flatnonzero(np.diff(rows, prepend=rows[0] - _GAP - 2) > _GAP + 1)
+        ends = np.append(starts[1:], len(rows))
+        pairs = zip(starts.tolist(), ends.tolist(), strict=True)
+        spans = [slice(start, end) for start, end in pairs]
+        column = 0
+        for file in self._files:
+            block = out[:, column : column + file.dim]
+            left = spans
+            if _CAN_PEEK and len(spans) > 1:  # what has to come from the disk comes all at once
+                left = [
+                    span
+                    for span in spans
+                    if not self._read_span(file, rows[span], block[span], wait=False)
+                ]
+            for span in left:
+                self._read_span(file, rows[span], block[span])
+            column += file.dim
+        return out
+
+    def _read_span(
+        self, file: MatrixFile, rows: Indices, out: Matrix, *, wait: bool = True
+    ) -> bool:
+        """Read rows that lie close together, in ascending order; see `_fill`."""
+        first, count = int(rows[0]), int(rows[-1]) - int(rows[0]) + 1
+        is_whole = count == len(rows) and (count < 3 or bool((np.diff(rows) == 1).all()))
+        if is_whole and out.flags.c_contiguous:
+            return self._fill(file, first, out, wait=wait)
+        span = np.empty((count, file.dim), dtype=np.float32)
+        if not self._fill(file, first, span, wait=wait):
+            return False
+        out[:] = span[rows - first]
+        return True
+
+    def _fill(self, file: MatrixFile, row: int, out: Matrix, *, wait: bool) -> bool:
+        """Read rows; without `wait`, only from the system's cache, or else have them fetched."""
+        view, place = out.data.cast("B"), file.offset + 4 * file.dim * row
+        try:
+            descriptor = self._descriptor(file.path)
+            if not wait:
+                return _peeked(descriptor, view, place)
+            while view:
+                count = os.preadv(descriptor, [view], place)
+                if not count:
+                    raise FeatureError(f"{file.path}: shorter than it was; extract it again")
+                view, place = view[count:], place + count
+        except OSError as err:
+            reason = err.strerror or str(err)
+            raise FeatureError(f"{file.path}: cannot be read ({reason}); extract again") from err
+        return True
+
+    def _descriptor(self, path: Path) -> int:
+        if (found := self._open.get(path)) is not None:
+            return found
+        opened = os.open(path, os.O_RDONLY)
+        kept = self._open.setdefault(path, opened)
+        if kept != opened:  # another thread was faster
+            os.close(opened)
+        return kept
+
+
+def _peeked(descriptor: int, view: memoryview, place: int) -> bool:
+    try:
+        if os.preadv(descriptor, [view], place, os.RWF_NOWAIT) == len(view):
+            return True
+    except OSError:  # it is not in the cache, or the file system cannot tell
+        pass
+    os.posix_fadvise(descriptor, place, len(view), os.POSIX_FADV_WILLNEED)
+    return False

@@ -1,0 +1,314 @@
+"""The feature store: a folder that holds what frozen backbones saw in the images of a manifest.
+
+features.json   what made it: parts and fingerprints, view, backbones, precision, versions; the
+                SHA-256 of the other files, and its own
+manifest.csv    the manifest's rows, in the order of the matrices
+<part>.npy      float32 (N, D) for each part, as clip.pooled.npy; numpy can memory-map it
+"""
+
+import json
+import re
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Final, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from dfl.data.manifest import Manifest
+from dfl.errors import FeatureError, ManifestError
+from dfl.features.lock import locked
+from dfl.features.seal import damaged_files, is_sealed, sealed
+from dfl.features.written_matrix import WrittenMatrix
+from dfl.files import is_full_disk, recover_folder, replace_folder
+from dfl.recipe import Plain, Recipe
+from dfl.types import FeaturePart, FeatureSpec
+
+__all__ = [
+    "FORMAT",
+    "FeatureStore",
+    "Matrix",
+    "check_replaceable",
+    "fingerprint_at",
+    "new_store",
+]
+
+FORMAT: Final = 2
+_METADATA: Final = "features.json"
+_MANIFEST: Final = "manifest.csv"
+
+Matrix = npt.NDArray[np.float32]
+
+
+def check_replaceable(out: Path, *, overwrite: bool) -> None:
+    """Refuse to write a feature folder where that would lose something.
+
+    Args:
+        out: Where it is to go.
+        overwrite: Whether features that are there may be replaced.
+
+    Raises:
+        FeatureError: If features are there and `overwrite` is false, or anything else is there.
+    """
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise FeatureError(f"{out} is a file; name a folder for the features")
+    there = {path.name for path in out.iterdir()}
+    own = {_METADATA, _MANIFEST, "config.yaml"}
+    # a run that is killed while it writes its config leaves an unfinished one
+    own |= {name for name in there if name.endswith(".npy") or name.startswith(".config.")}
+    if foreign := sorted(there - own):
+        raise FeatureError(
+            f"{out / foreign[0]} is no part of a feature folder; move it away, or name another"
+        )
+    if there and not overwrite:
+        raise FeatureError(f"{out} is there already; name another, or give --overwrite=true")
+
+
+@contextmanager
+def new_store(
+    out: Path,
+    manifest: Manifest,
+    *,
+    spec: FeatureSpec,
+    metadata: Recipe,
+    overwrite: bool = False,
+    workspace: Path | None = None,
+) -> Iterator[Mapping[str, WrittenMatrix]]:
+    """Make a feature folder, complete or not at all.
+
+    Args:
+        out: The folder.
+        manifest: The rows of the matrices, in order.
+        spec: The parts.
+        metadata: What made the features, stored beside them.
+        overwrite: Whether features that are there may be replaced.
+        workspace: Where the unfinished folder is kept, on the same file system, by a caller that
+            has locked `out`; by default it is locked here, and kept beside it.
+
+    Yields:
+        By part, a matrix ``(N, D)`` to fill by assigning rows; when the block ends, the folder
+        takes its place.
+
+    Raises:
+        FeatureError: If `out` is there and may not be replaced, or the disk is full.
+    """
+    check_replaceable(out, overwrite=overwrite)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        if workspace is None:
+            stack.enter_context(locked(out))
+            recover_folder(out)
+        for left in _unfinished(workspace or out.parent, out.name):
+            shutil.rmtree(left, ignore_errors=True)  # of a process that was killed: `out` is locked
+        partial = Path(mkdtemp(prefix=f".{out.name}.new.", dir=workspace or out.parent))
+        stack.callback(shutil.rmtree, partial, ignore_errors=True)
+        try:
+            partial.chmod(0o755)  # mkdtemp makes it private
+            with ExitStack() as files:
+                yield {
+                    part.name: files.enter_context(
+                        WrittenMatrix.create(_file(partial, part), (len(manifest), part.dim))
+                    )
+                    for part in spec
+                }
+            _describe(partial, manifest, spec, metadata)
+            check_replaceable(out, overwrite=overwrite)  # another run may have been faster
+            replace_folder(partial, out)
+        except OSError as err:
+            if not is_full_disk(err):
+                raise
+            need = sum(4 * part.dim for part in spec) * len(manifest) / 2**30
+            raise FeatureError(
+                f"{out}: the disk is full ({err.strerror}); {need:.2g} GiB have to be free to "
+                "join the features: make room, and run the same command again"
+            ) from err
+
+
+def _describe(folder: Path, manifest: Manifest, spec: FeatureSpec, metadata: Recipe) -> None:
+    manifest.write(folder / _MANIFEST)
+    document: Recipe = metadata | {
+        "format": FORMAT,
+        "rows": len(manifest),
+        "root": manifest.root.as_posix(),
+        "parts": [dict(asdict(part)) for part in spec],
+    }
+    text = json.dumps(sealed(document, folder), indent=2) + "\n"
+    (folder / _METADATA).write_text(text, encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class FeatureStore:
+    """A finished feature folder, opened for reading.
+
+    Attributes:
+        path: The folder.
+        spec: The parts it holds.
+        manifest: One row an image in a dataset pair, in the order of the matrices.
+        metadata: What made it, as stored in ``features.json``.
+    """
+
+    path: Path
+    spec: FeatureSpec
+    manifest: Manifest
+    metadata: dict[str, Plain]
+
+    @classmethod
+    def open(cls, path: Path) -> "FeatureStore":
+        """Open a folder that `dfl extract` or `dfl encode` has finished.
+
+        Its description and its manifest are checked against their checksums, the matrices only for
+        their size; `damaged` reads those, too.
+
+        Args:
+            path: The folder.
+
+        Returns:
+            The store; no matrix is read yet. The images themselves need not be there any more.
+
+        Raises:
+            FeatureError: If the folder is missing, unfinished, damaged or of another format.
+        """
+        if not path.is_dir():
+            raise FeatureError(f"{path}: no such feature folder; make it with `dfl extract`")
+        document = _read_metadata(path)
+        parts = cast(list[dict[str, object]], document["parts"])
+        spec = tuple(FeaturePart(**part) for part in parts)  # type: ignore[arg-type]
+        if damaged_files(document, path, names=[_MANIFEST]):
+            raise FeatureError(
+                f"{path}: its manifest is missing or was changed; run `dfl extract` again"
+            )
+        try:
+            manifest = Manifest.read(
+                path / _MANIFEST, root=Path(str(document["root"])), check_paths=False
+            )
+        except ManifestError as err:
+            raise FeatureError(
+                f"{path}: its manifest is missing or damaged ({err}); run `dfl extract` again"
+            ) from err
+        store = cls(path=path, spec=spec, manifest=manifest, metadata=document)
+        for part in spec:
+            store._memory_map(part)
+        return store
+
+    def damaged(self) -> list[Path]:
+        """Read all files and list those that are not what was written: a flipped bit is enough."""
+        return damaged_files(self.metadata, self.path)
+
+    def parts(self) -> list[str]:
+        """List the names of the parts, in order."""
+        return [part.name for part in self.spec]
+
+    def select(self, parts: Sequence[str] | None = None) -> FeatureSpec:
+        """Choose parts by name.
+
+        Args:
+            parts: Names of parts, or of backbones (all of a backbone's layers); None for all.
+
+        Returns:
+            Their specification, in the order asked for, the parts of a backbone side by side.
+
+        Raises:
+            FeatureError: If a name is unknown, or none is given.
+        """
+        if parts is None:
+            return self.spec
+        if not parts:
+            raise FeatureError(
+                f"parts: [] chooses nothing of {self.path}; it has: {', '.join(self.parts())}"
+            )
+        chosen: list[FeaturePart] = []
+        for name in parts:
+            found = [p for p in self.spec if p.name == name or p.name.split(".")[0] == name]
+            if not found:
+                raise FeatureError(
+                    f"{self.path} has no part {name!r}; it has: {', '.join(self.parts())}"
+                )
+            chosen += [part for part in found if part not in chosen]
+        # one backbone's parts side by side, so that the backbones can make them again
+        order = list(dict.fromkeys(part.name.split(".")[0] for part in chosen))
+        return tuple(sorted(chosen, key=lambda part: order.index(part.name.split(".")[0])))
+
+    def matrix(
+        self, parts: Sequence[str] | None = None, *, rows: npt.NDArray[np.int64] | None = None
+    ) -> Matrix:
+        """Read features.
+
+        Args:
+            parts: Which parts to concatenate; None for all.
+            rows: Which rows, in which order; None for all.
+
+        Returns:
+            Features, shape ``(N, D)``, float32: a read-only memory map where one part is read
+            whole, a copy otherwise.
+
+        Raises:
+            FeatureError: If a part is unknown or its file is damaged.
+        """
+        blocks = [self._memory_map(part) for part in self.select(parts)]
+        if rows is not None:
+            blocks = [block[rows] for block in blocks]
+        return blocks[0] if len(blocks) == 1 else np.concatenate(blocks, axis=1)
+
+    def _memory_map(self, part: FeaturePart) -> Matrix:
+        file = _file(self.path, part)
+        try:
+            matrix: Matrix = np.load(file, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError) as err:
+            raise FeatureError(f"{file}: missing or damaged; run `dfl extract` again") from err
+        expected = (len(self.manifest), part.dim)
+        if matrix.shape != expected or matrix.dtype != np.float32:
+            raise FeatureError(
+                f"{file}: holds {matrix.dtype} {matrix.shape}, expected float32 {expected}; "
+                "run `dfl extract` again"
+            )
+        size = matrix.offset + matrix.nbytes  # type: ignore[attr-defined]  # it is a memory map
+        if file.stat().st_size != size:
+            raise FeatureError(f"{file}: longer than it was; run `dfl extract` again")
+        return matrix
+
+
+def fingerprint_at(path: Path) -> Plain:
+    """Read what identifies the features in a folder, whatever became of its matrices.
+
+    Args:
+        path: A feature folder.
+
+    Returns:
+        Its fingerprint; None for features that have none.
+
+    Raises:
+        FeatureError: If the folder is unfinished, its description damaged or of another format.
+    """
+    return _read_metadata(path).get("fingerprint")
+
+
+def _unfinished(folder: Path, name: str) -> list[Path]:
+    """List the folders that `new_store` was filling; names of other folders may begin alike."""
+    own = re.compile(re.escape(f".{name}.new.") + "[a-z0-9_]{8}")  # as mkdtemp names them
+    return [path for path in folder.iterdir() if own.fullmatch(path.name)]
+
+
+def _file(folder: Path, part: FeaturePart) -> Path:
+    return folder / f"{part.name}.npy"
+
+
+def _read_metadata(path: Path) -> dict[str, Plain]:
+    file = path / _METADATA
+    try:
+        document = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as err:
+        raise FeatureError(f"{path}: not a finished feature folder, it has no {_METADATA}") from err
+    except (OSError, ValueError) as err:
+        raise FeatureError(f"{file}: damaged ({err}); extract again with --overwrite=true") from err
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        found = document.get("format") if isinstance(document, dict) else None
+        raise FeatureError(f"{file}: format {found!r}, this version reads {FORMAT}; extract again")
+    if not is_sealed(document):
+        raise FeatureError(f"{file}: damaged or edited; extract again with --overwrite=true")
+    return document

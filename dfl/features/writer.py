@@ -1,0 +1,193 @@
+"""Writing features: each process keeps its own shards, the first one joins them."""
+
+import logging
+import shutil
+import time
+from collections import deque
+from typing import Final
+
+import lightning.pytorch as pl
+import numpy as np
+import numpy.typing as npt
+
+from dfl.backbones.runner import Pending
+from dfl.data.manifest import Manifest
+from dfl.data.views import ViewsBatch
+from dfl.errors import FeatureError
+from dfl.features.extraction import ExtractionDataModule, Work
+from dfl.features.first_process import on_first_process
+from dfl.features.plan import ExtractionPlan
+from dfl.features.shard import write_shard
+from dfl.features.store import Matrix, fingerprint_at, new_store
+from dfl.files import is_full_disk
+from dfl.recipe import Recipe
+
+__all__ = ["FeatureWriter", "join_shards"]
+
+logger = logging.getLogger(__name__)
+
+_UNDER_WAY: Final = 128
+"""So many images may be on their way through the backbones, or two batches, if that is more."""
+_PATIENCE_S: Final = 900.0
+"""How long nothing may come from the other processes before this one goes to the barrier."""
+
+Parts = dict[str, Matrix]
+
+
+class FeatureWriter(pl.Callback):
+    """Write what `FeatureExtractionTask` predicts, a shard at a time; gather nothing in memory.
+
+    It waits for a batch only when others are under way behind it, so that the backbones always
+    have work, and what is in memory is bounded.
+
+    Args:
+        extraction: What is made where.
+    """
+
+    def __init__(self, extraction: ExtractionDataModule) -> None:
+        self._extraction = extraction
+        self._under_way: deque[tuple[Work, dict[int, list[Pending]]]] = deque()
+        self._done: dict[int, list[Parts]] = {}
+
+    def on_predict_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: dict[int, list[Pending]],
+        batch: ViewsBatch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Take a batch that has been started, and write the shards that are complete by now."""
+        self._under_way.append((self._extraction.work[batch_idx], outputs))
+        while len(self._under_way) > 2 and self._images() > _UNDER_WAY:
+            self._settle()
+
+    def on_predict_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Wait for the rest."""
+        while self._under_way:
+            self._settle()
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Wait until every process has written its shards, then join them on the first one."""
+        if trainer.world_size > 1:
+            self._wait_for_others()
+        trainer.strategy.barrier()
+        on_first_process(trainer, self._join)
+
+    def _images(self) -> int:
+        return sum(len(work.batch.rows) for work, _ in self._under_way)
+
+    def _settle(self) -> None:
+        """Wait for the oldest batch under way."""
+        work, results = self._under_way.popleft()
+        for target, pending in results.items():
+            parts: Parts = {}
+            for one in pending:
+                parts |= {name: value.numpy() for name, value in one.result().items()}
+            self._done.setdefault(target, []).append(parts)
+            if work.ends:
+                self._write(target, work.shard)
+
+    def _write(self, target: int, shard: int) -> None:
+        plan, batches = self._extraction.plans[target], self._done.pop(target)
+        if plan is None:
+            return
+        features = {
+            part.name: np.concatenate([batch[part.name] for batch in batches]) for part in plan.spec
+        }
+        for name, values in features.items():
+            if not np.isfinite(values).all():
+                raise FeatureError(
+                    f"{name}: gives values that are not finite in precision "
+                    f"{self._extraction.run.get('precision')}; take bf16-mixed or 32-true"
+                )
+        try:
+            write_shard(plan.file(shard), features, identity=plan.identity(shard))
+        except OSError as err:
+            if not is_full_disk(err):
+                raise
+            raise FeatureError(
+                f"{plan.folder}: the disk is full ({err.strerror}); "
+                f"{plan.shards - len(plan.missing())} of {plan.shards} shards are kept: make room, "
+                "and run the same command again"
+            ) from err
+
+    def _wait_for_others(self) -> None:
+        """Wait at leisure: a barrier gives up after half an hour, whether or not all are well."""
+        left, pause, news = -1, 0.1, time.monotonic()
+        plans = [plan for plan in self._extraction.plans if plan is not None]
+        while time.monotonic() - news < _PATIENCE_S:
+            missing = sum(len(plan.missing()) for plan in plans)
+            if missing == 0:
+                return
+            if missing != left:
+                left, news = missing, time.monotonic()
+            time.sleep(pause)
+            pause = min(5.0, 1.2 * pause)
+
+    def _join(self) -> None:
+        extraction = self._extraction
+        for target, plan in zip(extraction.targets, extraction.plans, strict=True):
+            if plan is not None:
+                join_shards(
+                    plan,
+                    extraction.source.manifest,
+                    extraction.image_of_row,
+                    metadata=target.metadata,
+                    overwrite=extraction.overwrite,
+                )
+        extraction.close()
+
+
+def join_shards(
+    plan: ExtractionPlan,
+    manifest: Manifest,
+    image_of_row: npt.NDArray[np.int64],
+    *,
+    metadata: Recipe,
+    overwrite: bool = False,
+) -> None:
+    """Make the feature folder from finished shards, one shard in memory at a time.
+
+    Args:
+        plan: The shards, all of them there.
+        manifest: All rows; those that name the same image get the same features.
+        image_of_row: For every row the position of its image among the distinct ones, ``(N,)``.
+        metadata: What made the features.
+        overwrite: Whether other features that are there by now may be replaced.
+
+    Raises:
+        FeatureError: If a shard is damaged, the disk is full, or another run has written other
+            features meanwhile; the shards are kept.
+    """
+    order = np.argsort(image_of_row, kind="stable")
+    first_row = np.searchsorted(image_of_row[order], np.arange(plan.images + 1))
+    with new_store(
+        plan.out,
+        manifest,
+        spec=plan.spec,
+        metadata=metadata | {"fingerprint": plan.fingerprint},
+        overwrite=overwrite or _is_damaged_result(plan),
+        workspace=plan.folder,
+    ) as matrices:
+        for shard in range(plan.shards):
+            span = plan.rows(shard)
+            rows = order[first_row[span.start] : first_row[span.stop]]
+            features = plan.read(shard)
+            if features is None:
+                raise FeatureError(
+                    f"{plan.file(shard)}: damaged; run the same command again, which makes it anew "
+                    "and keeps the other shards"
+                )
+            for name, matrix in matrices.items():
+                matrix[rows] = features[name][image_of_row[rows] - span.start]
+    shutil.rmtree(plan.folder, ignore_errors=True)
+
+
+def _is_damaged_result(plan: ExtractionPlan) -> bool:
+    """Say whether these very features are there: they were found damaged, and may be replaced."""
+    try:
+        return fingerprint_at(plan.out) == plan.fingerprint
+    except FeatureError:
+        return False

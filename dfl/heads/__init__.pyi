@@ -1,0 +1,16 @@
+from .autoencoder import Autoencoder as Autoencoder
+from .bottleneck import Bottleneck as Bottleneck
+from .bottleneck_task import BottleneckTask as BottleneckTask
+from .encoder import BottleneckEncoder as BottleneckEncoder
+from .finetune_task import FineTuneTask as FineTuneTask
+from .head import SklearnHead as SklearnHead
+from .image_classifier import ImageClassifier as ImageClassifier
+from .linear import LinearHead as LinearHead
+from .linear_task import LinearProbeTask as LinearProbeTask
+from .persistence import load_head as load_head
+from .persistence import save_head as save_head
+from .scoring_task import ScoringTask as ScoringTask
+from .sklearn_task import SklearnHeadTask as SklearnHeadTask
+from .task import HeadTask as HeadTask
+from .text import LearnedText as LearnedText
+from .text import TextSimilarity as TextSimilarity

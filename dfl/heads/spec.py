@@ -1,0 +1,39 @@
+"""Whether two sets of features are the same, and if not, where they differ."""
+
+from dfl.types import FeatureSpec
+
+__all__ = ["spec_difference"]
+
+
+def spec_difference(
+    expected: FeatureSpec, found: FeatureSpec, *, subset: bool = False
+) -> str | None:
+    """Say where two feature specifications differ first.
+
+    Args:
+        expected: What something was trained on.
+        found: What it is to be applied to.
+        subset: Whether `found` may have further parts and another order, because the expected
+            parts are then picked by name.
+
+    Returns:
+        A phrase that names the part, or None where they agree.
+    """
+    for part in expected:
+        same = next((other for other in found if other.name == part.name), None)
+        if same is None:
+            return f"part {part.name!r} is missing (there: {_names(found)})"
+        if same.fingerprint != part.fingerprint:
+            return (
+                f"part {part.name!r} has the fingerprint {same.fingerprint[:8]}, "
+                f"not {part.fingerprint[:8]}"
+            )
+        if same.dim != part.dim:
+            return f"part {part.name!r} has {same.dim} columns, not {part.dim}"
+    if not subset and expected != found:
+        return f"it takes {_names(expected)} in this order, not {_names(found)}"
+    return None
+
+
+def _names(spec: FeatureSpec) -> str:
+    return ", ".join(part.name for part in spec) or "none"

@@ -1,0 +1,229 @@
+"""Features that do not fit in memory, passed through fitted steps block by block.
+
+What a Gaussian model needs of a million rows are their means and scatter matrices, and they can be
+summed up in one pass: a block's own scatter around its own mean, and what its mean differs from
+that of the rows before (Chan, Golub and LeVeque 1979). All sums are float64.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final, Protocol, Self
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.base import TransformerMixin
+from sklearn.preprocessing import StandardScaler
+
+from dfl.errors import HeadError
+
+__all__ = ["CACHED_ROWS", "Moments", "Rows", "Stream", "check_finite"]
+
+Matrix = npt.NDArray[np.float32]
+Array = npt.NDArray[np.float64]
+Labels = npt.NDArray[np.int64]
+
+CACHED_ROWS: Final = 256
+"""Rows whose float64 copy stays in the processor's cache, for passes that compute little."""
+
+_CLASSES: Final = 2
+
+
+class Rows(Protocol):
+    """A matrix that is read in pieces, as `dfl.features.rows.FeatureRows`."""
+
+    shape: tuple[int, int]
+
+    def blocks(self) -> Iterator[Matrix]:
+        """Read all rows in their order, a block ``(n, D)`` at a time."""
+
+    def take(self, positions: npt.NDArray[np.int64]) -> Matrix:
+        """Read some rows, in the order asked for."""
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Size, mean and scatter of each class; ``REAL`` and ``FAKE`` index them.
+
+    Attributes:
+        count: Rows, shape ``(2,)``.
+        mean: Shape ``(2, D)``.
+        scatter: Sum of the outer products of the rows' differences from their class's mean, shape
+            ``(2, D, D)``.
+    """
+
+    count: Array
+    mean: Array
+    scatter: Array
+
+    @classmethod
+    def of(cls, blocks: Iterator[tuple[Matrix, Labels]], dim: int) -> Self:
+        """Sum up the rows of blocks, each with its labels."""
+        count = np.zeros(_CLASSES)
+        mean, scatter = np.zeros((_CLASSES, dim)), np.zeros((_CLASSES, dim, dim))
+        for block, label in blocks:
+            for side in range(_CLASSES):
+                rows = block[label == side].astype(np.float64)
+                if not len(rows):
+                    continue
+                own = rows.mean(axis=0)
+                rows -= own
+                total = count[side] + len(rows)
+                delta = own - mean[side]
+                scatter[side] += rows.T @ rows
+                scatter[side] += np.outer(delta, delta * (count[side] * len(rows) / total))
+                mean[side] += delta * (len(rows) / total)
+                count[side] = total
+        return cls(count, mean, scatter)
+
+    @property
+    def rows(self) -> int:
+        """Rows of both classes."""
+        return int(self.count.sum())
+
+    @property
+    def prior(self) -> Array:
+        """Share of each class, shape ``(2,)``."""
+        return np.asarray(self.count / self.count.sum())
+
+    def joint_mean(self) -> Array:
+        """Mean of all rows, shape ``(D,)``."""
+        return np.asarray(self.prior @ self.mean)
+
+    def joint_scatter(self) -> Array:
+        """Scatter of all rows around their mean, shape ``(D, D)``."""
+        delta = self.mean[1] - self.mean[0]
+        between = np.outer(delta, delta) * (self.count[0] * self.count[1] / self.count.sum())
+        return np.asarray(self.scatter[0] + self.scatter[1] + between)
+
+    def rescale(self, mean: Array, scale: Array) -> Self:
+        """Turn them, in place, into those of the rows less `mean` and divided by `scale`."""
+        self.mean[:] = (self.mean - mean) / scale
+        np.divide(self.scatter, scale, out=self.scatter)
+        np.divide(self.scatter, scale[:, None], out=self.scatter)
+        return self
+
+
+class Stream:
+    """Rows with their labels, and the fitted steps that they pass through.
+
+    Args:
+        source: The rows.
+        label: ``REAL`` or ``FAKE``, shape ``(N,)``.
+        before: The stream that `step` takes; None for the source itself.
+        step: A fitted transformer.
+    """
+
+    def __init__(
+        self,
+        source: Rows,
+        label: Labels,
+        *,
+        before: "Stream | None" = None,
+        step: TransformerMixin | None = None,
+    ) -> None:
+        self.source, self.label = source, label
+        self._before, self._step = before, step
+        self._dim: int | None = None
+        self._moments: Moments | None = None
+        self._standardised: Stream | None = None
+
+    @property
+    def rows(self) -> int:
+        """N."""
+        return self.source.shape[0]
+
+    @property
+    def dim(self) -> int:
+        """D, behind the steps."""
+        if self._step is None:
+            return self.source.shape[1]
+        if self._dim is None:
+            self._dim = self.take(np.zeros(1, dtype=np.int64)).shape[1]
+        return self._dim
+
+    @property
+    def scaler(self) -> StandardScaler | None:
+        """The last step, where it is scaling."""
+        return self._step if type(self._step) is StandardScaler else None
+
+    def through(self, step: TransformerMixin) -> "Stream":
+        """Add a fitted step."""
+        return Stream(self.source, self.label, before=self, step=step)
+
+    def transform(self, block: Matrix) -> Matrix:
+        """Pass a block of the source through the steps."""
+        if self._before is None or self._step is None:
+            return block
+        return np.asarray(self._step.transform(self._before.transform(block)))
+
+    def blocks(self, most: int | None = None) -> Iterator[tuple[Matrix, Labels]]:
+        """Pass over all rows once, in their order, with their labels.
+
+        Args:
+            most: Rows of a block; None for blocks as the source gives them.
+
+        Raises:
+            HeadError: If a value is not finite.
+        """
+        start = 0
+        for block in self.source.blocks():
+            check_finite(block, start)
+            rows = self.transform(block)
+            size = most or len(block)
+            for first in range(0, len(block), size):
+                piece = rows[first : first + size]
+                yield piece, self.label[start + first : start + first + len(piece)]
+            start += len(block)
+
+    def take(self, positions: npt.NDArray[np.int64]) -> Matrix:
+        """Give some rows, passed through the steps, in the order asked for."""
+        block = self.source.take(positions)
+        check_finite(block, 0)
+        return self.transform(block)
+
+    def standardised(self) -> "Stream":
+        """Scale every column to mean 0 and variance 1, as sklearn's ``StandardScaler`` does."""
+        if self._standardised is None:
+            scaler = StandardScaler()
+            for block, _ in self.blocks():
+                scaler.partial_fit(block)
+            self._standardised = self.through(scaler)
+        return self._standardised
+
+    def moments(self) -> Moments:
+        """Sum up means and scatter, once; scaling is made up for in the sums."""
+        if self._moments is None:
+            found = Moments.of(self.unscaled.blocks(), self.dim)
+            self._moments = found.rescale(*self.affine())
+        return self._moments
+
+    def affine(self) -> tuple[Array, Array]:
+        """Give what the last step subtracts from and divides the rows of `unscaled` by."""
+        if self.scaler is None:
+            return np.zeros(self.dim), np.ones(self.dim)
+        return self.scaler.mean_, self.scaler.scale_
+
+    @property
+    def unscaled(self) -> "Stream":
+        """The stream before its last step, where that is scaling; else the stream itself."""
+        return self._before if self.scaler is not None and self._before is not None else self
+
+
+def check_finite(block: Matrix, first: int) -> None:
+    """Refuse values that are not finite.
+
+    Args:
+        block: Rows.
+        first: The number of the first one.
+
+    Raises:
+        HeadError: If there are any; names the row.
+    """
+    if np.isfinite(np.sum(block, dtype=np.float64)):
+        return
+    finite = np.isfinite(block).all(axis=1)
+    if not finite.all():
+        raise HeadError(
+            f"features of row {first + int(np.argmin(finite))} are not finite; "
+            "extract them again, in float32"
+        )

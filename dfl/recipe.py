@@ -1,0 +1,111 @@
+"""Plain descriptions of configured objects: what is stored can be built again without pickle.
+
+A class takes part by scikit-learn's convention: its constructor keeps every argument, unchanged,
+under the argument's own name. A description then is ``{"class_path": ..., "init_args": {...}}``, as
+in a config file.
+"""
+
+import inspect
+import json
+from collections.abc import Mapping
+from hashlib import sha256
+from importlib import import_module
+from pathlib import Path
+from typing import Final
+
+from dfl.errors import ConfigError
+
+__all__ = ["Plain", "Recipe", "build", "describe", "digest_of"]
+
+Plain = None | bool | int | float | str | list["Plain"] | dict[str, "Plain"]
+Recipe = dict[str, Plain]
+
+_KEYS: Final = {"class_path", "init_args"}
+
+
+def describe(value: object) -> Plain:
+    """Describe a configured object as plain data.
+
+    Args:
+        value: A plain value, a path, a list, a mapping, or an object that keeps its constructor's
+            arguments.
+
+    Returns:
+        The value itself where it is plain; otherwise its class path and the descriptions of its
+        arguments.
+
+    Raises:
+        ConfigError: If an object does not keep one of its constructor's arguments.
+    """
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, Path):
+        return value.as_posix()
+    if isinstance(value, Mapping):
+        return {str(key): describe(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [describe(item) for item in value]
+    cls = type(value)
+    arguments: dict[str, Plain] = {}
+    for name in inspect.signature(cls).parameters:
+        if not hasattr(value, name):
+            raise ConfigError(
+                f"{cls.__qualname__} does not keep its argument {name!r}, so it cannot be stored; "
+                f"set self.{name} in its constructor"
+            )
+        arguments[name] = describe(getattr(value, name))
+    return {"class_path": f"{cls.__module__}.{cls.__qualname__}", "init_args": arguments}
+
+
+def digest_of(value: Plain) -> str:
+    """Hash plain data; the order of a mapping's keys does not count.
+
+    Args:
+        value: Plain data.
+
+    Returns:
+        A hexadecimal SHA-256.
+    """
+    return sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def build(recipe: Plain) -> object:
+    """Build what `describe` described.
+
+    Args:
+        recipe: A description. Only classes of ``dfl`` are built; another one must be imported by
+            its user.
+
+    Returns:
+        The object, its arguments built first.
+
+    Raises:
+        ConfigError: If a class is not one of ``dfl`` or no longer exists.
+    """
+    if isinstance(recipe, list):
+        return [build(item) for item in recipe]
+    if not isinstance(recipe, dict):
+        return recipe
+    arguments = {key: build(item) for key, item in recipe.items() if key not in _KEYS}
+    if "class_path" not in recipe:
+        return arguments
+    nested = build(recipe.get("init_args") or {})
+    if not isinstance(nested, dict):
+        raise ConfigError(f"init_args must be a mapping, got {nested!r}")
+    return _find_class(str(recipe["class_path"]))(**nested)
+
+
+def _find_class(class_path: str) -> type:
+    module, _, name = class_path.rpartition(".")
+    # a stored file names what is imported and called, so it may only name what is ours
+    if module.partition(".")[0] != "dfl":
+        raise ConfigError(
+            f"{class_path} is not a class of dfl; only those are built from a stored file"
+        )
+    try:
+        found = getattr(import_module(module), name)
+    except (ImportError, AttributeError) as err:
+        raise ConfigError(f"{class_path} does not exist in this version of dfl") from err
+    if not isinstance(found, type):
+        raise ConfigError(f"{class_path} is not a class")
+    return found

@@ -1,0 +1,111 @@
+"""What a finished study says, in tables: the page, the terminal and W&B all show this."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from dfl.evaluation import LOWER_IS_BETTER, STUDY_METRICS
+
+__all__ = ["LOWER_IS_BETTER", "METRIC_NAMES", "STUDY_METRICS", "HardImage", "StudyPage"]
+
+METRIC_NAMES: Final = {
+    "accuracy": "Accuracy (threshold 0.5)",
+    "accuracy_val": "Accuracy (validation threshold)",
+    "balanced_accuracy": "Balanced accuracy",
+    "ap": "Average precision",
+    "auroc": "AUROC",
+    "eer": "Equal error rate",
+    "tpr_at_fpr_1": "TPR at 1 % FPR",
+    "tpr_at_fpr_5": "TPR at 5 % FPR",
+    "calibration_error": "Calibration error",
+}
+"""The metrics of a study by column name, and what a person calls them."""
+
+
+@dataclass(frozen=True)
+class HardImage:
+    """An image that the chosen detector judges wrong, or barely right.
+
+    Attributes:
+        caption: A line below it, such as its path.
+        label: What it is: "real" or "fake".
+        verdict: What the detector says.
+        score: The margin; higher = fake, threshold 0.
+        dataset: The dataset it is from.
+        generator: Who made it; "real" for reals.
+        jpeg: The thumbnail's bytes, JPEG.
+    """
+
+    caption: str
+    label: str
+    verdict: str
+    score: float
+    dataset: str
+    generator: str
+    jpeg: bytes
+
+
+@dataclass(frozen=True)
+class StudyPage:
+    """Everything a report of a study shows; values in [0, 1], ``low`` and ``high`` bound 95 %.
+
+    A table without rows leaves its section out; nan says that a number cannot be computed.
+
+    Attributes:
+        title: The study's name.
+        subtitle: One sentence on what it asks.
+        metric: The primary metric, a key of ``METRIC_NAMES``.
+        home: The training set of the detector to take home: "combined" or a dataset.
+        created: Date of the study, ISO 8601.
+        facts: Label and value: images, cells, forward passes made and saved, times, versions.
+        choices: The best configuration by each criterion, chosen on validation: criterion,
+            features, reduction, classifier, train_set, train_view, val, test, low, high, why.
+        leaders: Configurations trained on ``home``, best first: features, reduction,
+            classifier, kind ("fine-tuned", or a grid of frozen features), value, low, high, val.
+        models: Configurations trained on ``home``, tested on all datasets (mean), of the reduction
+            that validation chose: features, classifier, value, low, high, and ``chosen``, which
+            marks the classifier that validation chose for these features.
+        matrices: By name, a long table of train_set, test_set, value, low, high; the last test
+            sets may be "pooled", "macro" and "worst".
+        effects: Marginal mean of each level of each axis: axis, level, value, low, high, n_cells,
+            and the paired difference to the best level of the axis, nan for that level itself:
+            difference, diff_low, diff_high. An axis says what it is tested on, such as "features,
+            on all datasets".
+        statements: statement, verdict ("held", "did not hold", "undecided" or "not tested"),
+            evidence, difference, low, high.
+        comparisons: Paired tests: a, b, test_set, difference, low, high, and the paired bootstrap
+            of the primary metric: p, p_holm (corrected for the number of rows by Holm); mcnemar_p
+            is McNemar's exact test on the pooled decisions of the first seed.
+        metrics: All numbers of the chosen configurations: configuration, test_set, n_real,
+            n_fake, and each of ``STUDY_METRICS`` with its ``_low`` and ``_high``.
+        roc: By label, false and true positive rates, each (K,), rising.
+        hardest: Images that the chosen configuration gets wrong, worst first; some two dozen.
+        failures: Cells that failed: cell, cause.
+        notes: Caveats, one sentence each.
+        commands: How to make the study again, one command a line.
+        config: The resolved YAML.
+    """
+
+    title: str
+    subtitle: str
+    metric: str
+    home: str
+    created: str
+    facts: list[tuple[str, str]]
+    choices: pd.DataFrame
+    leaders: pd.DataFrame
+    models: pd.DataFrame
+    matrices: dict[str, pd.DataFrame]
+    effects: pd.DataFrame
+    statements: pd.DataFrame
+    comparisons: pd.DataFrame
+    metrics: pd.DataFrame
+    roc: dict[str, tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]]
+    hardest: list[HardImage]
+    failures: pd.DataFrame
+    notes: list[str]
+    commands: list[str]
+    config: str

@@ -1,0 +1,196 @@
+"""A close look at a few configurations: all metrics, paired tests, curves, and where they fail."""
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from dfl.data.manifest import Manifest
+from dfl.errors import ImageError
+from dfl.evaluation import STUDY_METRICS, mcnemar, most_wrong, paired_difference, roc_points
+from dfl.report.contact_sheet import thumbnail
+from dfl.report.study_summary import HardImage
+from dfl.study.cells import CellStore
+from dfl.study.estimates import Estimator
+from dfl.study.grid import Cell
+from dfl.study.results import Judge, Metrics, unbiased
+from dfl.study.selections import configuration_of, is_configuration
+from dfl.types import FAKE, REAL
+
+__all__ = ["CloseLook", "Contender"]
+
+_THUMBNAIL_PX: Final = 160
+_SCOPES: Final = ("dataset", "generator", "pooled", "macro", "worst")
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A configuration on one training set.
+
+    Attributes:
+        name: What it is called.
+        cells: Its cells, one a seed, at least one.
+    """
+
+    name: str
+    cells: Sequence[Cell]
+
+
+class CloseLook:
+    """Reads the scores of a few configurations again.
+
+    Args:
+        judge: Computes metrics.
+        estimator: Averages over seeds.
+        keys: Keys of all finished cells.
+        store: Where they are.
+    """
+
+    def __init__(
+        self, judge: Judge, estimator: Estimator, keys: Mapping[Cell, str], store: CellStore
+    ) -> None:
+        self._judge = judge
+        self._estimator = estimator
+        self._keys = keys
+        self._store = store
+
+    def metrics(self, contender: Contender, test_view: str) -> pd.DataFrame:
+        """Give every metric on every test set, over all seeds, with intervals.
+
+        Returns:
+            ``configuration, test_set, n_real, n_fake``, and each of ``STUDY_METRICS`` with its
+            ``_low`` and ``_high``; the counts are those of the first seed.
+        """
+        by_seed = {
+            cell.seed: self._judge.values(cell, self._scores(cell)) for cell in contender.cells
+        }
+        first = next(iter(by_seed.values()))
+        names = {scope: {key[3] for key in first if key[2] == scope} for scope in _SCOPES}
+        # with one generator a dataset, its rows would say the same again
+        several = len(names["generator"]) > len(names["dataset"])
+        scopes = [scope for scope in _SCOPES if scope != "generator" or several]
+        rows = []
+        for key in first:
+            view, split, scope, name = key
+            if view != test_view or split != "test" or scope not in scopes:
+                continue
+            across = {seed: values[key] for seed, values in by_seed.items() if key in values}
+            test_set = name if scope == "dataset" else f"{scope}: {name}"
+            rows.append(
+                {
+                    "configuration": contender.name,
+                    "test_set": test_set if scope in ("dataset", "generator") else scope,
+                    "n_real": int(first[key]["n_real"][0]),
+                    "n_fake": int(first[key]["n_fake"][0]),
+                }
+                | self._averaged(across)
+            )
+        return pd.DataFrame(rows)
+
+    def comparison(self, first: Contender, second: Contender) -> dict[str, object]:
+        """Test whether one configuration is better than another on the same test images.
+
+        Returns:
+            ``a, b, test_set, difference, low, high, p, mcnemar_p``: the difference of the primary
+            metric, mean over the datasets, with the p-value of the paired bootstrap, and McNemar's
+            exact test on the decisions of the first seed at the thresholds of validation.
+        """
+        table = self._estimator.table
+        table = table[(table["scope"] == "macro") & (table["split"] == "test")]
+        means = [
+            self._estimator.mean(
+                table[
+                    _is_any(table, contender.cells)
+                    & (table["test_view"] == self._judge.view_of(contender.cells[0]))
+                ]
+            )
+            for contender in (first, second)
+        ]
+        difference = paired_difference(
+            means[0].value, means[1].value, means[0].replicates, means[1].replicates
+        )
+        right = [self.decisions(contender.cells[0]) for contender in (first, second)]
+        return {
+            "a": first.name,
+            "b": second.name,
+            "test_set": "macro",
+            "difference": difference.difference,
+            "low": difference.low,
+            "high": difference.high,
+            "p": difference.p,
+            "mcnemar_p": mcnemar(
+                right[0]["correct"].to_numpy(dtype=bool), right[1]["correct"].to_numpy(dtype=bool)
+            ),
+        }
+
+    def roc_curves(
+        self, contenders: Sequence[Contender]
+    ) -> dict[str, tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]]:
+        """Give the ROC curves of the first seed over all test images, each once, by name.
+
+        There is none where the test images are of one class.
+        """
+        curves = {}
+        for contender in contenders:
+            table = self.decisions(contender.cells[0])
+            if table["label"].nunique() == 2:
+                curves[contender.name] = roc_points(table["score"], table["label"])
+        return curves
+
+    def hardest(self, contender: Contender, manifest: Manifest, count: int) -> list[HardImage]:
+        """Pick the test images that the first seed's detector gets most wrong, with thumbnails.
+
+        Images that are not there any more are passed over.
+        """
+        table = self.decisions(contender.cells[0])
+        threshold = float(table["threshold"].iloc[0])
+        found: list[HardImage] = []
+        for row in most_wrong(table, count, threshold=threshold).to_dict("records"):
+            try:
+                picture = thumbnail(manifest.resolve(str(row["path"])), size_px=_THUMBNAIL_PX)
+            except (ImageError, OSError):
+                continue
+            stream = io.BytesIO()
+            picture.save(stream, "JPEG", quality=80)
+            found.append(
+                HardImage(
+                    caption=str(row["path"]),
+                    label=_WORDS[int(row["label"])],
+                    verdict=_WORDS[FAKE if row["score"] > threshold else REAL],
+                    score=float(row["score"]) - threshold,
+                    dataset=str(row["dataset"]),
+                    generator=str(row["generator"]),
+                    jpeg=stream.getvalue(),
+                )
+            )
+        return found
+
+    def decisions(self, cell: Cell) -> pd.DataFrame:
+        """Give a cell's test rows with its score, the threshold, and whether it is right."""
+        return self._judge.decisions(cell, self._scores(cell))
+
+    def _scores(self, cell: Cell) -> dict[str, npt.NDArray[np.float64]]:
+        return self._store.read(self._keys[cell])[0]
+
+    def _averaged(self, across: Mapping[int, Metrics]) -> dict[str, float]:
+        found: dict[str, float] = {}
+        for metric in STUDY_METRICS:
+            estimate = self._estimator.over_seeds(
+                {seed: (float(v[metric][0]), v[metric][1:]) for seed, v in across.items()}
+            )
+            bounds = unbiased(metric, estimate.value, (estimate.low, estimate.high))
+            found |= {metric: estimate.value}
+            found |= {f"{metric}_low": bounds[0], f"{metric}_high": bounds[1]}
+        return found
+
+
+_WORDS: Final = {REAL: "real", FAKE: "fake"}
+
+
+def _is_any(table: pd.DataFrame, cells: Sequence[Cell]) -> "pd.Series[bool]":
+    cell = cells[0]
+    return is_configuration(table, configuration_of(cell)) & (table["train_set"] == cell.train_set)

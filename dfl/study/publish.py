@@ -1,0 +1,321 @@
+"""From finished cells to what a person looks at: tables, the chosen detector, the page."""
+
+import json
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pandas as pd
+
+from dfl.data.manifest import Manifest
+from dfl.evaluation import LOWER_IS_BETTER
+from dfl.files import writing
+from dfl.heads.persistence import save_head
+from dfl.report.study_summary import StudyPage
+from dfl.study.cells import CellStore
+from dfl.study.chosen import chosen_table
+from dfl.study.claims import check_claims
+from dfl.study.closeup import CloseLook, Contender
+from dfl.study.effects import effects
+from dfl.study.estimates import Estimator
+from dfl.study.findings import Choice, choose, leaders, matrix, models
+from dfl.study.fitting import fit_head, split_rows
+from dfl.study.grid import Cell
+from dfl.study.input import StudyInput
+from dfl.study.notes import notes
+from dfl.study.results import Judge, Results, judge_cells
+from dfl.study.run import CellRun
+from dfl.study.selections import CONFIGURATION, configuration_of
+from dfl.study.settings import Settings
+from dfl.study.tables import ViewFeatures
+from dfl.study.training_sets import COMBINED
+from dfl.types import FAKE, REAL
+
+__all__ = ["BEST", "Publisher", "fingerprint_of"]
+
+BEST: Final = "best"
+"""The folder of the chosen detector."""
+
+_PAGE_VERSION: Final = 1  # raised when the same cells would give another page
+_RIVALS: Final = 8
+_HARDEST: Final = 24
+
+
+def fingerprint_of(run: CellRun, study: StudyInput, settings: Settings) -> str:
+    """Identify what a report is made from: finished cells by name, failures and settings."""
+    facts = [
+        _PAGE_VERSION,
+        [[str(cell), cell.grid, key] for cell, key in run.keys.items()],
+        [str(outcome) for outcome in run.failures],
+        list(study.features),
+        settings.title,
+        settings.metric,
+        settings.replicates,
+        [str(claim) for claim in settings.claims],
+    ]
+    return sha256(json.dumps(facts).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Published:
+    """What was written.
+
+    Attributes:
+        page: What the report says.
+        results: All numbers.
+        detector: The chosen detector, for `dfl detect`.
+    """
+
+    page: StudyPage
+    results: Results
+    detector: Path | None
+
+
+class Publisher:
+    """Writes the results of a study.
+
+    Args:
+        study: What the cells were fitted on.
+        views: The features by view.
+        settings: Where the study goes and what it is judged by.
+        manifest: The images, for thumbnails.
+        checkpoint_of: Gives the checkpoint of a fine-tuned network's cell by its key.
+    """
+
+    def __init__(
+        self,
+        study: StudyInput,
+        views: Mapping[str, ViewFeatures],
+        settings: Settings,
+        *,
+        manifest: Manifest,
+        checkpoint_of: Callable[[str], Path],
+    ) -> None:
+        self.checkpoint_of = checkpoint_of
+        self.study, self.views, self.settings, self.manifest = study, views, settings, manifest
+        self.first_view = next(iter(views))
+
+    def publish(self, run: CellRun, facts: Sequence[tuple[str, str]]) -> Published:
+        """Judge all cells, and write tables, the chosen detector and the page's content.
+
+        Args:
+            run: The finished cells and the failures.
+            facts: Numbers of the study that the page shows.
+
+        Returns:
+            What was written.
+        """
+        cells = list(run.keys)
+        settings = self.settings
+        results = judge_cells(
+            cells,
+            run.keys,
+            self.study,
+            metric=settings.metric,
+            replicates=settings.replicates,
+            jobs=settings.processes,
+        )
+        write_tables(results.table, settings.out)
+        store = CellStore(self.study.folder)
+        with writing(settings.out / "cells.csv") as partial:
+            chosen_table(cells, run.keys, self.study).to_csv(partial, index=False)
+        estimator = Estimator(results, settings.metric)
+        home = self._home(estimator)
+        choices = choose(estimator, home=home, first_view=self.first_view)
+        judge = Judge(self.study, metric=settings.metric, replicates=settings.replicates)
+        look = CloseLook(judge, estimator, run.keys, store)
+        own = _cells_of(cells, choices[0].configuration, home) if choices else []
+        detector = self._take_home(own[0], run.keys[own[0]]) if own else None
+        page = self._page(run, facts, estimator, look, choices, home, detector)
+        return Published(page, results, detector)
+
+    def _take_home(self, cell: Cell, key: str) -> Path:
+        """Give the chosen detector: a head that is fitted once more, or a network's checkpoint."""
+        folder = self.settings.out / BEST
+        if cell.classifier in self.study.classifiers:
+            self.save_best(cell)
+            return folder
+        if folder.exists():
+            shutil.rmtree(folder)  # what an earlier run chose
+        return self.checkpoint_of(key)
+
+    def save_best(self, cell: Cell) -> None:
+        """Fit the chosen head once more and store it, so that `dfl detect` can use it."""
+        head = fit_head(cell, self.study, self.views)
+        frame = self.study.frames[cell.seed]
+        rows = split_rows(frame, self.study.training_sets[cell.train_set], "train")
+        label = frame["label"].iloc[rows]
+        counts = {"real": int((label == REAL).sum()), "fake": int((label == FAKE).sum())}
+        save_head(head, self.settings.out / BEST, counts=counts, overwrite=True)
+
+    def _home(self, estimator: Estimator) -> str:
+        """The training set of the detector to take home: everything, or what validation likes."""
+        names = list(self.study.training_sets)
+        if COMBINED in names:
+            return COMBINED
+        rows = estimator.table[
+            (estimator.table["scope"] == "macro") & (estimator.table["split"] == "val")
+        ]
+        best = rows.groupby("train_set", sort=False)[estimator.metric]
+        lowest = estimator.metric in LOWER_IS_BETTER
+        means = best.min() if lowest else best.max()
+        return str(means.idxmin() if lowest else means.idxmax())
+
+    def _page(
+        self,
+        run: CellRun,
+        facts: Sequence[tuple[str, str]],
+        estimator: Estimator,
+        look: CloseLook,
+        choices: list[Choice],
+        home: str,
+        detector: Path | None,
+    ) -> StudyPage:
+        settings = self.settings
+        view = self.first_view
+        ranked = leaders(estimator, home=home, first_view=view)
+        contenders = self._contenders(list(run.keys), choices, home)
+        rivals = self._rivals(ranked, list(run.keys), choices, home)
+        closely = [look.metrics(contender, self._tested(contender)) for contender in contenders]
+        roc = look.roc_curves([*contenders, *rivals[:4]])
+        pairs = [look.comparison(contenders[0], rival) for rival in rivals] if contenders else []
+        return StudyPage(
+            title=settings.title,
+            subtitle=self._subtitle(len(run.keys)),
+            metric=settings.metric,
+            home=home,
+            created=datetime.now(UTC).date().isoformat(),
+            facts=list(facts),
+            choices=_choice_table(choices),
+            leaders=ranked.drop(columns="configuration"),
+            models=models(ranked, settings.metric),
+            matrices={
+                choice.criterion: matrix(estimator, choice.configuration, first_view=view)
+                for choice in _distinct(choices)
+            },
+            effects=effects(estimator),
+            statements=check_claims(estimator, settings.claims),
+            comparisons=_corrected(pairs),
+            metrics=pd.concat(closely, ignore_index=True) if closely else pd.DataFrame(),
+            roc=roc,
+            hardest=look.hardest(contenders[0], self.manifest, _HARDEST) if contenders else [],
+            failures=pd.DataFrame(
+                [{"cell": str(o.cell), "cause": o.cause} for o in run.failures],
+                columns=["cell", "cause"],
+            ),
+            notes=notes(self.study, estimator),
+            commands=self._commands(detector),
+            config=settings.config,
+        )
+
+    def _contenders(
+        self, cells: Sequence[Cell], choices: list[Choice], home: str
+    ) -> list[Contender]:
+        """The chosen configurations, trained on the same set."""
+        return [
+            Contender(_name(choice.configuration, self.first_view), own)
+            for choice in _distinct(choices)
+            if (own := _cells_of(cells, choice.configuration, home))
+        ]
+
+    def _rivals(
+        self, ranked: pd.DataFrame, cells: Sequence[Cell], choices: list[Choice], home: str
+    ) -> list[Contender]:
+        """The best of every other classifier, by validation, trained on the same set."""
+        if not choices:
+            return []
+        lowest = self.settings.metric in LOWER_IS_BETTER
+        by_val = ranked.sort_values("val", ascending=lowest, kind="stable", na_position="last")
+        found: dict[str, Contender] = {}
+        for configuration in by_val["configuration"]:
+            classifier = configuration[3]
+            if classifier != choices[0].configuration[3] and classifier not in found:
+                own = _cells_of(cells, configuration, home)
+                found[classifier] = Contender(_name(configuration, self.first_view), own)
+        return list(found.values())[:_RIVALS]
+
+    def _tested(self, contender: Contender) -> str:
+        """The view that a contender is looked at under: images as they come, where tested."""
+        tested = self.study.views[contender.cells[0].train_view]
+        return self.first_view if self.first_view in tested else tested[0]
+
+    def _subtitle(self, cells: int) -> str:
+        sets = self.study.training_sets
+        frame = next(iter(self.study.frames.values()))
+        datasets = ", ".join(frame["dataset"].unique())
+        return (
+            f"{cells} detectors of AI-generated images, from {len(sets)} training sets, each "
+            f"tested on the held-out images of {datasets}."
+        )
+
+    def _commands(self, detector: Path | None) -> list[str]:
+        commands = [f"dfl study --config {self.settings.out / 'config.yaml'}"]
+        if detector is not None:
+            commands.append(f"dfl detect --detector {detector} --images FOLDER --out scores.csv")
+        return commands
+
+
+def write_tables(table: pd.DataFrame, out: Path) -> None:
+    """Write the tidy results as CSV and Parquet."""
+    with writing(out / "results.csv") as partial:
+        table.to_csv(partial, index=False, float_format="%.6g")
+    with writing(out / "results.parquet") as partial:
+        table.to_parquet(partial, index=False)
+
+
+def _corrected(pairs: list[dict[str, object]]) -> pd.DataFrame:
+    """Add to each comparison its p-value corrected for their number (Holm, 1979)."""
+    table = pd.DataFrame(pairs)
+    if table.empty:
+        return table
+    order = table["p"].sort_values(kind="stable").index
+    steps = range(len(table), 0, -1)
+    scaled = [p * step for p, step in zip(table["p"][order], steps, strict=True)]
+    holm = pd.Series(np.minimum(np.maximum.accumulate(scaled), 1), index=order)
+    return table.assign(p_holm=holm)
+
+
+def _choice_table(choices: Sequence[Choice]) -> pd.DataFrame:
+    rows = [
+        dict(zip(CONFIGURATION, choice.configuration, strict=True))
+        | {
+            "criterion": choice.criterion,
+            "train_set": choice.train_set or "each training set",
+            "val": choice.val,
+            "test": choice.test.value,
+            "low": choice.test.low,
+            "high": choice.test.high,
+            "why": choice.why,
+        }
+        for choice in choices
+    ]
+    columns = ["criterion", "features", "reduction", "classifier", "train_set", "train_view"]
+    return pd.DataFrame(rows, columns=[*columns, "val", "test", "low", "high", "why"])
+
+
+def _distinct(choices: Sequence[Choice]) -> list[Choice]:
+    """One choice a configuration."""
+    return list({choice.configuration: choice for choice in reversed(choices)}.values())[::-1]
+
+
+def _cells_of(cells: Sequence[Cell], configuration: tuple[str, ...], train_set: str) -> list[Cell]:
+    return [
+        cell
+        for cell in cells
+        if cell.train_set == train_set and configuration_of(cell) == configuration
+    ]
+
+
+def _name(configuration: tuple[str, ...], first_view: str) -> str:
+    _, features, reduction, classifier, view = configuration
+    parts = [features, classifier]
+    if reduction != "none":
+        parts.insert(1, reduction)
+    if view != first_view:
+        parts.append(f"trained on {view}")
+    return " · ".join(parts)

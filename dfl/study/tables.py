@@ -1,0 +1,75 @@
+"""Features of one view, put together from the folders of several backbones."""
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from dfl.errors import FeatureError
+from dfl.features.origin import backbones_of
+from dfl.features.store import FeatureStore, Matrix
+from dfl.recipe import Plain, Recipe
+from dfl.types import FeatureSpec
+
+__all__ = ["ViewFeatures"]
+
+
+class ViewFeatures:
+    """The features of a study's images under one view, one feature folder a backbone.
+
+    Args:
+        folders: Feature folders by the name of their backbone; their rows are the same.
+    """
+
+    def __init__(self, folders: Mapping[str, Path]) -> None:
+        self.folders = dict(folders)
+
+    @cached_property
+    def stores(self) -> dict[str, FeatureStore]:
+        """The feature folders, opened.
+
+        Raises:
+            FeatureError: If one cannot be read, or its rows differ from those of the first one.
+        """
+        stores = {name: FeatureStore.open(path) for name, path in self.folders.items()}
+        first, *others = stores.values()
+        keys = first.manifest.frame[["path", "dataset"]]
+        for store in others:
+            if not store.manifest.frame[["path", "dataset"]].equals(keys):
+                raise FeatureError(
+                    f"{store.path} has other rows than {first.path}; delete both and run again"
+                )
+        return stores
+
+    def spec(self, parts: Sequence[str]) -> FeatureSpec:
+        """Say what the columns of `matrix` are, in the order of `parts`."""
+        return tuple(self._store(part).select([part])[0] for part in parts)
+
+    def fingerprints(self, parts: Sequence[str]) -> list[Plain]:
+        """Identify the features by what decides them: images, view, backbone and layer."""
+        return [
+            [str(self._store(part).metadata.get("fingerprint")), spec.fingerprint, spec.name]
+            for part, spec in zip(parts, self.spec(parts), strict=True)
+        ]
+
+    def matrix(self, parts: Sequence[str], rows: npt.NDArray[np.int64]) -> Matrix:
+        """Read the features of some rows, shape ``(len(rows), D)``, float32, a copy."""
+        blocks = [self._store(part).matrix([part], rows=rows) for part in parts]
+        return np.concatenate(blocks, axis=1)
+
+    def origin(self, parts: Sequence[str]) -> tuple[Plain, Plain]:
+        """Describe the backbones of some parts, and the view, so that a head can be taken home."""
+        backbones: Recipe = {}
+        for name in dict.fromkeys(part.partition(".")[0] for part in parts):
+            store = self.stores[name]
+            own = tuple(part for part in self.spec(parts) if part.name.partition(".")[0] == name)
+            found = backbones_of(own, store.metadata.get("backbones"))
+            if not isinstance(found, dict):
+                return None, None
+            backbones |= found
+        return backbones, next(iter(self.stores.values())).metadata.get("view")
+
+    def _store(self, part: str) -> FeatureStore:
+        return self.stores[part.partition(".")[0]]

@@ -1,0 +1,155 @@
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+
+from dfl.backbones import TimmBackbone
+from dfl.commands.detect import detect
+from dfl.commands.extract import extract
+from dfl.commands.heads import heads
+from dfl.data import PairDataModule, Resize
+from dfl.data.pairs import Pair
+from dfl.errors import CheckpointError, ConfigError
+from dfl.evaluation import read_scores
+from dfl.features import FeatureStore
+from dfl.heads.bottleneck_task import BottleneckTask
+from dfl.heads.estimators import lda
+from dfl.heads.linear_task import LinearProbeTask
+from dfl.heads.persistence import load_head, save_head
+from tests.heads.small_tasks import ADAM, run
+
+CPU = {"accelerator": "cpu", "devices": 1, "num_workers": 0}
+
+
+@pytest.fixture(scope="module")
+def folder(image_root: Path, tmp_path_factory) -> Path:
+    """Features of two backbones, and heads that were trained on the second one alone."""
+    root = tmp_path_factory.mktemp("detect")
+    for seed, name in enumerate(("first", "second")):
+        torch.manual_seed(seed)
+        save_file(timm.create_model("test_vit").state_dict(), root / f"{name}.safetensors")
+    made = {
+        name: TimmBackbone("test_vit", weights=str(root / f"{name}.safetensors"), input_size=32)
+        for name in ("first", "second")
+    }
+    data = PairDataModule(
+        image_root,
+        {"alpha": Pair(real="alpha", fake="alpha")},
+        crop=Resize(32),
+        batch_size=8,
+        val_fraction=0.25,
+        split_dir=str(root / "splits"),
+    )
+    extract(data, made, root / "features", accelerator="cpu", devices=1)
+    for name, task in (
+        ("probe", LinearProbeTask(optimizer=ADAM)),
+        ("bottleneck", BottleneckTask(3, [8], 1.0, optimizer=ADAM)),
+        ("unlabelled", BottleneckTask(3, [8], optimizer=ADAM)),
+    ):
+        fitted = run("fit", task, root / "features", parts=["second"], max_epochs=3)
+        fitted.save_checkpoint(root / f"{name}.ckpt")
+        if name == "probe":
+            run("predict", task, root / "features", parts=["second"])
+            task.scores.to_csv(root / "probe.csv")
+    heads(root / "features", root / "heads", heads={"lda": lda()}, parts=["second"])
+    return root
+
+
+def _by_path(table: pd.DataFrame) -> np.ndarray:
+    return table.sort_values("path")["score"].to_numpy()
+
+
+@pytest.mark.parametrize(
+    ("detector", "reference"), [("probe.ckpt", "probe.csv"), ("heads/lda", "heads/lda/scores.csv")]
+)
+def test_detect__pixels_give_the_scores_of_the_chosen_part(
+    folder: Path, image_root: Path, tmp_path: Path, detector: str, reference: str
+) -> None:
+    scores = detect(folder / detector, image_root / "alpha", tmp_path / "d.csv", **CPU)
+    written = pd.read_csv(tmp_path / "d.csv")
+    if reference.startswith("heads"):
+        expected = read_scores(folder / reference)
+    else:
+        expected = pd.read_csv(folder / reference)
+    assert len(FeatureStore.open(folder / "features").spec) == 2
+    np.testing.assert_allclose(_by_path(written), _by_path(expected), rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(written["prob"], 1 / (1 + np.exp(-written["score"])), rtol=1e-6)
+    assert (written["verdict"] == "fake").tolist() == (scores["score"] > 0).tolist()
+
+
+def test_detect__bottleneck_with_a_classifier_only(folder: Path, image_root, tmp_path) -> None:
+    scores = detect(folder / "bottleneck.ckpt", image_root / "alpha", tmp_path / "d.csv", **CPU)
+    assert len(scores) == 24
+    with pytest.raises(ConfigError, match="gives no scores; for its codes use `dfl encode`"):
+        detect(folder / "unlabelled.ckpt", image_root / "alpha", tmp_path / "u.csv", **CPU)
+    assert not (tmp_path / "u.csv").exists()
+
+
+def test_detect__weights_that_have_moved(folder: Path, image_root, tmp_path, monkeypatch) -> None:
+    images = image_root / "alpha"
+    moved = (folder / "second.safetensors").rename(tmp_path / "moved.safetensors")
+    try:
+        weights = {"second": str(moved)}
+        scores = detect(folder / "probe.ckpt", images, tmp_path / "d.csv", weights, **CPU)
+        assert len(scores) == 24
+        # other weights are another backbone
+        weights = {"second": str(folder / "first.safetensors")}
+        with pytest.raises(CheckpointError, match=r"'second.pooled' has the fingerprint"):
+            detect(folder / "probe.ckpt", images, tmp_path / "e.csv", weights, **CPU)
+        # the first backbone was not used, so it is not there
+        weights = {"first": str(moved)}
+        with pytest.raises(CheckpointError, match=r"\['first'\], but .* has the backb.*'second'"):
+            detect(folder / "probe.ckpt", images, tmp_path / "e.csv", weights, **CPU)
+    finally:
+        moved.rename(folder / "second.safetensors")
+
+
+def test_detect__unreadable_images_are_listed(folder: Path, image_copy: Path, tmp_path) -> None:
+    (image_copy / "alpha" / "0_real" / "000.png").write_text("no image")
+    scores = detect(
+        folder / "probe.ckpt", image_copy / "alpha", tmp_path / "d.csv", on_unreadable="skip", **CPU
+    )
+    assert len(scores) == 23
+    assert "000.png" in (tmp_path / "d-unreadable.csv").read_text()
+
+
+@pytest.mark.parametrize("name", ["d", "d.parquet"])
+def test_detect__result_is_a_csv(folder: Path, image_root, tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConfigError, match=r"out: must end in .csv, got .*/d"):
+        detect(folder / "probe.ckpt", image_root / "alpha", tmp_path / name, **CPU)
+
+
+def test_detect__a_checkpoint_of_unknown_features_or_of_a_foreign_task(
+    folder: Path, image_root: Path, tmp_path: Path
+) -> None:
+    content = torch.load(folder / "probe.ckpt")
+    for key, value, message in (
+        ("backbones", None, "does not say which backbones make its features"),
+        ("task", "my.Task", r"holds a my.Task; known: dfl.heads.linear_task.LinearProbeTask, dfl"),
+    ):
+        torch.save(content | {"dfl": content["dfl"] | {key: value}}, tmp_path / "c.ckpt")
+        with pytest.raises(CheckpointError, match=message):
+            detect(tmp_path / "c.ckpt", image_root / "alpha", tmp_path / "d.csv", **CPU)
+
+
+def test_detect__threshold_and_calibration_of_the_head(
+    folder: Path, image_root: Path, tmp_path: Path, capsys
+) -> None:
+    plain = detect(folder / "heads" / "lda", image_root / "alpha", tmp_path / "d.csv", **CPU)
+    threshold = float(np.sort(plain["score"])[-6])  # five images lie above it
+    head = replace(load_head(folder / "heads" / "lda"), threshold=threshold)
+    save_head(replace(head, calibration=(0.2, -0.7)), tmp_path / "head")
+    capsys.readouterr()
+    detect(tmp_path / "head", image_root / "alpha", tmp_path / "e.csv", **CPU)
+    assert "24 images, 5 of them judged fake" in capsys.readouterr().out
+    written = pd.read_csv(tmp_path / "e.csv")
+    np.testing.assert_array_equal(written["score"], pd.read_csv(tmp_path / "d.csv")["score"])
+    expected = 1 / (1 + np.exp(0.7 - 0.2 * written["score"]))
+    np.testing.assert_allclose(written["prob"], expected, rtol=1e-9)
+    assert (written["verdict"] == "fake").tolist() == (plain["score"] > threshold).tolist()
+    assert (written["verdict"] == "fake").sum() == 5

@@ -1,0 +1,458 @@
+"""The command `study` as its users meet it: counted passes, kept cells, kills, mistakes."""
+
+import io
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import timm
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import accuracy_score, roc_auc_score, roc_curve
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
+
+import dfl.study.run
+from dfl.backbones import Backbone
+from dfl.cli import main
+from dfl.heads.persistence import load_head
+from dfl.study.grid import Cell
+from dfl.study.results import AXES
+from tests.conftest import REPOSITORY
+from tests.runs import image_data
+
+IMAGES = 36  # 12 real ones that both pairs share, and 12 fakes of each
+CS = (0.001, 0.1, 10.0)
+
+
+def estimator(name: str, **arguments: object) -> dict[str, object]:
+    return {"class_path": f"dfl.heads.estimators.{name}", "init_args": arguments}
+
+
+def reduction(**arguments: object) -> dict[str, object]:
+    return {"class_path": "dfl.heads.reduction.pca", "init_args": arguments}
+
+
+CLASSIFIERS = {
+    "probe": [estimator("logistic_regression", C=c) for c in CS],
+    "svm": [estimator("rbf_svm")],
+    "lda": [estimator("lda")],
+}
+REDUCTIONS = {"none": [], "pca": [reduction(n_components=2)], "wide": [reduction(n_components=99)]}
+GRIDS = {
+    "frozen": {
+        "features": [["vit.block0.cls"], ["net"], ["vit", "net"], ["vit.pooled", "net"]],
+        "reductions": ["none", "pca"],
+    },
+    "wide": {"features": [["vit"]], "reductions": ["wide"], "classifiers": ["lda"]},
+}
+BLUR = {"class_path": "dfl.data.transforms.GaussianBlur", "init_args": {"sigma": 1.0}}
+NETWORK = {
+    "class_path": "dfl.heads.FineTuneTask",
+    "init_args": {
+        "model": "test_resnet",
+        "pretrained": False,
+        "input_size": 32,
+        "optimizer": {"class_path": "torch.optim.Adam", "init_args": {"lr": 0.001}},
+    },
+}
+CLAIM = {"statement": "The SVM is best", "axis": "classifier", "better": ["svm"]}
+
+
+def backbones(folder: Path) -> dict[str, object]:
+    """Two small networks with weights on disk: random ones would be others in every process."""
+    found: dict[str, object] = {}
+    for n, (name, layers) in enumerate({"vit": ["block0.cls", "pooled"], "net": None}.items()):
+        model = {"vit": "test_vit", "net": "test_resnet"}[name]
+        file = folder / f"{name}.safetensors"
+        if not file.exists():
+            torch.manual_seed(n)
+            save_file(timm.create_model(model).state_dict(), file)
+        arguments = {"model": model, "layers": layers, "weights": str(file), "input_size": 32}
+        found[name] = {"class_path": "dfl.backbones.TimmBackbone", "init_args": arguments}
+    return found
+
+
+@pytest.fixture(scope="module")
+def home(image_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with images of which two pairs share the real ones, and weights."""
+    folder = tmp_path_factory.mktemp("study")
+    for source, side, name in (
+        ("alpha", "0_real", "real"),
+        ("alpha", "1_fake", "alpha"),
+        ("beta", "1_fake", "beta"),
+    ):
+        shutil.copytree(image_root / source / side, folder / "images" / name)
+    rng = np.random.default_rng(3)  # what no head can tell apart perfectly
+    for name in ("real", "alpha", "beta"):
+        for file in (folder / "images" / name).iterdir():
+            pixels = np.asarray(Image.open(file)).astype(float)
+            mixed = 0.1 * pixels + 0.9 * rng.integers(0, 256, pixels.shape)
+            Image.fromarray(mixed.astype(np.uint8)).save(file)
+    backbones(folder)
+    return folder
+
+
+def options(home: Path, out: str = "out", **changes: object) -> list[str]:
+    given = {
+        "backbones": backbones(home),
+        "classifiers": CLASSIFIERS,
+        "reductions": REDUCTIONS,
+        "grids": GRIDS,
+        "views": {"none": [], "blur": [BLUR]},
+        "view_use": ["both", "test"],
+        "claims": [CLAIM],
+    } | changes
+    pairs = {name: {"real": "real", "fake": name} for name in ("alpha", "beta")}
+    return [
+        *image_data(home / "images"),
+        f"--data.pairs={json.dumps(pairs)}",
+        "--data.test_fraction=0.34",
+        f"--out={out}",
+        *(f"--{name}={json.dumps(value)}" for name, value in given.items() if value is not None),
+        "--replicates=100",
+        "--jobs=1",
+        "--accelerator=cpu",
+        "--devices=1",
+    ]
+
+
+@contextmanager
+def counting() -> Iterator[Counter[str]]:
+    """Count the images that go through each network; blank ones, which time it, are none."""
+    seen: Counter[str] = Counter()
+    forward = Backbone.forward
+
+    def counted(self, image):
+        seen[self.model] += int(image.flatten(1).any(1).sum())
+        return forward(self, image)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Backbone, "forward", counted)
+        yield seen
+
+
+@contextmanager
+def sending() -> Iterator[list[Cell]]:
+    """List the cells that are sent to processes."""
+    sent: list[Cell] = []
+    run_cells = dfl.study.run.run_cells
+
+    def listed(cells, *args, **kwargs):
+        sent.extend(cells)
+        run_cells(cells, *args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dfl.study.run, "run_cells", listed)
+        yield sent
+
+
+@dataclass
+class Finished:
+    """A finished study, and what it did."""
+
+    out: Path
+    planned: str
+    printed: str
+    seen: Counter[str]
+    cells: dict[Path, int]
+
+    @property
+    def table(self) -> pd.DataFrame:
+        return pd.read_csv(self.out / "results.csv")
+
+
+def kept(out: Path) -> dict[Path, int]:
+    return {
+        file.relative_to(out): file.stat().st_mtime_ns for file in out.glob("cells/[0-9a-f]*.npz")
+    }
+
+
+def run(args: list[str]) -> str:
+    """Run the command in this process; give what it printed."""
+    with redirect_stdout(io.StringIO()) as printed:
+        main(["study", *args])
+    return printed.getvalue()
+
+
+@pytest.fixture(scope="module")
+def finished(home: Path) -> Finished:
+    """The study, once, undisturbed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(home)
+        planned = run(options(home, plan_only=True))
+        assert not (home / "out").exists()
+        assert {path.name for path in home.iterdir()} <= {
+            "images",
+            "splits",
+            "vit.safetensors",
+            "net.safetensors",
+        }
+        with counting() as seen:
+            printed = run(options(home))
+    return Finished(home / "out", planned, printed, seen, kept(home / "out"))
+
+
+@pytest.fixture(autouse=True)
+def at_home(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(home)
+
+
+def test_plan__counted_by_hand(finished: Finished) -> None:
+    # 4 sets of features x 2 reductions x 3 classifiers, and 1 that is too wide,
+    # for 3 training sets and 2 views of training
+    assert "cells: 150 (3 training sets, 2 training views, 1 seeds), 0 of them" in finished.planned
+    assert "forward passes: 144 (36 images x 2 views x 2 backbones), 0 made" in finished.planned
+    # trained on none: 2 views, on blur: 1; 2 sets of one backbone, 2 of both; the wide ones: vit
+    alone = 36 * 3 * 3 * (6 * (1 + 1 + 2 + 2) + 1)
+    assert f"; {alone - 144} saved" in finished.planned
+    assert "time left: about" in finished.planned
+
+
+def test_study__every_image_goes_through_every_backbone_once_a_view(finished: Finished) -> None:
+    # though both pairs share the real images, and fusions, heads, training sets use them again
+    assert finished.seen == {"test_vit": IMAGES * 2, "test_resnet": IMAGES * 2}
+
+
+def test_study__a_failing_cell_is_reported_and_stops_no_other(finished: Finished) -> None:
+    assert len(finished.cells) == 144
+    assert "6 cells failed" in finished.printed
+    page = (finished.out / "report.html").read_text(encoding="utf-8")
+    assert "n_components=99 must be between 0 and min(n_samples, n_features)=12" in page
+    assert set(finished.table["reduction"]) == {"none", "pca"}
+
+
+def test_study__the_tables(finished: Finished) -> None:
+    table = finished.table
+    pd.testing.assert_frame_equal(
+        table, pd.read_parquet(finished.out / "results.parquet"), check_dtype=False, rtol=1e-4
+    )
+    keys = [*AXES, "split", "scope", "name"]
+    assert not table.duplicated(keys).any()
+    views = set(zip(table["train_view"], table["test_view"], strict=True))
+    assert views == {("none", "none"), ("blur", "blur"), ("none", "blur")}
+    cells = table.drop_duplicates(
+        ["features", "reduction", "classifier", "train_set", "train_view"]
+    )
+    assert len(cells) == 144
+    # 2 datasets, 2 generators, pooled, macro, worst, seen, and unseen but for the combination
+    assert len(table) == (48 * 9 + 24 * 8) * 3 * 2
+    pooled = table[(table["scope"] == "pooled") & (table["split"] == "test")]
+    assert set(zip(pooled["n_real"], pooled["n_fake"], strict=True)) == {(4, 8)}
+
+
+def test_study__numbers_of_plain_sklearn(finished: Finished) -> None:
+    """Trained on alpha, chosen on its validation images, tested on beta; from the files alone."""
+    folder = finished.out / "features" / "none"
+    (splits,) = (finished.out.parent / "splits").glob("*.csv")
+    rows = pd.read_csv(splits)
+    assert rows["path"].equals(pd.read_csv(folder / "vit" / "manifest.csv")["path"])
+    x = np.hstack([np.load(folder / n / f"{n}.pooled.npy") for n in ("vit", "net")])
+    label = rows["label"].to_numpy()
+    train, val = (((rows["dataset"] == "alpha") & (rows["split"] == s)) for s in ("train", "val"))
+    scaled = StandardScaler().fit(x[train]).transform(x)
+
+    def merit(score: np.ndarray) -> tuple[float, float]:
+        fpr, tpr, _ = roc_curve(label[val], score[val], drop_intermediate=False)
+        return roc_auc_score(label[val], score[val]), (tpr - fpr).max()
+
+    probes = [LogisticRegression(C=c, max_iter=2000) for c in CS]
+    scores = {
+        "probe": max((fit_scores(p, scaled, label, train) for p in probes), key=merit),
+        "svm": fit_scores(SVC(C=1.0), scaled, label, train),
+    }
+    table = finished.table
+    table = table[(table["features"] == "vit.pooled+net.pooled") & (table["reduction"] == "none")]
+    table = table[(table["train_set"] == "alpha") & (table["test_view"] == "none")]
+    table = table[(table["scope"] == "dataset") & (table["split"] == "test")]
+    for name, score in scores.items():
+        for dataset in ("alpha", "beta"):
+            at = ((rows["dataset"] == dataset) & (rows["split"] == "test")).to_numpy()
+            (row,) = table[(table["classifier"] == name) & (table["name"] == dataset)].to_dict(
+                "records"
+            )
+            assert row["auroc"] == pytest.approx(roc_auc_score(label[at], score[at]), abs=1e-6)
+            assert row["accuracy"] == pytest.approx(accuracy_score(label[at], score[at] > 0))
+
+
+def fit_scores(estimator, x: np.ndarray, label: np.ndarray, train: np.ndarray) -> np.ndarray:
+    return estimator.fit(x[train], label[train]).decision_function(x)
+
+
+def test_study__the_best_head_can_be_taken_home(finished: Finished, capsys) -> None:
+    head = load_head(finished.out / "best")
+    assert head.spec
+    folder = finished.out / "features" / "none" / head.spec[0].name.partition(".")[0]
+    if len({part.name.partition(".")[0] for part in head.spec}) == 1:
+        main(["score", f"--features={folder}", f"--head={finished.out / 'best'}", "--out=s.csv"])
+        assert len(pd.read_csv("s.csv")) == 48
+    args = [f"--detector={finished.out / 'best'}", "--images=images/alpha", "--out=found.csv"]
+    main(["detect", *args, "--num_workers=0", "--accelerator=cpu", "--devices=1"])
+    assert len(pd.read_csv("found.csv")) == 12
+
+
+def test_study__again_there_is_nothing_to_do(home: Path, finished: Finished) -> None:
+    before = {file: file.stat().st_mtime_ns for file in finished.out.rglob("*") if file.is_file()}
+    with counting() as seen, sending() as sent:
+        printed = run(options(home))
+    assert "nothing to do" in printed
+    assert not seen.total()
+    assert {cell.reduction for cell in sent} == {"wide"}  # what failed is tried again
+    assert len(sent) == 6
+    assert "144 of them done before" in printed
+    assert "144 made before" in printed
+    assert {file: file.stat().st_mtime_ns for file in before} == before
+
+
+def test_study__more_of_everything_keeps_what_is_there(home: Path, finished: Finished) -> None:
+    shutil.copytree(finished.out, home / "more")
+    before = kept(home / "more")
+    changes = {
+        "classifiers": CLASSIFIERS | {"bayes": [estimator("naive_bayes")]},
+        "grids": {"frozen": GRIDS["frozen"]},
+        "seeds": [0, 5],
+        "baselines": {"tuned": NETWORK},
+        "finetuning": {"max_epochs": 1, "train_sets": ["alpha"]},
+    }
+    with counting() as seen, sending() as sent:
+        run(options(home, "more", **changes))
+    assert not seen.total()  # neither a classifier nor a seed costs a forward pass
+    assert {(cell.seed, cell.classifier) for cell in sent} == {
+        (0, "bayes"),
+        *((5, name) for name in (*CLASSIFIERS, "bayes")),
+    }
+    after = kept(home / "more")
+    assert {file: after[file] for file in before} == before
+    assert len(after) == 2 * (144 + 48) + 2  # and a network for each seed
+    table = pd.read_csv(home / "more" / "results.csv")
+    tuned = table[table["classifier"] == "end to end"]
+    assert set(tuned["features"]) == {"tuned"}
+    assert set(tuned["seed"]) == {0, 5}
+    tested = tuned[(tuned["scope"] == "dataset") & (tuned["split"] == "test")]
+    assert set(zip(tested["name"], tested["test_view"], strict=True)) == {
+        (name, view) for name in ("alpha", "beta") for view in ("none", "blur")
+    }
+    assert tested["auroc"].between(0, 1).all()
+    # what was there has the numbers that it had
+    same = table[(table["seed"] == 0) & table["classifier"].isin(list(CLASSIFIERS))]
+    pd.testing.assert_frame_equal(
+        same.reset_index(drop=True).sort_values(
+            [*AXES, "split", "scope", "name"], ignore_index=True
+        ),
+        finished.table.sort_values([*AXES, "split", "scope", "name"], ignore_index=True),
+    )
+    with counting() as seen, sending() as sent:
+        assert "nothing to do" in run(options(home, "more", **changes))
+    assert (seen.total(), sent) == (0, [])
+
+
+def killed_when(args: list[str], there: Callable[[], bool]) -> None:
+    """Run the study in a process of its own, and kill that at a moment."""
+    command = [sys.executable, str(REPOSITORY / "train.py"), "study", *args]
+    with Path("said.txt").open("w") as said:
+        process = subprocess.Popen(command, stdout=said, stderr=said)
+    try:
+        end = time.monotonic() + 120
+        while not there() and process.poll() is None and time.monotonic() < end:
+            time.sleep(0.002)
+    finally:
+        process.kill()
+        process.wait()
+    time.sleep(0.3)  # its processes end with it, though not at the same moment
+    assert there(), Path("said.txt").read_text()
+
+
+def test_study__killed_it_goes_on_and_ends_the_same(home: Path, finished: Finished) -> None:
+    args, out = options(home, "killed"), home / "killed"
+    killed_when(args, lambda: (out / "features" / "none" / "vit" / "features.json").exists())
+    assert not (out / "results.csv").exists()
+    killed_when(args, lambda: bool(kept(out)))
+    assert not (out / "report.html").exists()
+    before = kept(out)
+    with counting() as seen:
+        run(args)
+    assert not seen.total()  # the features were all there when the first cell was kept
+    after = kept(out)
+    assert {file: after[file] for file in before} == before
+    assert set(after) == set(finished.cells)
+    # to the bit, though the killed processes had another number of threads than this one
+    matrices = {file.relative_to(finished.out): file for file in finished.out.rglob("*.npy")}
+    assert len(matrices) == 6  # two views of two layers of one backbone and one of another
+    for place, file in matrices.items():
+        assert (out / place).read_bytes() == file.read_bytes(), place
+    assert (out / "results.csv").read_bytes() == (finished.out / "results.csv").read_bytes()
+    heads = [json.loads((of / "best/head.json").read_text()) for of in (out, finished.out)]
+    assert heads[0] | {"sha256": ""} == heads[1] | {"sha256": ""}  # a zip file holds the time
+    assert (out / "report.html").is_file()
+
+
+# Mistakes: each ends in one line that says what to do, before anything is extracted
+
+
+@pytest.mark.parametrize(
+    ("changes", "more", "message"),
+    [
+        ({"classifiers": {}}, [], "classifiers: empty; name at least one"),
+        ({"classifiers": {"lda": []}}, [], "classifiers.lda: no candidate"),
+        ({"backbones": {}}, [], "backbones: empty"),
+        ({"classifiers": {"a b": CLASSIFIERS["lda"]}}, [], "'a b' cannot be a name"),
+        ({"grids": {"mine": {"classifiers": ["x"]}}}, [], "grids.mine.classifiers: no 'x'"),
+        ({"grids": {"mine": {"reductions": ["ica"]}}}, [], "grids.mine.reductions: no 'ica'"),
+        ({"grids": {"mine": {"features": [["clip"]]}}}, [], "no part 'clip'"),
+        ({"grids": {"mine": {"features": []}}}, [], "features: no set"),
+        ({"grids": {"mine": {"heads": ["lda"]}}}, [], "heads"),
+        ({}, ["--metric=f1"], "metric"),
+        ({}, ["--replicates=50"], "replicates: at least 100"),
+        ({}, ["--jobs=0"], "jobs: must be at least 1"),
+        ({"train_on": ["most"]}, [], "train_on"),
+        ({"view_use": ["never"]}, [], "view_use"),
+        ({"claims": [CLAIM | {"better": []}]}, [], "'The SVM is best' says that [] is better"),
+        ({"claims": [CLAIM | {"axis": "colour"}]}, [], "axis"),
+        ({"finetuning": {"max_epochs": 0}}, [], "max_epochs and patience must be at least 1"),
+        ({"finetuning": {"train_sets": ["x"]}, "baselines": {"net": NETWORK}}, [], "no 'x'"),
+        ({"views": {"none": [], "blur": [BLUR | {"init_args": {"sigma": -1}}]}}, [], "sigma"),
+        ({}, ["--data.test_fraction=0"], "no image is in the test split"),
+        ({}, ["--logger=lightning.pytorch.loggers.CSVLogger", "--logger.save_dir=x"], "CSVLogger"),
+    ],
+    ids=lambda given: str(given)[:40],
+)
+def test_mistake__one_line(home: Path, changes, more, message: str, capsys, tmp_path) -> None:
+    args = [*options(home, str(tmp_path / "out"), **changes), *more]
+    assert message in fails(args, capsys)
+    assert not (tmp_path / "out").exists()
+
+
+def test_mistake__images_without_labels(home: Path, capsys, tmp_path) -> None:
+    args = [option for option in options(home, str(tmp_path / "out")) if "--data" not in option]
+    data = ["--data=dfl.data.FolderDataModule", "--data.root=images/alpha"]
+    data += ["--data.crop=dfl.data.Resize", "--data.crop.size=32"]
+    assert "no image is in the train split" in fails([*data, *args], capsys)
+    assert not (tmp_path / "out").exists()
+
+
+def test_mistake__features_of_other_images(home: Path, finished: Finished, capsys) -> None:
+    message = fails([*options(home), "--data.crop.size=24"], capsys)
+    assert "holds other features" in message
+    assert kept(finished.out) == finished.cells
+
+
+def fails(args: list[str], capsys) -> str:
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as caught:
+        main(["study", *args])
+    assert caught.value.code == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("dfl ")]
+    assert len(lines) == 1, lines
+    return lines[0]

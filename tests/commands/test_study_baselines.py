@@ -1,0 +1,176 @@
+"""The networks of a study: what their keys depend on, and what becomes of those that fail."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch.cli import ReduceLROnPlateau
+
+import dfl.commands.study_baselines
+from dfl.commands.finetuning import training_settings
+from dfl.commands.study_baselines import Baselines, FineTuning
+from dfl.data import PairDataModule, Resize
+from dfl.data.pairs import Pair
+from dfl.errors import ConfigError, DataError
+from dfl.heads.finetune_task import FineTuneTask
+from dfl.study.cells import CellStore
+from dfl.study.fitting import held_rows
+from dfl.study.grid import view_plan
+from dfl.study.input import StudyInput
+from dfl.study.training_sets import training_sets
+
+SCHEDULERS = {
+    "none": None,
+    "step": partial(torch.optim.lr_scheduler.StepLR, step_size=2),
+    "later step": partial(torch.optim.lr_scheduler.StepLR, step_size=3),
+    "steeper step": partial(torch.optim.lr_scheduler.StepLR, step_size=2, gamma=0.5),
+    "cosine": partial(torch.optim.lr_scheduler.CosineAnnealingLR, T_max=2),
+    "plateau": partial(ReduceLROnPlateau, monitor="val/loss"),
+    "other plateau": partial(ReduceLROnPlateau, monitor="train/loss"),
+    "by number": partial(torch.optim.lr_scheduler.OneCycleLR, max_lr=0.1, total_steps=4),
+}
+OPTIMIZERS = {
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
+    "slow adam": partial(torch.optim.Adam, lr=1e-5),
+    "tensor": partial(torch.optim.Adam, lr=torch.tensor(0.5)),
+}
+
+
+def tiny(**arguments: Any) -> FineTuneTask:
+    settings = {"model": "test_resnet", "pretrained": False, "input_size": 32}
+    return FineTuneTask(**settings | {"optimizer": torch.optim.Adam} | arguments)
+
+
+@pytest.fixture(scope="module")
+def data(image_root: Path, tmp_path_factory: pytest.TempPathFactory) -> PairDataModule:
+    made = PairDataModule(
+        image_root,
+        {name: Pair(real=name, fake=name) for name in ("alpha", "beta")},
+        crop=Resize(32),
+        batch_size=8,
+        val_fraction=0.25,
+        split_dir=str(tmp_path_factory.mktemp("splits")),
+    )
+    made.prepare_data()
+    made.setup()
+    return made
+
+
+def study(data: PairDataModule, folder: Path) -> StudyInput:
+    frame = data.manifest.frame
+    sets = training_sets(frame, ["each"])
+    plan = view_plan(["none"], ["both"])
+    return StudyInput({0: frame}, {"none": {}}, plan, sets, {}, {}, folder / "cells")
+
+
+def baselines(data: PairDataModule, folder: Path, **tasks: FineTuneTask) -> Baselines:
+    return Baselines(
+        tasks or {"net": tiny()},
+        data,
+        {"none": []},
+        FineTuning(max_epochs=1, train_sets=["alpha"]),
+        out=folder,
+        accelerator="cpu",
+        precision="32-true",
+    )
+
+
+def test_training_settings__tell_optimizers_and_schedulers_apart() -> None:
+    def make() -> list[object]:
+        tasks = [tiny(lr_scheduler=scheduler) for scheduler in SCHEDULERS.values()]
+        tasks += [tiny(optimizer=optimizer) for optimizer in OPTIMIZERS.values()][1:]
+        return [training_settings(task) for task in tasks]
+
+    made = make()
+    assert made == make()
+    assert len({str(one) for one in made}) == len(made)
+    assert "0x" not in str(made)  # an address would be another in the next process
+    assert made[0]["lr_scheduler"] is None
+    assert made[1]["lr_scheduler"]["class"] == "torch.optim.lr_scheduler.StepLR"
+    assert made[1]["lr_scheduler"]["settings"]["step_size"] == 2
+    assert made[0]["optimizer"]["settings"]["betas"] == [0.9, 0.999]
+
+
+def test_training_settings__hold_the_content_of_weights(tmp_path: Path) -> None:
+    file = tmp_path / "w.safetensors"
+    file.write_bytes(b"one")
+    task = tiny(weights=file, pretrained=True)
+    first = training_settings(task)
+    file.write_bytes(b"two")
+    assert training_settings(task) != first
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"optimizer": None}, "a baseline needs its optimizer, for example torch.optim.Adam"),
+        ({"optimizer": partial(torch.optim.Adam, lr=-1)}, "Invalid learning rate: -1"),
+        ({"lr_scheduler": torch.optim.lr_scheduler.StepLR}, "lr_scheduler: .*step_size"),
+    ],
+)
+def test_training_settings__mistakes(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        training_settings(tiny(**arguments))
+
+
+def test_keys__another_scheduler_is_another_cell(data: PairDataModule, tmp_path: Path) -> None:
+    tasks = {str(n): tiny(lr_scheduler=s) for n, s in enumerate(SCHEDULERS.values())}
+    given = study(data, tmp_path)
+    keys = baselines(data, tmp_path, **tasks).keys(given)
+    assert len(set(keys.values())) == len(SCHEDULERS)
+    assert keys == baselines(data, tmp_path, **tasks).keys(given)
+
+
+@pytest.mark.parametrize(
+    ("err", "cause"),
+    [
+        (KeyError("no\nkey"), r"KeyError: 'no\nkey'"),
+        (torch.OutOfMemoryError("too\nlarge"), "OutOfMemoryError: too large"),
+        (DataError("x.png is damaged"), "x.png is damaged"),
+        (None, "2 of {held} scores under the view none are not finite; the training diverged, "),
+    ],
+)
+def test_run__a_network_that_fails_stops_no_other(
+    data: PairDataModule, tmp_path: Path, monkeypatch, err: Exception | None, cause: str
+) -> None:
+    given = study(data, tmp_path)
+    held = len(held_rows(given.frames[0]))
+    bad, good = tiny(), tiny(input_size=64)
+
+    def trained(task, *args, **kwargs):
+        if task is good:
+            return np.zeros(held)
+        if err is not None:
+            raise err
+        return np.r_[np.zeros(held - 2), np.nan, np.inf]
+
+    monkeypatch.setattr(dfl.commands.study_baselines, "fine_tune", trained)
+    networks = baselines(data, tmp_path, bad=bad, good=good)
+    assert len(networks.missing(given)) == 2
+    outcomes = networks.run(given)
+    assert str(outcomes[0].cause).startswith(cause.format(held=held))
+    assert outcomes[1].cause is None
+    keys = networks.keys(given)
+    assert CellStore(given.folder).finished() == {keys[outcomes[1].cell]}
+    assert list(networks.missing(given)) == [outcomes[0].cell]
+
+
+def test_run__a_damaged_cell_is_made_again(
+    data: PairDataModule, tmp_path: Path, monkeypatch, caplog
+) -> None:
+    given = study(data, tmp_path)
+    scores = np.arange(len(held_rows(given.frames[0])), dtype=np.float64)
+    monkeypatch.setattr(dfl.commands.study_baselines, "fine_tune", lambda *args, **kwargs: scores)
+    networks = baselines(data, tmp_path)
+    networks.run(given)
+    assert (networks.run(given), networks.missing(given)) == ([], {})
+    (file,) = given.folder.iterdir()
+    file.write_bytes(b"")
+    (outcome,) = networks.run(given)
+    assert outcome.cause is None
+    assert caplog.text.count("it is made again") == 1
+    np.testing.assert_array_equal(CellStore(given.folder).read(file.stem)[0]["none"], scores)

@@ -1,0 +1,127 @@
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from dfl.data.manifest import Manifest
+from dfl.errors import FeatureError
+from dfl.features import agreement
+from dfl.features.agreement import check_alike, check_visible, facts_of
+from dfl.features.plan import distinct_images
+from dfl.types import FeaturePart
+from tests.features.small_extraction import images
+
+SPEC = (FeaturePart("m.mean", 3, "abc"),)
+
+
+def _errors(check, count: int = 3) -> list[str | None]:
+    """Run a check on simulated processes; what each of them raised."""
+    barrier, box = threading.Barrier(count), [None]
+    errors: list[str | None] = [None] * count
+
+    def process(rank: int) -> None:
+        def broadcast(value: object, src: int) -> object:
+            barrier.wait(5)
+            if rank == src:
+                box[0] = value
+            barrier.wait(5)
+            return box[0]
+
+        strategy = SimpleNamespace(broadcast=broadcast)
+        try:
+            check(SimpleNamespace(world_size=count, strategy=strategy), rank)
+        except FeatureError as err:
+            errors[rank] = str(err)
+
+    threads = [threading.Thread(target=process, args=(rank,)) for rank in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return errors
+
+
+def _facts(manifest: Path, *, crop: int = 8, precision: str = "32-true", spec=SPEC):
+    rows = Manifest.read(manifest)
+    run = {"precision": precision, "engine": "eager"}
+    return facts_of([spec], distinct_images(rows)[0], rows, views={"v": crop}, run=run)
+
+
+def test_check_alike__equal_whatever_the_folder(tmp_path: Path) -> None:
+    facts = [_facts(images(tmp_path / str(rank))) for rank in range(3)]
+    assert _errors(lambda trainer, rank: check_alike(trainer, facts[rank])) == [None] * 3
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ({"precision": "bf16-mixed"}, r"precision or engine \(.*32-true.* and .*bf16-mixed.*name"),
+        ({"spec": (FeaturePart("m.mean", 3, "abd"),)}, "weights, .* the same weights"),
+        ({"crop": 9}, "differ in the crop or perturbations, so .* the same settings"),
+    ],
+)
+def test_check_alike__one_error_for_all(tmp_path: Path, other, message: str) -> None:
+    manifest = images(tmp_path)
+    facts = [_facts(manifest), _facts(manifest), _facts(manifest, **other)]
+    errors = _errors(lambda trainer, rank: check_alike(trainer, facts[rank]))
+    assert len(set(errors)) == 1
+    with pytest.raises(FeatureError, match=f"process 0 on .* and process 2 on .*{message}"):
+        raise FeatureError(errors[0])
+    assert "\n" not in errors[0]
+
+
+def test_check_alike__stale_copies_of_images_and_manifests(tmp_path: Path) -> None:
+    facts = [_facts(images(tmp_path / str(rank))) for rank in range(3)]
+    (tmp_path / "1" / "07.png").write_bytes((tmp_path / "1" / "05.png").read_bytes())
+    facts[1] = _facts(tmp_path / "1" / "manifest.csv")
+    errors = _errors(lambda trainer, rank: check_alike(trainer, facts[rank]))
+    assert all("process 1" in e and "differ in the content of the images" in e for e in errors)
+    facts[1] = _facts(images(tmp_path / "1", count=11))
+    errors = _errors(lambda trainer, rank: check_alike(trainer, facts[rank]))
+    assert all("process 1" in e and "differ in the rows of the manifest" in e for e in errors)
+
+
+def test_facts_of__image_that_is_missing_on_one_machine(tmp_path: Path) -> None:
+    manifest = images(tmp_path)
+    rows = Manifest.read(manifest)
+    before = _facts(manifest)["content of the images"]
+    (tmp_path / "11.png").unlink()
+    facts = facts_of([SPEC], distinct_images(rows)[0], rows, views={}, run={})
+    assert facts["content of the images"] != before
+
+
+def test_facts_of__reads_a_spread_sample(tmp_path: Path, monkeypatch) -> None:
+    seen: list[str] = []
+    monkeypatch.setattr(agreement, "_SAMPLE", 4)
+    monkeypatch.setattr(agreement, "content_hash", lambda path: seen.append(path.name) or "x")
+    _facts(images(tmp_path))
+    assert len(seen) == 4
+    frame = distinct_images(Manifest.read(tmp_path / "manifest.csv"))[0].frame
+    assert (seen[0], seen[-1]) == (frame["path"].iloc[0], frame["path"].iloc[-1])
+
+
+def test_check_visible__one_error_for_all(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(agreement, "_PATIENCE_S", 0.0)
+    (tmp_path / "there").touch()
+    files = [tmp_path / "there", tmp_path / "there", tmp_path / "elsewhere" / "there"]
+    out = Path("features")
+    errors = _errors(lambda trainer, rank: check_visible(trainer, {out: files[rank]}))
+    assert len(set(errors)) == 1
+    assert errors[0].startswith("features: process 2 on ")
+    assert errors[0].endswith("OUT has to be on a file system that all machines see")
+
+
+def test_check_visible__waits_for_a_slow_file_system(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(agreement, "_POLL_S", 0.01)
+    listed: list[str] = []
+
+    def slow(folder: Path) -> list[Path]:
+        listed.append(str(folder))
+        (tmp_path / "there").touch()
+        return []
+
+    monkeypatch.setattr(Path, "iterdir", slow)
+    errors = _errors(lambda trainer, _: check_visible(trainer, {Path("f"): tmp_path / "there"}), 1)
+    assert errors == [None]
+    assert listed == [str(tmp_path.parent), str(tmp_path)]

@@ -1,0 +1,344 @@
+"""Extraction from images to the folder: once, resumed, refused."""
+
+import json
+import shutil
+import threading
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import dfl.data.views
+from dfl.backbones import FusedBackbone
+from dfl.backbones.runner import Runner
+from dfl.commands.extract import extract, origin_of, run_extraction
+from dfl.data import ColorJitter, ManifestDataModule, RandomCrop, Resize, TableDataModule
+from dfl.errors import FeatureError
+from dfl.features import ExtractionDataModule
+from dfl.features.extraction import Target
+from dfl.features.lock import locked
+from tests.features.small_extraction import backbone, expected, images, run
+
+
+@pytest.fixture
+def manifest(tmp_path: Path, monkeypatch) -> Path:
+    monkeypatch.setattr("dfl.features.plan._SHARD_ROWS", 4)
+    monkeypatch.setattr("dfl.features.writer._UNDER_WAY", 0)
+    return images(tmp_path / "images")
+
+
+def _shards(tmp_path: Path) -> Path:
+    (folder,) = tmp_path.glob(".f.*")
+    return folder
+
+
+def _interrupted(manifest: Path, tmp_path: Path) -> Path:
+    """Stop after 10 of 12 images: two shards of four are there."""
+    with pytest.raises((SystemExit, KeyboardInterrupt)):
+        run(manifest, tmp_path / "f", backbone(fail_after=10))
+    assert not (tmp_path / "f").exists()
+    return _shards(tmp_path)
+
+
+def test_extract__equal_features_for_all_rows_of_an_image_from_one_pass(
+    manifest: Path, tmp_path: Path
+) -> None:
+    counting = backbone()
+    store = run(manifest, tmp_path / "f", counting)
+    assert len(store.manifest) == 18
+    assert counting.batches == [2] * 6
+    np.testing.assert_allclose(store.matrix(), expected(store), atol=1e-6)
+    assert store.parts() == ["m.mean", "m.square"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["f", "images"]
+
+
+def test_extract__finished_run_looks_at_no_image_again(
+    manifest: Path, tmp_path: Path, capsys
+) -> None:
+    run(manifest, tmp_path / "f", backbone())
+    written = (tmp_path / "f" / "features.json").stat().st_mtime_ns
+    again = backbone()
+    store = run(manifest, tmp_path / "f", again)
+    assert again.batches == []
+    assert "nothing to do, already there" in capsys.readouterr().out
+    assert (tmp_path / "f" / "features.json").stat().st_mtime_ns == written
+    np.testing.assert_allclose(store.matrix(), expected(store), atol=1e-6)
+
+
+def test_extract__interrupted_run_goes_on(manifest: Path, tmp_path: Path) -> None:
+    shards = _interrupted(manifest, tmp_path)
+    assert [file.name for file in sorted(shards.glob("shard*"))] == [
+        "shard-0000000.safetensors",
+        "shard-0000001.safetensors",
+    ]
+    rest = backbone()
+    store = run(manifest, tmp_path / "f", rest)
+    assert rest.batches == [2, 2]
+    np.testing.assert_allclose(store.matrix(), expected(store), atol=1e-6)
+    assert not shards.exists()
+
+
+def test_extract__joins_what_is_complete_without_a_pass(
+    manifest: Path, tmp_path: Path, monkeypatch
+) -> None:
+    def killed(*_: object) -> None:
+        raise SystemExit
+
+    with monkeypatch.context() as patch:
+        patch.setattr("dfl.features.store.replace_folder", killed)
+        with pytest.raises(SystemExit):
+            run(manifest, tmp_path / "f", backbone())
+    assert len(list(_shards(tmp_path).glob("shard*"))) == 3
+    store = run(manifest, tmp_path / "f", backbone(fail_after=0))
+    np.testing.assert_allclose(store.matrix(), expected(store), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda file: file.write_bytes(file.read_bytes()[:-10]),
+        lambda file: file.write_bytes(b""),
+        lambda file: file.write_text("no tensors"),
+        lambda file: _wrong_rows(file),
+        lambda file: _wrong_part(file),
+    ],
+    ids=["truncated", "empty", "text", "other rows", "other part"],
+)
+def test_extract__damaged_shard_is_made_anew(
+    manifest: Path, tmp_path: Path, damage, caplog
+) -> None:
+    caplog.set_level("INFO", "dfl")
+    whole = _bytes(run(manifest, tmp_path / "f", backbone()).path)
+    shutil.rmtree(tmp_path / "f")
+    damage(_interrupted(manifest, tmp_path) / "shard-0000001.safetensors")
+    rest = backbone()
+    store = run(manifest, tmp_path / "f", rest)
+    assert rest.batches == [2] * 4
+    assert "1 of 3 shards are damaged; they are made anew" in caplog.text
+    assert _bytes(store.path) == whole
+
+
+def test_extract__damaged_shard_counts_as_missing_from_the_start(
+    manifest: Path, tmp_path: Path
+) -> None:
+    """Who waits for the other processes goes by which shards are there, and reads none."""
+    folder = _interrupted(manifest, tmp_path)
+    (folder / "shard-0000000.safetensors").write_bytes(b"")
+    with pytest.raises((SystemExit, KeyboardInterrupt)):
+        run(manifest, tmp_path / "f", backbone(fail_after=0))
+    assert [file.name for file in folder.glob("shard*")] == ["shard-0000001.safetensors"]
+
+
+def _bytes(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def _flip(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda folder: _flip(folder / "m.square.npy"),
+        lambda folder: _flip(folder / "manifest.csv"),
+        lambda folder: (folder / "m.mean.npy").unlink(),
+    ],
+    ids=["matrix", "manifest", "missing"],
+)
+def test_extract__damaged_result_is_made_anew(
+    manifest: Path, tmp_path: Path, damage, caplog
+) -> None:
+    caplog.set_level("INFO", "dfl")
+    whole = _bytes(run(manifest, tmp_path / "f", backbone()).path)
+    damage(tmp_path / "f")
+    store = run(manifest, tmp_path / "f", backbone())
+    assert "the features are made anew" in caplog.text
+    assert _bytes(store.path) == whole
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["f", "images"]
+
+
+def test_extract__description_that_is_damaged_is_replaced_only_when_asked(
+    manifest: Path, tmp_path: Path
+) -> None:
+    whole = _bytes(run(manifest, tmp_path / "f", backbone()).path)
+    _flip(tmp_path / "f" / "features.json")
+    with pytest.raises(FeatureError, match=r"features.json: damaged.* --overwrite=true"):
+        run(manifest, tmp_path / "f", backbone())
+    assert _bytes(run(manifest, tmp_path / "f", backbone(), overwrite=True).path) == whole
+
+
+def test_extract__waits_for_another_that_makes_the_same(
+    manifest: Path, tmp_path: Path, caplog
+) -> None:
+    caplog.set_level("INFO", "dfl")
+    with ExitStack() as stack:
+        stack.enter_context(locked(tmp_path / "f"))
+        release = threading.Timer(0.5, stack.close)
+        release.start()
+        store = run(manifest, tmp_path / "f", backbone())
+        release.join()
+    assert "another process is making it; waiting for that" in caplog.text
+    np.testing.assert_allclose(store.matrix(), expected(store), atol=1e-6)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["f", "images"]
+
+
+def test_extract__does_not_wait_for_one_that_makes_other_features(
+    manifest: Path, tmp_path: Path
+) -> None:
+    made = backbone()
+    with (
+        locked(tmp_path / "f", note="ab" * 32),
+        pytest.raises(FeatureError, match="is making other features there; name another folder"),
+    ):
+        run(manifest, tmp_path / "f", made)
+    assert made.batches == []
+
+
+def _wrong_rows(file: Path) -> None:
+    from safetensors.numpy import load_file, save_file
+
+    save_file({name: value[:3].copy() for name, value in load_file(file).items()}, file)
+
+
+def _wrong_part(file: Path) -> None:
+    from safetensors.numpy import load_file, save_file
+
+    save_file({f"x{name}": value for name, value in load_file(file).items()}, file)
+
+
+def test_extract__other_features_are_replaced_only_when_asked(
+    manifest: Path, tmp_path: Path
+) -> None:
+    before = run(manifest, tmp_path / "f", backbone()).matrix().copy()
+    other = backbone(power=3)
+    with pytest.raises(FeatureError, match=r"holds other features .* --overwrite=true"):
+        run(manifest, tmp_path / "f", other)
+    assert other.batches == []
+    store = run(manifest, tmp_path / "f", other, overwrite=True)
+    assert other.batches == [2] * 6
+    np.testing.assert_array_equal(store.matrix(["m.mean"]), before[:, :3])
+    assert not np.array_equal(store.matrix(["m.square"]), before[:, 3:])
+
+
+def test_extract__a_changed_image_makes_other_features(manifest: Path, tmp_path: Path) -> None:
+    run(manifest, tmp_path / "f", backbone())
+    (manifest.parent / "03.png").write_bytes((manifest.parent / "05.png").read_bytes())
+    with pytest.raises(FeatureError, match="holds other features"):
+        run(manifest, tmp_path / "f", backbone())
+
+
+def test_extract__says_how_it_was_made(manifest: Path, tmp_path: Path) -> None:
+    run(manifest, tmp_path / "f", backbone())
+    document = json.loads((tmp_path / "f" / "features.json").read_text())
+    assert document["backbones"]["m"]["init_args"] == {"power": 2, "fail_after": 10**9}
+    assert document["view"]["crop"]["init_args"]["size"] == 8
+    assert document["precision"] == "32-true"
+    assert {"dfl", "torch", "timm"} <= document["versions"].keys()
+
+
+def test_data__only_within_a_trainer(manifest: Path, tmp_path: Path) -> None:
+    source = ManifestDataModule(manifest, crop=Resize(8), batch_size=2)
+    data = ExtractionDataModule({"v": source}, [], run={})
+    assert data.predict_dataloader() == []
+    with pytest.raises(RuntimeError, match="only used by a Trainer"):
+        data.setup("predict")
+
+
+class Together:
+    """Two views of two backbones, to a folder each, in one extraction."""
+
+    def __init__(self, manifest: Path, root: Path) -> None:
+        source = ManifestDataModule(manifest, crop=RandomCrop(6), batch_size=2)
+        source.prepare_data()
+        source.setup()
+        self.views = {
+            "plain": TableDataModule(source.manifest, source),
+            "jittered": TableDataModule(
+                source.manifest, source, perturb=[ColorJitter(brightness=0.5)]
+            ),
+        }
+        self.backbones = {"m": backbone(), "n": backbone(power=3)}
+        self.root = root
+
+    def run(self) -> ExtractionDataModule:
+        runner = Runner(FusedBackbone(self.backbones))
+        for made in self.backbones.values():
+            made.batches.clear()
+        targets = [
+            Target(
+                self.root / view / name,
+                view,
+                tuple(part for part in runner.spec if part.name.startswith(f"{name}.")),
+                origin_of({name: self.backbones[name]}, self.views[view], runner),
+            )
+            for view in self.views
+            for name in self.backbones
+        ]
+        images = ExtractionDataModule(self.views, targets, run=runner.description)
+        run_extraction(images, runner, "cpu", 1, 1, "auto")
+        return images
+
+    def passes(self) -> dict[str, int]:
+        return {name: sum(made.batches) for name, made in self.backbones.items()}
+
+
+def test_run_extraction__several_views_and_backbones_equal_each_alone(
+    manifest: Path, tmp_path: Path, monkeypatch
+) -> None:
+    decoded: list[str] = []
+    decode = dfl.data.views.decode
+    monkeypatch.setattr(
+        dfl.data.views, "decode", lambda path: (decoded.append(path.name), decode(path))[1]
+    )
+    together = Together(manifest, tmp_path / "f")
+    together.run()
+    assert together.passes() == {"m": 24, "n": 24}
+    assert sorted(decoded) == [f"{i:02d}.png" for i in range(12)]
+    for view, data in together.views.items():
+        for name, made in together.backbones.items():
+            alone = extract(
+                data, {name: made}, tmp_path / "alone" / view / name, accelerator="cpu", devices=1
+            )
+            assert _bytes(alone.path) == _bytes(tmp_path / "f" / view / name)
+    plain, jittered = (tmp_path / "f" / view / "m" / "m.mean.npy" for view in together.views)
+    assert plain.read_bytes() != jittered.read_bytes()
+
+
+def test_run_extraction__only_what_is_missing(manifest: Path, tmp_path: Path) -> None:
+    together = Together(manifest, tmp_path / "f")
+    together.run()
+    whole = _bytes(tmp_path / "f" / "jittered" / "n")
+    shutil.rmtree(tmp_path / "f" / "jittered" / "n")
+    _flip(tmp_path / "f" / "plain" / "n" / "n.mean.npy")
+    images = together.run()
+    assert [plan is None for plan in images.plans] == [True, False, True, False]
+    assert together.passes() == {"m": 0, "n": 24}
+    assert _bytes(tmp_path / "f" / "jittered" / "n") == whole
+    together.run()
+    assert together.passes() == {"m": 0, "n": 0}
+
+
+def test_run_extraction__goes_on_in_the_batches_it_was_begun_with(
+    manifest: Path, tmp_path: Path
+) -> None:
+    together = Together(manifest, tmp_path / "f")
+    together.backbones["n"].fail_after = 10
+    with pytest.raises((SystemExit, KeyboardInterrupt)):
+        together.run()
+    begun = {path.name for path in (tmp_path / "f" / "plain").glob(".m.*/shard-*")}
+    assert begun
+    together.backbones["n"].fail_after = 10**9
+    for view in together.views.values():
+        view.batch_size = 3
+    together.run()
+    assert all(0 < count < 24 for count in together.passes().values())
+    other = Together(manifest, tmp_path / "g")
+    other.run()
+    for view in together.views:
+        for name in together.backbones:
+            ours, theirs = (_bytes(tmp_path / root / view / name) for root in "fg")
+            assert ours == theirs

@@ -1,0 +1,142 @@
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from dfl.data.manifest import Manifest
+from dfl.errors import FeatureError
+from dfl.features.plan import (
+    ExtractionPlan,
+    distinct_images,
+    extraction_fingerprint,
+    finished_store,
+    images_digest,
+    pending_images,
+)
+from dfl.features.shard import write_shard
+from dfl.types import FeaturePart
+
+SPEC = (FeaturePart("clip.pooled", 3, "aa"),)
+
+
+def _manifest(root: Path, content: str = "x") -> Manifest:
+    root.mkdir(exist_ok=True)
+    for i in range(3):
+        (root / f"{i}.png").write_text(content + str(i))
+    paths = ["0.png", "1.png", "0.png", "2.png"]
+    frame = pd.DataFrame(
+        {
+            "path": paths,
+            "label": [0, 1, 0, 1],
+            "dataset": ["a", "a", "b", "b"],
+            "generator": ["real", "g", "real", "h"],
+            "split": "train",
+            "group": paths,
+        }
+    )
+    return Manifest(frame, root)
+
+
+def _fingerprint(manifest: Manifest, **changes) -> str:
+    arguments = {"spec": SPEC, "view": {"size": 8}, "run": {"precision": "32-true"}} | changes
+    return extraction_fingerprint(images_digest(manifest), arguments.pop("spec"), **arguments)
+
+
+def test_distinct_images__shared_image_once(tmp_path: Path) -> None:
+    images, image_of_row = distinct_images(_manifest(tmp_path / "a"))
+    assert images.frame["path"].tolist() == ["0.png", "1.png", "2.png"]
+    assert image_of_row.tolist() == [0, 1, 0, 2]
+
+
+def test_fingerprint__moves_with_the_folder_changes_with_the_rest(tmp_path: Path) -> None:
+    manifest = _manifest(tmp_path / "a")
+    base = _fingerprint(manifest)
+    assert _fingerprint(_manifest(tmp_path / "b")) == base
+    others = [
+        _fingerprint(_manifest(tmp_path / "c", content="y")),
+        _fingerprint(manifest, view={"size": 9}),
+        _fingerprint(manifest, run={"precision": "bf16-mixed"}),
+        _fingerprint(manifest, spec=(FeaturePart("clip.pooled", 3, "ab"),)),
+        _fingerprint(Manifest(manifest.frame[:3], manifest.root)),
+    ]
+    assert len({base, *others}) == 6
+
+
+@pytest.mark.parametrize(("images", "batch_size"), [(1, 32), (300, 32), (257, 200), (256, 128)])
+def test_plan__every_image_once_in_fixed_batches(
+    tmp_path: Path, images: int, batch_size: int
+) -> None:
+    plan = ExtractionPlan(tmp_path / "f", "ab" * 32, images, batch_size, SPEC)
+    batches = [batch for shard in range(plan.shards) for batch in plan.batches(shard)]
+    assert [row for batch in batches for row in batch] == list(range(images))
+    assert all(len(batch) == batch_size for batch in batches[:-1])
+
+
+def _begun(tmp_path: Path) -> ExtractionPlan:
+    """Three shards of which two are there."""
+    plan = ExtractionPlan(tmp_path / "f", "ab" * 32, 300, 32, SPEC).start()
+    for shard in (0, 1):
+        rows = np.full((len(plan.rows(shard)), 3), shard, np.float32)
+        write_shard(plan.file(shard), {"clip.pooled": rows}, identity=plan.identity(shard))
+    return plan
+
+
+def test_start__goes_on_with_the_batch_size_it_began_with(tmp_path: Path) -> None:
+    plan = _begun(tmp_path)
+    other = replace(plan, batch_size=7)
+    assert other.start() == plan
+    assert plan.pending() == [2]
+    assert pending_images(other) == 300 - 256
+    assert pending_images(replace(other, fingerprint="cd" * 32)) == 300
+
+
+def test_pending__any_flipped_bit_or_foreign_shard_is_found(tmp_path: Path, caplog) -> None:
+    caplog.set_level("INFO")
+    plan = _begun(tmp_path)
+    content = plan.file(1).read_bytes()
+    for place in range(0, len(content), 97):
+        flipped = bytearray(content)
+        flipped[place] ^= 1 << place % 8
+        plan.file(1).write_bytes(flipped)
+        assert plan.pending() == [1, 2], place
+    assert f"{plan.folder}: 1 of 3 shards are damaged; they are made anew" in caplog.text
+    plan.file(1).write_bytes(plan.file(0).read_bytes())
+    assert plan.pending() == [1, 2]
+    plan.file(1).write_bytes(content)
+    assert plan.pending() == [2]
+
+
+def test_pending__removes_only_damaged_shards_and_only_when_asked(tmp_path: Path) -> None:
+    plan = _begun(tmp_path)
+    plan.file(1).write_bytes(b"")
+    assert plan.pending() == [1, 2]
+    assert plan.missing() == [2]
+    assert plan.pending(remove=True) == [1, 2]
+    assert plan.missing() == [1, 2]
+    assert plan.file(0).exists()
+
+
+@pytest.mark.parametrize("place", [2, 17, -5])
+def test_start__damaged_plan_begins_anew(tmp_path: Path, caplog, place: int) -> None:
+    caplog.set_level("INFO")
+    plan = _begun(tmp_path)
+    file = plan.folder / "plan.json"
+    content = bytearray(file.read_bytes())
+    content[place] ^= 1
+    file.write_bytes(content)
+    assert plan.start().missing() == [0, 1, 2]
+    assert "plan.json: damaged; the extraction begins anew" in caplog.text
+    assert plan.begun() == plan
+
+
+def test_finished_store__something_else_is_not_touched(tmp_path: Path) -> None:
+    out = tmp_path / "f"
+    assert finished_store(out, "aa", overwrite=False) is None
+    out.mkdir()
+    assert finished_store(out, "aa", overwrite=False) is None
+    (out / "holiday.jpg").touch()
+    for overwrite in (False, True):
+        with pytest.raises(FeatureError, match="not a finished feature folder"):
+            finished_store(out, "aa", overwrite=overwrite)

@@ -1,0 +1,132 @@
+import os
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dfl.errors import FeatureError
+from dfl.features import rows as module
+from dfl.features.rows import FeatureRows, MatrixFile
+from dfl.features.store import FeatureStore
+from tests.heads.small_tasks import feature_folder
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return feature_folder(tmp_path_factory.mktemp("rows") / "features")
+
+
+def whole(folder: Path, *parts: str) -> np.ndarray:
+    return np.hstack([np.load(folder / f"{part}.pooled.npy") for part in parts])
+
+
+ORDERS = {
+    "all": None,
+    "none": np.empty(0, dtype=np.int64),
+    "one": np.array([17]),
+    "a gap": np.array([0, 1, 2, 9, 10, 59]),
+    "small gaps": np.arange(0, 60, 3),
+    "backwards": np.arange(60)[::-1],
+    "twice": np.array([5, 5, 6, 5, 58]),
+    "twice in a row": np.array([5, 5, 7]),
+    "shuffled": np.random.default_rng(0).permutation(60),
+}
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("parts", [("clip",), ("dino",), ("clip", "dino"), ("dino", "clip")])
+@pytest.mark.parametrize("block", [1, 200, 2**22])
+def test_rows__are_those_of_the_matrices(
+    folder: Path, order: str, parts: tuple[str, ...], block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "BLOCK_BYTES", block)
+    chosen = ORDERS[order]
+    expected = whole(folder, *parts)
+    if chosen is not None:
+        expected = expected[chosen]
+
+    rows = FeatureRows.of(FeatureStore.open(folder), parts, chosen)
+
+    assert rows.shape == expected.shape
+    assert len(rows) == len(expected)
+    np.testing.assert_array_equal(rows.read(), expected)
+    blocks = list(rows.blocks())
+    assert len(blocks) == (
+        0 if not len(rows) else -(-len(rows) // max(1, block // (4 * rows.shape[1])))
+    )
+    np.testing.assert_array_equal(np.concatenate([expected[:0], *blocks]), expected)
+    half = np.arange(0, len(rows), 2)
+    np.testing.assert_array_equal(rows.take(half), expected[half])
+    np.testing.assert_array_equal(rows.chosen(half).read(), expected[half])
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("peek", ["cached", "not cached", "no such call"])
+def test_rows__whether_the_system_has_them_in_its_cache(
+    folder: Path, order: str, peek: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if peek == "not cached":
+        monkeypatch.setattr(module, "_peeked", lambda *_: False)
+    monkeypatch.setattr(module, "_CAN_PEEK", peek != "no such call")
+    chosen = np.arange(60) if ORDERS[order] is None else ORDERS[order]
+
+    rows = FeatureRows.of(FeatureStore.open(folder), None, chosen)
+
+    np.testing.assert_array_equal(rows.read(), whole(folder, "clip", "dino")[chosen])
+
+
+@pytest.mark.skipif(not module._CAN_PEEK, reason="the system cannot tell what it has cached")
+def test_peeked__file_system_that_cannot_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[int, ...]] = []
+
+    def refuse(*_: object) -> int:
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(os, "preadv", refuse)
+    monkeypatch.setattr(os, "posix_fadvise", lambda *given: asked.append(given))
+
+    assert not module._peeked(5, memoryview(bytearray(12)), 128)
+    assert asked == [(5, 128, 12, os.POSIX_FADV_WILLNEED)]
+
+
+def test_rows__in_threads_and_pickled(folder: Path) -> None:
+    rows = FeatureRows.of(FeatureStore.open(folder))
+    expected = whole(folder, "clip", "dino")
+    rows.read()
+    again = pickle.loads(pickle.dumps(rows))
+
+    np.testing.assert_array_equal(again.read(), expected)
+    with ThreadPoolExecutor(4) as pool:
+        for i, row in enumerate(pool.map(rows.take, [np.array([i]) for i in range(60)])):
+            np.testing.assert_array_equal(row[0], expected[i])
+
+
+def test_rows__leave_no_file_open(folder: Path) -> None:
+    before = len(list(Path("/dev/fd").iterdir()))
+    rows = FeatureRows.of(FeatureStore.open(folder))
+    rows.read()
+    rows.chosen(np.array([1])).read()
+    del rows
+
+    assert len(list(Path("/dev/fd").iterdir())) == before
+
+
+def test_rows__file_that_was_cut_or_removed(tmp_path: Path) -> None:
+    file = tmp_path / "rows.f32"
+    np.arange(12, dtype=np.float32).tofile(file)
+    rows = FeatureRows([MatrixFile(file, 0, 4)], np.arange(3))
+    assert rows.read()[2].tolist() == [8, 9, 10, 11]
+
+    os.truncate(file, 40)
+    with pytest.raises(FeatureError, match=r"rows\.f32: shorter than it was; extract it again"):
+        rows.read()
+    file.unlink()
+    with pytest.raises(FeatureError, match=r"rows\.f32: cannot be read \(No such file"):
+        FeatureRows([MatrixFile(file, 0, 4)], np.arange(3)).read()
+
+
+def test_matrix_file__of_what_is_no_map() -> None:
+    with pytest.raises(FeatureError, match="not stored row by row; extract it again"):
+        MatrixFile.of(np.zeros((3, 2), dtype=np.float32))

@@ -1,0 +1,158 @@
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import dfl.features.writer
+from dfl.backbones.runner import Pending
+from dfl.data.manifest import Manifest
+from dfl.data.views import FixedBatch
+from dfl.errors import FeatureError
+from dfl.features import ExtractionDataModule, ExtractionPlan, FeatureStore, FeatureWriter
+from dfl.features.extraction import Target, Work
+from dfl.features.writer import join_shards
+from dfl.types import FeaturePart
+
+SPEC = (FeaturePart("a.x", 2, "aa"), FeaturePart("a.y", 1, "bb"))
+
+DIMS = [(part.name, part.dim) for part in SPEC]
+
+
+class Late(Pending):
+    """Features that say when somebody waits for them."""
+
+    def __init__(self, rows: range, waited: list[int]) -> None:
+        value = torch.tensor(list(rows), dtype=torch.float32)
+        super().__init__([{"a.x": torch.stack([value, -value], 1), "a.y": value[:, None] ** 2}])
+        self.first, self.waited = rows.start, waited
+
+    def result(self) -> dict[str, torch.Tensor]:
+        self.waited.append(self.first)
+        return super().result()
+
+
+@pytest.fixture
+def plan(tmp_path: Path, monkeypatch) -> ExtractionPlan:
+    monkeypatch.setattr("dfl.features.plan._SHARD_ROWS", 4)
+    return ExtractionPlan(tmp_path / "f", "ab" * 32, 7, 2, SPEC).start()
+
+
+def _run(plan: ExtractionPlan, shards: list[int]) -> list[int]:
+    """Write shards; give the first image of each batch in the order in which it was waited for."""
+    data = ExtractionDataModule({}, [Target(plan.out, "v", SPEC, {})], run={})
+    data.plans = [plan]
+    waited: list[int] = []
+    writer = FeatureWriter(data)
+    for shard in shards:
+        batches = list(plan.batches(shard))
+        for rows in batches:
+            data.work.append(Work(FixedBatch(rows, ("v",)), (0,), shard, rows is batches[-1]))
+            results = {0: [Late(rows, waited)]}
+            writer.on_predict_batch_end(None, None, results, {}, len(data.work) - 1)
+    waited.append(-1)
+    writer.on_predict_epoch_end(None, None)
+    return waited
+
+
+def _manifest(numbers: list[int]) -> Manifest:
+    paths = [f"{number}.png" for number in numbers]
+    frame = pd.DataFrame(
+        {"path": paths, "label": 0, "dataset": [str(i) for i in range(len(paths))]}
+    )
+    frame = frame.assign(generator="real", split="", group=paths)
+    return Manifest(frame, Path("images"))
+
+
+def test_writer__a_file_for_each_complete_shard(plan: ExtractionPlan) -> None:
+    _run(plan, [1])  # the last shard is shorter
+    assert plan.pending() == [0]
+    features = plan.read(1)
+    assert features is not None
+    np.testing.assert_array_equal(features["a.x"], [[4, -4], [5, -5], [6, -6]])
+    _run(plan, [0])
+    assert plan.pending() == []
+
+
+def test_writer__waits_only_behind_others_under_way(plan: ExtractionPlan, monkeypatch) -> None:
+    assert _run(plan, [0, 1]) == [-1, 0, 2, 4, 6]
+    monkeypatch.setattr(dfl.features.writer, "_UNDER_WAY", 4)
+    assert _run(plan, [0, 1]) == [0, 2, -1, 4, 6]
+
+
+def test_writer__refuses_what_is_not_finite(plan: ExtractionPlan, monkeypatch) -> None:
+    monkeypatch.setattr(Late, "result", lambda _: {n: torch.full((2, d), np.inf) for n, d in DIMS})
+    with pytest.raises(FeatureError, match=r"a.x: gives values that are not finite in precision"):
+        _run(plan, [0])
+    assert plan.missing() == [0, 1]
+
+
+def test_writer__full_disk_is_one_line_and_keeps_what_is_there(
+    plan: ExtractionPlan, monkeypatch
+) -> None:
+    _run(plan, [1])
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(FeatureError, match=r"disk is full .* 1 of 2 shards are kept") as caught:
+        _run(plan, [0])
+    assert "\n" not in str(caught.value)
+    assert plan.pending() == [0]
+    assert len(list(plan.folder.iterdir())) == 2
+
+
+def _join(plan: ExtractionPlan, numbers: list[int]) -> None:
+    join_shards(plan, _manifest(numbers), np.array(numbers), metadata={"precision": "32-true"})
+
+
+def test_join__rows_of_an_image_in_any_order(plan: ExtractionPlan) -> None:
+    _run(plan, [1, 0])
+    numbers = [0, 1, 2, 1, 3, 0, 4, 5, 6, 2, 6]
+    _join(plan, numbers)
+    store = FeatureStore.open(plan.out)
+    column = np.array(numbers, dtype=np.float32)
+    np.testing.assert_array_equal(store.matrix(), np.stack([column, -column, column**2], axis=1))
+    assert store.metadata["precision"] == "32-true"
+    assert not plan.folder.exists()
+
+
+def test_join__a_shard_that_became_damaged_is_named(plan: ExtractionPlan) -> None:
+    _run(plan, [0, 1])
+    plan.file(1).write_bytes(plan.file(1).read_bytes()[:-1])
+    with pytest.raises(FeatureError, match=r"shard-0000001.*damaged; run the same command again"):
+        _join(plan, list(range(7)))
+    assert not plan.out.exists()
+    _run(plan, plan.pending())
+    _join(plan, list(range(7)))
+    assert FeatureStore.open(plan.out).damaged() == []
+
+
+def test_teardown__waits_for_the_shards_of_other_processes(
+    plan: ExtractionPlan, monkeypatch
+) -> None:
+    seen: list[str] = []
+    data = ExtractionDataModule({}, [Target(plan.out, "v", SPEC, {})], run={})
+    data.plans = [plan]
+    sleeps = iter([[0], [], [1]])
+    monkeypatch.setattr("time.sleep", lambda _: _run(plan, next(sleeps)))
+    strategy = SimpleNamespace(
+        barrier=lambda: seen.append(f"barrier {plan.missing()}"), broadcast=lambda value: value
+    )
+    trainer = SimpleNamespace(world_size=2, is_global_zero=True, strategy=strategy)
+    monkeypatch.setattr(FeatureWriter, "_join", lambda self: seen.append("join"))
+    FeatureWriter(data).teardown(trainer, None, "predict")
+    assert seen == ["barrier []", "join"]
+
+
+def test_teardown__does_not_wait_for_ever(plan: ExtractionPlan, monkeypatch) -> None:
+    clock = iter(range(0, 10**6, 400))
+    monkeypatch.setattr("time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    data = ExtractionDataModule({}, [Target(plan.out, "v", SPEC, {})], run={})
+    data.plans = [plan]
+    FeatureWriter(data)._wait_for_others()
+    assert next(clock) < 4000

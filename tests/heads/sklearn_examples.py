@@ -1,0 +1,60 @@
+"""Small features, all ten estimators and a bottleneck, for the tests of the sklearn heads."""
+
+from collections.abc import Callable
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.pipeline import Pipeline
+
+from dfl.heads import estimators
+from dfl.heads.encoder import BottleneckEncoder
+from dfl.heads.reduction import pca
+from dfl.types import FeaturePart
+
+SPEC = (FeaturePart("clip.pooled", 8, "a" * 64), FeaturePart("dino.pooled", 4, "b" * 64))
+DIM = 12
+
+ESTIMATORS: dict[str, Callable[[], Pipeline]] = {
+    "linear_svm": estimators.linear_svm,
+    "rbf_svm": estimators.rbf_svm,
+    "lda": estimators.lda,
+    "lda_plain": lambda: estimators.lda(shrinkage=None),
+    "logistic_regression": estimators.logistic_regression,
+    "decision_tree": estimators.decision_tree,
+    "random_forest": lambda: estimators.random_forest(n_estimators=10),
+    "knn": estimators.knn,
+    "naive_bayes": estimators.naive_bayes,
+    "gradient_boosting": lambda: estimators.gradient_boosting(max_iter=10, max_features=1.0),
+}
+
+
+def images(
+    count: int = 120, seed: int = 0
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+    """Overlapping classes in columns of very different scales."""
+    rng = np.random.default_rng(seed)
+    label = (np.arange(count) % 2).astype(np.int64)
+    features = rng.normal(size=(count, DIM)) + 0.7 * label[:, None] * (np.arange(DIM) < 4)
+    return (features * np.logspace(-2, 2, DIM)).astype(np.float32), label
+
+
+def encoder(seed: int = 0) -> BottleneckEncoder:
+    rng = np.random.default_rng(seed)
+    dims = [DIM, 6, 3]
+    return BottleneckEncoder(
+        mean=rng.normal(size=DIM).astype(np.float32),
+        variance=(np.logspace(-2, 2, DIM) ** 2).astype(np.float32),
+        weights=[rng.normal(size=(out, width)).astype(np.float32) for width, out in pairwise(dims)],
+        biases=[rng.normal(size=out).astype(np.float32) for out in dims[1:]],
+        features=[
+            {"name": part.name, "dim": part.dim, "fingerprint": part.fingerprint} for part in SPEC
+        ],
+    )
+
+
+REDUCTIONS: dict[str, Callable[[], Pipeline | None]] = {
+    "none": lambda: None,
+    "pca": lambda: pca(n_components=3),
+    "bottleneck": lambda: Pipeline([("encode", encoder())]),
+}

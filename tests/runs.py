@@ -1,0 +1,63 @@
+"""Command lines of small runs, shared by the tests of the entry."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from dfl.data.manifest import Manifest
+from dfl.features.store import new_store
+from dfl.types import FeaturePart
+
+FIT = [
+    "--trainer.max_epochs=1",
+    "--trainer.accelerator=cpu",
+    "--trainer.devices=1",
+    "--trainer.log_every_n_steps=1",
+    "--trainer.logger=lightning.pytorch.loggers.CSVLogger",
+    "--trainer.logger.save_dir=runs",
+]
+FEATURE_DATA = ["--data=dfl.features.FeatureDataModule", "--data.batch_size=32"]
+TINY_BACKBONE = [
+    "--model=dfl.heads.LinearProbeTask",
+    "--model.backbones.tiny=dfl.backbones.TimmBackbone",
+    "--model.backbones.tiny.model=test_vit",
+    "--model.backbones.tiny.pretrained=false",
+    "--model.backbones.tiny.input_size=32",
+    "--model.optimizer=torch.optim.AdamW",
+    "--model.optimizer.lr=0.01",
+]
+
+
+def image_data(root: Path) -> list[str]:
+    """Name the two small dataset pairs of the `image_root` fixture."""
+    return [
+        "--data=dfl.data.PairDataModule",
+        f"--data.root={root}",
+        "--data.pairs={alpha: {real: alpha, fake: alpha}, beta: {real: beta, fake: beta}}",
+        "--data.crop=dfl.data.Resize",
+        "--data.crop.size=32",
+        "--data.batch_size=8",
+        "--data.val_fraction=0.25",
+    ]
+
+
+def write_features(out: Path, *, rows: int = 160, dim: int = 16, seed: int = 0) -> None:
+    """Write a feature folder of two overlapping Gaussian classes in two dataset pairs."""
+    rng = np.random.default_rng(seed)
+    label = np.arange(rows) % 2
+    paths = [f"{i:04d}.png" for i in range(rows)]
+    frame = pd.DataFrame(
+        {
+            "path": paths,
+            "label": label,
+            "dataset": np.where(np.arange(rows) % 4 < 2, "alpha", "beta"),
+            "generator": np.where(label == 0, "real", np.where(np.arange(rows) % 4 < 2, "g", "h")),
+            "split": np.array(["train", "train", "train", "val", "test"])[np.arange(rows) // 4 % 5],
+            "group": paths,
+        }
+    )
+    spec = (FeaturePart("tiny.pooled", dim, "ab" * 32),)
+    metadata = {"fingerprint": "cd" * 32, "backbones": {}, "view": {}}
+    with new_store(out, Manifest(frame, Path("images")), spec=spec, metadata=metadata) as matrices:
+        matrices["tiny.pooled"][:] = rng.normal(size=(rows, dim)) + label[:, None]

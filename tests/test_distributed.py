@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,19 @@ import timm
 import torch
 from safetensors.torch import save_file
 
+from dfl.backbones import runner
 from dfl.evaluation import read_scores
-from dfl.features import FeatureStore
+from dfl.features import FeatureStore, agreement, plan, writer
 from tests.conftest import REPOSITORY
+from tests.processes import Prepare, run_ranks
 from tests.runs import FIT, image_data
 
 OPTIMIZER = ["--model.optimizer=torch.optim.AdamW", "--model.optimizer.lr=0.01"]
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture(scope="module")
@@ -44,48 +52,29 @@ def _backbone(prefix: str, images: Path) -> list[str]:
     ]
 
 
-def _run(
-    args: list[str],
-    folder: Path,
-    processes: int,
-    script: Path = REPOSITORY / "train.py",
-    *,
-    torchrun: bool = False,
-) -> None:
-    done = _start(args, folder, processes, script, torchrun=torchrun)
-    assert done.returncode == 0, done.stderr[-3000:]
-
-
-def _start(
-    args: list[str], folder: Path, processes: int, script: Path, *, torchrun: bool
-) -> "subprocess.CompletedProcess[str]":
-    prefix = "" if args[0] in ("extract", "detect") else "trainer."
+def _run(args: list[str], processes: int, *, prepare: Prepare | None = None) -> None:
+    prefix = "" if args[0] == "extract" else "trainer."
     many = [f"--{prefix}accelerator=cpu", f"--{prefix}devices={processes}"]
-    if processes > 1 and args[0] != "detect":
+    if processes > 1:
         many += [f"--{prefix}strategy=ddp"]
-    elastic = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
-    command = [sys.executable, *(elastic if torchrun else []), str(script), *args, *many]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1"}
-    return subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=240
-    )
+    for ended in run_ranks([*args, *many], processes, prepare=prepare):
+        assert ended.code == 0, ended.said[-3000:]
 
 
-@pytest.mark.parametrize(("processes", "torchrun"), [(2, False), (2, True), (3, True)])
-def test_extract__equals_one_process(
-    images: Path, tmp_path: Path, processes: int, torchrun: bool
-) -> None:
+def _few_rows_a_shard() -> None:
+    plan._SHARD_ROWS = 4  # two batches: twelve shards
+
+
+def _extract_args(images: Path, out: str) -> list[str]:
+    return ["extract", *_backbone("", images), *image_data(images), f"--out={out}"]
+
+
+@pytest.mark.parametrize("processes", [2, 3])
+def test_extract__equals_one_process(images: Path, tmp_path: Path, processes: int) -> None:
     """Bytes and all, with shards that do not divide by the processes."""
-    few = tmp_path / "few.py"  # shards of two batches: twelve of them
-    few.write_text(
-        "import dfl.features.plan as plan\nfrom dfl.cli import main\nplan._SHARD_ROWS = 4\nmain()\n"
-    )
-    data = [*image_data(images), "--data.batch_size=2"]
-    args = ["extract", *_backbone("", images), *data]
-    _run([*args, "--out=one"], tmp_path, 1, few)
-    workers = "--data.num_workers=1"
-    _run([*args, workers, "--out=many"], tmp_path, processes, few, torchrun=torchrun)
-    few.unlink()
+    few = ["--data.batch_size=2", "--data.num_workers=1"]
+    _run([*_extract_args(images, "one"), *few], 1, prepare=_few_rows_a_shard)
+    _run([*_extract_args(images, "many"), *few], processes, prepare=_few_rows_a_shard)
     for name in ("tiny.pooled.npy", "manifest.csv", "features.json"):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "many" / name).read_bytes()
     one, many = (FeatureStore.open(tmp_path / name) for name in ("one", "many"))
@@ -97,54 +86,69 @@ def test_extract__equals_one_process(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["many", "one", "splits"]
 
 
+@pytest.mark.parametrize("launcher", [[], ["-m", "torch.distributed.run", "--nproc_per_node=2"]])
+def test_extract__as_a_user_launches_it(images: Path, tmp_path: Path, launcher: list[str]) -> None:
+    """With Lightning's own launcher, and with torchrun; each image once either way."""
+    devices = ["--accelerator=cpu", "--devices=2", "--strategy=ddp"]
+    command = [*launcher, str(REPOSITORY / "train.py"), *_extract_args(images, "f"), *devices]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1"}
+    done = subprocess.run(
+        [sys.executable, *command],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    paths = FeatureStore.open(tmp_path / "f").manifest.frame["path"]
+    assert (len(paths), paths.nunique()) == (47, 47)
+
+
+def _join_slowly() -> None:
+    join = writer.join_shards
+
+    def slow_join(*args: object, **kwargs: object) -> None:
+        time.sleep(3)
+        join(*args, **kwargs)
+
+    writer.join_shards = slow_join
+
+
 def test_extract__others_wait_for_a_slow_join(images: Path, tmp_path: Path) -> None:
     """The first process joins the shards; the others must not look for the result before."""
-    slow = tmp_path / "slow.py"
-    slow.write_text(
-        "import time\n"
-        "import dfl.features.writer as writer\n"
-        "from dfl.cli import main\n"
-        "join = writer.join_shards\n"
-        "def slow_join(*args, **kwargs):\n"
-        "    time.sleep(6)\n"
-        "    join(*args, **kwargs)\n"
-        "writer.join_shards = slow_join\n"
-        "main()\n"
-    )
-    args = ["extract", *_backbone("", images), *image_data(images), "--out=slow"]
-    _run(args, tmp_path, 2, script=slow)
+    _run(_extract_args(images, "slow"), 2, prepare=_join_slowly)
     assert len(FeatureStore.open(tmp_path / "slow").manifest) == 47
 
 
+def _other_precision() -> None:
+    if os.environ["RANK"] == "1":
+        settle = runner.settle_precision
+        runner.settle_precision = lambda asked, device: settle("bf16-true", device)
+
+
+def _other_folder() -> None:
+    if os.environ["RANK"] == "1":
+        agreement._PATIENCE_S = 0.0
+        plan.ExtractionPlan.folder = property(lambda self: Path("of this machine"))
+
+
 @pytest.mark.parametrize(
-    ("other", "message"),
+    ("prepare", "message"),
     [
-        ("sys.argv += ['--precision=bf16-true']", "differ in the precision or engine"),
-        (
-            "agreement._PATIENCE_S = 0.0\n"
-            "    plan.ExtractionPlan.folder = property(lambda self: Path('of this machine'))",
-            "OUT has to be on a file system that all machines see",
-        ),
+        (_other_precision, "differ in the precision or engine"),
+        (_other_folder, "OUT has to be on a file system that all machines see"),
     ],
-    ids=["precision", "out"],
 )
 def test_extract__process_that_sees_something_else_is_an_error(
-    images: Path, tmp_path: Path, other: str, message: str
+    images: Path, tmp_path: Path, prepare: Prepare, message: str
 ) -> None:
-    script = tmp_path / "differ.py"
-    script.write_text(
-        "import os, sys\n"
-        "from pathlib import Path\n"
-        "from dfl.features import agreement, plan\n"
-        "from dfl.cli import main\n"
-        f"if os.environ['RANK'] == '1':\n    {other}\n"
-        "main()\n"
-    )
-    args = ["extract", *_backbone("", images), *image_data(images), "--out=f"]
-    done = _start(args, tmp_path, 2, script, torchrun=True)
-    assert done.returncode != 0
-    assert message in done.stderr
-    assert "process 1 on " in done.stderr
+    many = ["--accelerator=cpu", "--devices=2", "--strategy=ddp"]
+    ended = run_ranks([*_extract_args(images, "f"), *many], 2, prepare=prepare)
+    said = "\n".join(each.said for each in ended)
+    assert any(each.code for each in ended)
+    assert message in said
+    assert "process 1 on " in said
     assert not (tmp_path / "f").exists()
     assert not list(tmp_path.glob(".f.*/shard-*"))
 
@@ -158,12 +162,12 @@ def test_fit__reports_what_one_process_computes(images: Path, tmp_path: Path) ->
         "--trainer.num_sanity_val_steps=0",
         "--trainer.logger.name=two",
     ]
-    _run(["fit", *args, *fit], tmp_path, 2)
+    _run(["fit", *args, *fit], 2)
     (checkpoint,) = tmp_path.glob("runs/two/**/*.ckpt")
     for name, processes in (("one", 1), ("both", 2)):
         ckpt = [f"--ckpt_path={checkpoint}", f"--trainer.logger.name={name}"]
-        _run(["validate", *args, *ckpt], tmp_path, processes)
-        _run(["test", *args, *ckpt], tmp_path, processes)
+        _run(["validate", *args, *ckpt], processes)
+        _run(["test", *args, *ckpt], processes)
 
     fitted = pd.read_csv(next(tmp_path.glob("runs/two/**/metrics.csv"))).filter(like="val/")
     validated = pd.read_csv(tmp_path / "runs/one/version_0/metrics.csv").filter(like="val/")
@@ -183,10 +187,10 @@ def test_fit__fine_tuning_scores_as_its_checkpoint_does(images: Path, tmp_path: 
     weights = [f"--model.weights={images / 'tiny.safetensors'}", *OPTIMIZER]
     args = [*FIT, *model, *weights, *image_data(images), "--data.batch_size=6"]
     few = ["--trainer.num_sanity_val_steps=0", "--trainer.logger.name=two"]
-    _run(["fit", *args, *few], tmp_path, 2)
+    _run(["fit", *args, *few], 2)
     (checkpoint,) = tmp_path.glob("runs/two/**/*.ckpt")
     ckpt = [f"--ckpt_path={checkpoint}", "--trainer.logger.name=one"]
-    _run(["validate", *args, *ckpt], tmp_path, 1)
+    _run(["validate", *args, *ckpt], 1)
     fitted = pd.read_csv(next(tmp_path.glob("runs/two/**/metrics.csv")))["val/loss"].dropna()
     validated = pd.read_csv(next(tmp_path.glob("runs/one/**/metrics.csv")))["val/loss"]
     assert validated.iloc[-1] == pytest.approx(fitted.iloc[-1], abs=1e-5)
@@ -197,7 +201,7 @@ def test_fit__standardises_by_all_processes(images: Path, tmp_path: Path) -> Non
     args = ["fit", *FIT, *model, *image_data(images), "--data.batch_size=2"]
     means = []
     for name, processes in (("one", 1), ("two", 2)):
-        _run([*args, f"--trainer.logger.name={name}"], tmp_path, processes)
+        _run([*args, f"--trainer.logger.name={name}"], processes)
         (checkpoint,) = tmp_path.glob(f"runs/{name}/**/*.ckpt")
         state = torch.load(checkpoint, weights_only=True)["state_dict"]
         means.append((state["model.normalise.running_mean"], state["model.normalise.count"]))

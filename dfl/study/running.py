@@ -7,8 +7,16 @@ from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from itertools import groupby
-from multiprocessing import connection, get_context, parent_process
+from multiprocessing import (
+    connection,
+    get_all_start_methods,
+    get_context,
+    parent_process,
+)
+from multiprocessing.context import BaseContext
 from typing import Final
+
+from threadpoolctl import threadpool_limits
 
 from dfl.study.fitting import Outcome, fit_cells
 from dfl.study.grid import Cell
@@ -94,7 +102,7 @@ def in_processes(
     before = {name: os.environ.get(name) for name in _THREAD_LIMITS}
     os.environ.update(dict.fromkeys(_THREAD_LIMITS, "1"))
     pool = ProcessPoolExecutor(
-        max(1, jobs), get_context("spawn"), initializer=_begin, initargs=(start, arguments)
+        max(1, jobs), _context(), initializer=_begin, initargs=(start, arguments)
     )
     try:
         yield pool
@@ -107,8 +115,19 @@ def in_processes(
                 os.environ[name] = value
 
 
+def _context() -> BaseContext:
+    """Take processes from one that has done the imports, where the system has that."""
+    if "forkserver" not in get_all_start_methods():
+        return get_context("spawn")
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["dfl.study.fitting", "dfl.study.results"])
+    return context
+
+
 def _begin(start: Callable[..., None], arguments: tuple[object, ...]) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    os.environ.update(dict.fromkeys(_THREAD_LIMITS, "1"))  # for what is loaded later
+    threadpool_limits(1)  # the libraries that are there may come from a process with more
     start(*arguments)
 
 

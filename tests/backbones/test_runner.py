@@ -202,8 +202,9 @@ def test_openvino__takes_two_precisions(weights) -> None:
 def test_compile__gives_the_same_features_and_stays_in_place(weights) -> None:
     image = images()
     backbone = FusedBackbone({"net": fused(weights).backbones["net"]})
+    runner = Runner(backbone, engine="compile")
     expected = backbone(image)["net.pooled"]
-    with Runner(backbone, engine="compile") as runner:
+    with runner:
         found = runner.submit("net", image).result()["net.pooled"]
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
     assert torch.equal(backbone(image)["net.pooled"], expected)  # eager again

@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -14,22 +12,16 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from dfl.cli import main
-from dfl.data import Crop, Resize
-from tests.conftest import REPOSITORY
+from dfl.data import Crop, Resize, views
+from dfl.features import plan, writer
+from tests.processes import start
 from tests.runs import image_data
 
-SLOW = """
-import time
-import dfl.data.views as views
-import dfl.features.plan as plan
-import dfl.features.writer as writer
-from dfl.cli import main
 
-decode = views.decode
-views.decode = lambda path: (time.sleep(0.03), decode(path))[1]
-plan._SHARD_ROWS, writer._UNDER_WAY = 4, 0
-main()
-"""
+def _decode_slowly() -> None:
+    decode = views.decode
+    views.decode = lambda path: (time.sleep(0.03), decode(path))[1]
+    plan._SHARD_ROWS, writer._UNDER_WAY = 4, 0
 
 
 class DeadlyCrop(Crop):
@@ -50,7 +42,6 @@ def args(image_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> l
     monkeypatch.setattr("dfl.features.plan._SHARD_ROWS", 4)
     torch.manual_seed(0)
     save_file(timm.create_model("test_vit").state_dict(), "vit.safetensors")
-    Path("slow.py").write_text(SLOW)
     return [
         "extract",
         *image_data(image_root),
@@ -64,13 +55,6 @@ def args(image_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> l
     ]
 
 
-def _start(args: list[str], log: str) -> "subprocess.Popen[bytes]":
-    path = os.environ | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
-    with Path(log).open("wb") as said:
-        command = [sys.executable, "slow.py", *args]
-        return subprocess.Popen(command, stdout=said, stderr=said, env=path)
-
-
 def _bytes(folder: str) -> dict[str, bytes]:
     files = Path(folder).iterdir()
     return {path.name: path.read_bytes() for path in files if path.name != "config.yaml"}
@@ -81,11 +65,11 @@ def _shards() -> list[Path]:
 
 
 def test_extract__killed_with_a_shard_damaged_ends_the_same(args: list[str], capsys) -> None:
-    killed = _start([*args, "--out=f"], "log")
-    while len(_shards()) < 3 and killed.poll() is None:
+    killed = start([*args, "--out=f"], Path("log"), prepare=_decode_slowly)
+    while len(_shards()) < 3 and killed.is_alive():
         time.sleep(0.005)
     killed.kill()
-    killed.wait()
+    killed.join()
     first, *_ = made = _shards()
     assert 3 <= len(made) < 12, Path("log").read_text()
     first.write_bytes(first.read_bytes()[:-1] + b"!")
@@ -97,11 +81,14 @@ def test_extract__killed_with_a_shard_damaged_ends_the_same(args: list[str], cap
 
 
 def test_extract__two_at_once_end_well(args: list[str]) -> None:
-    both = [_start([*args, "--out=f"], log) for log in ("one", "two")]
-    assert [process.wait() for process in both] == [0, 0], Path("one").read_text()
+    logs = Path("one"), Path("two")
+    both = [start([*args, "--out=f"], log, prepare=_decode_slowly) for log in logs]
+    for process in both:
+        process.join()
+    assert [process.exitcode for process in both] == [0, 0], logs[0].read_text()
     said = sorted(
         ("waiting for that" in text, "already there" in text, "wrote f" in text)
-        for text in (Path("one").read_text(), Path("two").read_text())
+        for text in (log.read_text() for log in logs)
     )
     assert said == [(False, False, True), (True, True, False)]
     main([*args, "--out=whole"])

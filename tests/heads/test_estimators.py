@@ -1,5 +1,3 @@
-import subprocess
-import sys
 from typing import get_type_hints
 
 import pytest
@@ -63,13 +61,3 @@ def test_rbf_svm__parses_gamma_by_its_type(text: str, value: float | str) -> Non
 
     assert svm.gamma == value
     assert svm.C == 3.0
-
-
-def test_sklearn_side__loads_without_torch_and_lightning() -> None:
-    code = (
-        "import sys, dfl.heads.estimators, dfl.heads.reduction, dfl.heads.head, "
-        "dfl.heads.persistence; print(sorted({'torch', 'lightning'} & set(sys.modules)))"
-    )
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-
-    assert run.stdout.strip() == "[]"

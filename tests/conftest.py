@@ -16,6 +16,12 @@ REPOSITORY = Path(__file__).parent.parent
 os.environ["HF_HUB_OFFLINE"] = "1"  # before any hub client is imported
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Start the server of processes where a test has use for it; it imports meanwhile."""
+    if (processes := sys.modules.get("tests.processes")) is not None:
+        processes.serve()
+
+
 @pytest.fixture(autouse=True)
 def quiet_and_offline(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("WANDB_MODE", "offline")

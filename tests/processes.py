@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from multiprocessing import forkserver
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
@@ -20,8 +21,12 @@ _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(
     ["dfl.commands.trainer", "dfl.commands.extract", "dfl.commands.study"]
 )
-
 Prepare = Callable[[], None]
+
+
+def serve() -> None:
+    """Start the server, before a study starts one with less."""
+    forkserver.ensure_running()
 
 
 @dataclass(frozen=True)

@@ -7,24 +7,24 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from glob import escape
 from hashlib import sha256
 from pathlib import Path
 from secrets import token_hex
 from typing import Final
 
 __all__ = [
+    "OWN_TOKEN",
     "drop_leftovers",
     "is_full_disk",
-    "recover_folder",
-    "replace_folder",
+    "own_token",
     "sha256_of",
     "sync",
     "writing",
 ]
 
 _ABANDONED_S: Final = 600.0
-_OWN_TOKEN: Final = "[0-9]+-[0-9a-f]{8}"  # what `_own_token` gives
+OWN_TOKEN: Final = "[0-9]+-[0-9a-f]{8}"
+"""A pattern of what `own_token` gives."""
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -45,7 +45,7 @@ def writing(path: Path, *, synced: bool = True) -> Iterator[Path]:
         A path that does not exist yet, in the same folder, with the same ending.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.stem}.{_own_token()}{path.suffix}")
+    partial = path.with_name(f".{path.stem}.{own_token()}{path.suffix}")
     try:
         yield partial
         if synced:
@@ -70,50 +70,13 @@ def drop_leftovers(path: Path) -> None:
     Args:
         path: The file that `writing` makes. What is younger than ten minutes may be under way.
     """
-    for partial in path.parent.glob(f".{escape(path.stem)}.*-*{escape(path.suffix)}"):
+    own = re.compile(re.escape(f".{path.stem}.") + OWN_TOKEN + re.escape(path.suffix))
+    for partial in path.parent.iterdir():
+        if not own.fullmatch(partial.name):
+            continue
         with suppress(OSError):  # another process may be faster
             if time.time() - partial.stat().st_mtime > _ABANDONED_S:
                 partial.unlink()
-
-
-def replace_folder(new: Path, path: Path) -> None:
-    """Put a finished folder in the place of another by two renames; a failure undoes the first.
-
-    A process that is killed between the two leaves the old one as ``.<name>.old.<...>``;
-    `recover_folder` puts it back.
-
-    Args:
-        new: The finished folder, on the same file system.
-        path: Where it goes.
-    """
-    old = path.with_name(f".{path.name}.old.{_own_token()}")
-    sync(new)
-    if path.exists():
-        path.replace(old)
-    try:
-        new.replace(path)
-    except OSError:
-        if old.exists():
-            old.replace(path)
-        raise
-    sync(path.parent, deep=False)
-    if old.exists():
-        _remove(old, path)
-
-
-def recover_folder(path: Path) -> None:
-    """Undo what a killed `replace_folder` left; nobody else may be replacing `path` meanwhile.
-
-    Args:
-        path: The folder that was to be replaced.
-    """
-    for gone in _beside(path, "gone"):
-        shutil.rmtree(gone, ignore_errors=True)
-    for old in _beside(path, "old"):
-        if path.exists():
-            _remove(old, path)
-        else:
-            old.replace(path)
 
 
 def sync(path: Path, *, deep: bool = True) -> None:
@@ -150,24 +113,9 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _own_token() -> str:
+def own_token() -> str:
     """Name what this process alone writes: others, of other machines too, share the folder."""
     return f"{os.getpid()}-{token_hex(4)}"
-
-
-def _remove(old: Path, path: Path) -> None:
-    """Remove what was replaced; half of it is never taken for the whole."""
-    gone = path.with_name(f".{path.name}.gone.{_own_token()}")
-    old.replace(gone)
-    shutil.rmtree(gone, ignore_errors=True)
-
-
-def _beside(path: Path, kind: str) -> list[Path]:
-    # exactly so: ".f.old." also begins the names that belong to a folder called "f.old"
-    own = re.compile(re.escape(f".{path.name}.{kind}.") + _OWN_TOKEN)
-    if not path.parent.is_dir():
-        return []
-    return [file for file in path.parent.iterdir() if own.fullmatch(file.name)]
 
 
 def _fsync(path: Path) -> None:

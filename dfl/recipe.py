@@ -21,6 +21,7 @@ Plain = None | bool | int | float | str | list["Plain"] | dict[str, "Plain"]
 Recipe = dict[str, Plain]
 
 _KEYS: Final = {"class_path", "init_args"}
+_FOREIGN: Final = "is not a class of dfl; only those are built from a stored file"
 
 
 def describe(value: object) -> Plain:
@@ -97,15 +98,14 @@ def build(recipe: Plain) -> object:
 
 def _find_class(class_path: str) -> type:
     module, _, name = class_path.rpartition(".")
-    # a stored file names what is imported and called, so it may only name what is ours
+    # a stored file names what is imported and called, so it may only name what is ours, which what
+    # our modules import is not
     if module.partition(".")[0] != "dfl":
-        raise ConfigError(
-            f"{class_path} is not a class of dfl; only those are built from a stored file"
-        )
+        raise ConfigError(f"{class_path} {_FOREIGN}")
     try:
         found = getattr(import_module(module), name)
     except (ImportError, AttributeError) as err:
         raise ConfigError(f"{class_path} does not exist in this version of dfl") from err
-    if not isinstance(found, type):
-        raise ConfigError(f"{class_path} is not a class")
+    if not isinstance(found, type) or found.__module__.partition(".")[0] != "dfl":
+        raise ConfigError(f"{class_path} {_FOREIGN}")
     return found

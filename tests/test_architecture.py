@@ -12,6 +12,8 @@ FLOORS = {
     "types": 0,
     "errors": 0,
     "files": 0,
+    "folders": 0,
+    "lock": 0,
     "recipe": 0,
     "texts": 0,
     "data": 1,

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from dfl.files import drop_leftovers, recover_folder, replace_folder, sha256_of, writing
+from dfl.files import drop_leftovers, sha256_of, writing
 
 
 def test_writing__replaces_at_once(tmp_path: Path) -> None:
@@ -26,63 +26,9 @@ def test_writing__failure_keeps_the_old(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [file]
 
 
-def test_replace_folder__old_one_is_gone(tmp_path: Path) -> None:
-    for name in ("old", "new"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / f"{name}.txt").touch()
-    replace_folder(tmp_path / "new", tmp_path / "old")
-    assert [path.name for path in (tmp_path / "old").iterdir()] == ["new.txt"]
-    assert [path.name for path in tmp_path.iterdir()] == ["old"]
-
-
 def test_sha256_of__known_value(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"abc")
     assert sha256_of(tmp_path / "a").startswith("ba7816bf8f01cfea414140de5dae2223")
-
-
-def test_replace_folder__failure_puts_the_old_one_back(tmp_path: Path) -> None:
-    (tmp_path / "old").mkdir()
-    (tmp_path / "old" / "a.txt").touch()
-    with pytest.raises(FileNotFoundError):
-        replace_folder(tmp_path / "nothing", tmp_path / "old")
-    assert [path.name for path in tmp_path.rglob("*")] == ["old", "a.txt"]
-
-
-def _kill_between_renames(tmp_path: Path, monkeypatch) -> None:
-    """Stop as SIGKILL would: the old folder is away, the new one not yet there."""
-    for name in ("f", "new"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / f"{name}.txt").touch()
-    rename, calls = Path.replace, []
-
-    def replace(self: Path, target: Path) -> Path:
-        calls.append(self)
-        if len(calls) == 2:
-            raise SystemExit
-        return rename(self, target)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "replace", replace)
-        with pytest.raises(SystemExit):
-            replace_folder(tmp_path / "new", tmp_path / "f")
-    assert not (tmp_path / "f").exists()
-
-
-def test_recover_folder__puts_back_what_was_there(tmp_path: Path, monkeypatch) -> None:
-    _kill_between_renames(tmp_path, monkeypatch)
-    recover_folder(tmp_path / "f")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["f", "new"]
-    assert [path.name for path in (tmp_path / "f").iterdir()] == ["f.txt"]
-    recover_folder(tmp_path / "f")
-    recover_folder(tmp_path / "nowhere" / "f")
-
-
-def test_recover_folder__removes_what_has_been_replaced(tmp_path: Path, monkeypatch) -> None:
-    _kill_between_renames(tmp_path, monkeypatch)
-    (tmp_path / "new").replace(tmp_path / "f")
-    (tmp_path / ".f.gone.1-0a1b2c3d").mkdir()
-    recover_folder(tmp_path / "f")
-    assert [path.name for path in tmp_path.rglob("*")] == ["f", "new.txt"]
 
 
 def test_writing__is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch) -> None:
@@ -117,7 +63,8 @@ def test_writing__full_disk_names_the_file(tmp_path: Path) -> None:
 def test_leftovers__of_killed_processes_are_removed_and_nothing_else(tmp_path: Path) -> None:
     old = [tmp_path / f".config.{pid}-0a1b2c3d.yaml" for pid in (1, 22)]
     others = [
-        tmp_path / name for name in ("config.yaml", ".config.yaml", ".other.1-00.yaml", "x.yaml")
+        tmp_path / name
+        for name in ("config.yaml", ".config.yaml", ".other.1-00.yaml", ".config.before-fix.yaml")
     ]
     young = tmp_path / ".config.333-0a1b2c3d.yaml"
     for file in [*old, *others, young]:
@@ -126,15 +73,3 @@ def test_leftovers__of_killed_processes_are_removed_and_nothing_else(tmp_path: P
         os.utime(file, (0, 0))
     drop_leftovers(tmp_path / "config.yaml")
     assert set(tmp_path.iterdir()) == {*others, young}
-
-
-def test_recover_folder__leaves_another_folder_of_a_like_name_alone(tmp_path: Path) -> None:
-    """Work on a folder called ``f.old`` has names that begin like what is left of ``f``."""
-    (tmp_path / "f").mkdir()
-    shards, lock = tmp_path / ".f.old.0123456789ab", tmp_path / ".f.old.lock"
-    shards.mkdir()
-    lock.touch()
-    recover_folder(tmp_path / "f")
-    (tmp_path / "f").rmdir()
-    recover_folder(tmp_path / "f")
-    assert set(tmp_path.iterdir()) == {shards, lock}

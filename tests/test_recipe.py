@@ -49,7 +49,8 @@ def test_describe__forgotten_argument_is_named() -> None:
     [
         ("os.system", "is not a class of dfl"),
         ("dfl.data.crops.Nothing", "does not exist"),
-        ("dfl.recipe.build", "is not a class"),
+        ("dfl.recipe.build", "is not a class of dfl"),
+        ("dfl.files.Path", "is not a class of dfl"),
     ],
 )
 def test_build__only_our_classes(class_path: str, message: str) -> None:

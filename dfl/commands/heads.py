@@ -19,7 +19,7 @@ from dfl.features.origin import backbones_of
 from dfl.features.rows import FeatureRows
 from dfl.features.store import FeatureStore
 from dfl.heads.head import SklearnHead
-from dfl.heads.persistence import SCORES, check_replaceable, writing_head
+from dfl.heads.persistence import SCORES, check_replaceable, recover_head, writing_head
 from dfl.heads.reduction import reduced
 from dfl.heads.scratch import remove_leftovers
 from dfl.heads.stream import Stream
@@ -89,6 +89,7 @@ def heads(
         for name, pipeline in heads.items()
     }
     for name, head in planned.items():
+        recover_head(out / name)
         check_replaceable(out / name, head, overwrite=overwrite)
     table = known_rows(store.manifest.frame)
     train = _training_rows(table, features)

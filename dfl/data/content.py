@@ -24,6 +24,7 @@ __all__ = [
     "ContainerError",
     "content_hash",
     "is_there",
+    "look_of",
     "no_such_place",
     "open_container",
     "order_of",
@@ -145,6 +146,19 @@ def remember(path: Path, size: int, digest: bytes) -> None:
         digest: Their SHA-256.
     """
     _note(_look(path), (size, digest))
+
+
+def look_of(path: Path) -> int:
+    """Tell whether an image may have changed, without reading it.
+
+    Returns:
+        A number of 64 bits that stays the same as long as the file, or the container, has the same
+        name, size and time of its last change.
+
+    Raises:
+        OSError: If there is no such image.
+    """
+    return int.from_bytes(_look(path)[:8], "big")
 
 
 _known: dict[bytes, bytes] = {}  # one object for size and digest, not a tuple of three

@@ -12,7 +12,8 @@ from dfl.data.manifest import Manifest
 from dfl.demo.crops import CROP_SIZE, cut_crops, imitated_crops
 from dfl.demo.photographs import PHOTOGRAPHS, Photograph
 from dfl.errors import ConfigError
-from dfl.files import replace_folder
+from dfl.folders import recover_folder, replace_folder
+from dfl.lock import locked
 from dfl.types import FAKE, REAL
 
 __all__ = ["FAMILIES", "MANIFEST_NAME", "cut_sheet", "write_demo"]
@@ -46,8 +47,10 @@ def write_demo(folder: str | Path) -> Manifest:
     folder = Path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     # made in any case: it takes two seconds, and shows whether anything differs
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as beside:
-        new = Path(beside, "demo")
+    beside = tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent)
+    with locked(folder), beside:
+        recover_folder(folder)
+        new = Path(beside.name, "demo")
         _write_all(new)
         wanted, found = _files_of(new), _files_of(folder)
         if foreign := sorted(found.keys() - wanted.keys()):

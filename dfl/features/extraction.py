@@ -1,5 +1,6 @@
 """Extraction as Lightning sees it: a task that runs backbones, shards dealt to processes."""
 
+import logging
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,20 +19,24 @@ from dfl.data.views import FixedBatch, ViewsBatch
 from dfl.errors import FeatureError
 from dfl.features.agreement import check_alike, check_visible, facts_of
 from dfl.features.first_process import on_first_process
-from dfl.features.lock import locked
 from dfl.features.plan import (
     ExtractionPlan,
+    check_looks,
     distinct_images,
     extraction_fingerprint,
     finished_store,
+    image_looks,
     images_digest,
 )
-from dfl.files import recover_folder
+from dfl.folders import recover_folder
+from dfl.lock import locked
 from dfl.recipe import Recipe
 from dfl.texts import give_back
 from dfl.types import FeatureSpec
 
 __all__ = ["ExtractionDataModule", "FeatureExtractionTask", "Target", "Work"]
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -111,6 +116,7 @@ class ExtractionDataModule(pl.LightningDataModule):
         self.plans: list[ExtractionPlan | None] = [None] * len(self.targets)
         self.work: list[Work] = []
         self._shards: list[list[int]] = []
+        self._looks: npt.NDArray[np.uint64] = np.empty(0, dtype=np.uint64)
         self._locks = ExitStack()
         # Lightning's switch: there may be fewer shards than processes
         self.allow_zero_length_dataloader_with_multiple_devices = True
@@ -154,6 +160,14 @@ class ExtractionDataModule(pl.LightningDataModule):
         batches = [work.batch for work in self.work]
         return self.source.views_loader(self.images, self.views, batches)
 
+    def check_images(self) -> None:
+        """Refuse images that have changed since they were hashed; for the first process.
+
+        Raises:
+            FeatureError: If one has: features were perhaps made of what it has become.
+        """
+        check_looks(self.source.manifest, self._looks)
+
     def close(self) -> None:
         """Let other processes have the folders."""
         self._locks.close()
@@ -180,6 +194,7 @@ class ExtractionDataModule(pl.LightningDataModule):
         Returns:
             The plans, their missing shards, and the token that marks their folders.
         """
+        self._looks = image_looks(self.source.manifest)  # before they are hashed
         digest = images_digest(self.source.manifest)
         prints = [self._fingerprint(target, digest) for target in self.targets]
         # all processes lock in the same order, so that none waits for one that waits for it
@@ -199,11 +214,16 @@ class ExtractionDataModule(pl.LightningDataModule):
         return extraction_fingerprint(digest, target.spec, view=view, run=self.run)
 
     def _lock(self, out: Path, fingerprint: str) -> None:
+        last = fingerprint
+
         def check(note: str) -> None:
-            if note and note != fingerprint and not self.overwrite:
+            # twice: who has just got the lock may not have written its own note yet
+            nonlocal last
+            if note == last != fingerprint and note and not self.overwrite:
                 raise FeatureError(
                     f"{out}: another process is making other features there; name another folder"
                 )
+            last = note
 
         self._locks.enter_context(locked(out, note=fingerprint, on_wait=check))
         recover_folder(out)
@@ -212,7 +232,15 @@ class ExtractionDataModule(pl.LightningDataModule):
         plan = ExtractionPlan(
             target.out, fingerprint, len(self.images), self.source.batch_size, target.spec
         )
-        if finished_store(target.out, fingerprint, overwrite=self.overwrite) is not None:
+        for other in plan.others():
+            logger.info(
+                "%s: of an extraction of other images, backbones or settings that was interrupted; "
+                "remove it if it is not to go on",
+                other,
+            )
+        store = finished_store(target.out, fingerprint, overwrite=self.overwrite)
+        if store is not None:
+            store.note_root(self.source.manifest.root)
             shutil.rmtree(plan.folder, ignore_errors=True)  # of a run killed while it cleaned up
             return None
         return plan.start()

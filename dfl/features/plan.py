@@ -7,19 +7,20 @@ many there are.
 
 import json
 import logging
+import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from tqdm.auto import tqdm
 
-from dfl.data.content import content_hash
+from dfl.data.content import content_hash, look_of
 from dfl.data.manifest import Manifest
 from dfl.errors import FeatureError
 from dfl.features.shard import read_shard
@@ -34,9 +35,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ExtractionPlan",
+    "check_looks",
     "distinct_images",
     "extraction_fingerprint",
     "finished_store",
+    "image_looks",
     "images_digest",
     "pending_images",
     "rows_digest",
@@ -44,7 +47,10 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 _SHARD_ROWS: Final = 128
+_PLAN: Final = "plan.json"
 _THREADS: Final = 8
 _AT_ONCE: Final = 4096
 """Images, rows of the table or shards that are looked at together: a million of them never are."""
@@ -78,17 +84,58 @@ def images_digest(manifest: Manifest) -> str:
         A hexadecimal SHA-256.
     """
     digest = _hashed_rows(manifest)
+    for content in _of_each_image(manifest, content_hash, "hash images"):
+        digest.update(content.encode())
+    return digest.hexdigest()
+
+
+def image_looks(manifest: Manifest) -> npt.NDArray[np.uint64]:
+    """Note by what it shows whether an image has changed, without reading it.
+
+    Args:
+        manifest: The rows.
+
+    Returns:
+        A number for every distinct image, in the order of their first rows.
+    """
+    found = _of_each_image(manifest, look_of, "look at images")
+    return np.fromiter(found, dtype=np.uint64)
+
+
+def check_looks(manifest: Manifest, before: npt.NDArray[np.uint64]) -> None:
+    """Refuse images that have changed since they were looked at.
+
+    Args:
+        manifest: The rows.
+        before: What `image_looks` gave.
+
+    Raises:
+        FeatureError: If one has changed, which it names, or is gone.
+    """
+    paths = manifest.frame["path"][~repeated(manifest.frame, ["path"])]
+    try:
+        changed = np.flatnonzero(image_looks(manifest) != before)
+    except FileNotFoundError as err:
+        raise FeatureError(f"{err.filename}: was removed while its features were made") from err
+    if changed.size:
+        raise FeatureError(
+            f"{manifest.resolve(paths.iloc[int(changed[0])])}: was changed while features of "
+            f"{len(paths)} images were made ({changed.size} were); run the same command again"
+        )
+
+
+def _of_each_image(manifest: Manifest, look: Callable[[Path], T], what: str) -> Iterator[T]:
+    """Apply something to every distinct image, some at once, in the order of their first rows."""
     paths = manifest.frame["path"][~repeated(manifest.frame, ["path"])]
     with (
         ThreadPoolExecutor(_THREADS) as pool,
-        tqdm(desc="hash images", total=len(paths), leave=False, disable=None) as bar,
+        tqdm(desc=what, total=len(paths), leave=False, disable=None) as bar,
     ):
         for start in range(0, len(paths), _AT_ONCE):
             some = [manifest.resolve(path) for path in paths.iloc[start : start + _AT_ONCE]]
-            for content in pool.map(content_hash, some):
-                digest.update(content.encode())
+            for found in pool.map(look, some):
+                yield found
                 bar.update()
-    return digest.hexdigest()
 
 
 def rows_digest(manifest: Manifest) -> str:
@@ -179,6 +226,16 @@ class ExtractionPlan:
         """Where the shards are kept until all are there."""
         return self.out.with_name(f".{self.out.name}.{self.fingerprint[:12]}")
 
+    def others(self) -> list[Path]:
+        """List the folders of extractions into `out` that were interrupted and are not this one."""
+        kind = re.compile(re.escape(f".{self.out.name}.") + "[0-9a-f]{12}")
+        beside = self.out.parent.iterdir() if self.out.parent.is_dir() else ()
+        return sorted(
+            path
+            for path in beside
+            if kind.fullmatch(path.name) and path != self.folder and (path / _PLAN).exists()
+        )
+
     @property
     def shard_size(self) -> int:
         """Images in a shard: whole batches."""
@@ -248,7 +305,7 @@ class ExtractionPlan:
 
     @property
     def _file(self) -> Path:
-        return self.folder / "plan.json"
+        return self.folder / _PLAN
 
     def _check(self) -> str:
         return sha256(f"{self.fingerprint}:{self.batch_size}".encode()).hexdigest()

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dfl.errors import FeatureError
-from dfl.features.store import FeatureStore, Matrix
+from dfl.features.store import FeatureStore, Matrix, inode_of, replaced
 
 __all__ = ["FeatureRows", "MatrixFile"]
 
@@ -36,11 +36,18 @@ class MatrixFile:
         path: The file.
         offset: Where the first row begins, in bytes.
         dim: Columns.
+        inode: Which file it is, whatever comes to have its name.
     """
 
     path: Path
     offset: int
     dim: int
+    inode: tuple[int, int]
+
+    @classmethod
+    def at(cls, path: Path, offset: int, dim: int) -> Self:
+        """Take the file that has this name now."""
+        return cls(path, offset, dim, inode_of(path.stat()))
 
     @classmethod
     def of(cls, matrix: Matrix) -> Self:
@@ -51,14 +58,14 @@ class MatrixFile:
         """
         if not isinstance(matrix, np.memmap) or not matrix.flags.c_contiguous:
             raise FeatureError("a feature matrix is not stored row by row; extract it again")
-        return cls(Path(str(matrix.filename)), int(matrix.offset), matrix.shape[1])
+        return cls.at(Path(str(matrix.filename)), int(matrix.offset), matrix.shape[1])
 
 
 class FeatureRows:
     """Chosen rows of the matrices of some files, side by side.
 
     Reading is by position in the file, so that threads and forked workers can share it; a pickled
-    copy opens the files anew.
+    copy opens the files anew, and refuses others that have got their names meanwhile.
 
     Args:
         files: One file a part, whose rows are those of one manifest.
@@ -89,9 +96,11 @@ class FeatureRows:
             rows: Which rows, in which order; None for all.
 
         Raises:
-            FeatureError: If a part is unknown, or its file is damaged.
+            FeatureError: If a part is unknown, its file is damaged, or other features have taken
+                the folder's place since it was opened.
         """
         files = [MatrixFile.of(store.matrix([part.name])) for part in store.select(parts)]
+        store.check_unchanged()  # after the files' own look: they are of the folder that was opened
         return cls(files, np.arange(len(store.manifest)) if rows is None else rows)
 
     def __len__(self) -> int:
@@ -171,7 +180,7 @@ class FeatureRows:
         """Read rows; without `wait`, only from the system's cache, or else have them fetched."""
         view, place = out.data.cast("B"), file.offset + 4 * file.dim * row
         try:
-            descriptor = self._descriptor(file.path)
+            descriptor = self._descriptor(file)
             if not wait:
                 return _peeked(descriptor, view, place)
             while view:
@@ -184,11 +193,14 @@ class FeatureRows:
             raise FeatureError(f"{file.path}: cannot be read ({reason}); extract again") from err
         return True
 
-    def _descriptor(self, path: Path) -> int:
-        if (found := self._open.get(path)) is not None:
+    def _descriptor(self, file: MatrixFile) -> int:
+        if (found := self._open.get(file.path)) is not None:
             return found
-        opened = os.open(path, os.O_RDONLY)
-        kept = self._open.setdefault(path, opened)
+        opened = os.open(file.path, os.O_RDONLY)
+        if inode_of(os.fstat(opened)) != file.inode:
+            os.close(opened)
+            raise replaced(file.path)
+        kept = self._open.setdefault(file.path, opened)
         if kept != opened:  # another thread was faster
             os.close(opened)
         return kept

@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Final
 
 from dfl.files import sha256_of
-from dfl.recipe import Recipe, digest_of
+from dfl.recipe import Plain, Recipe, digest_of
 
-__all__ = ["damaged_files", "is_sealed", "sealed"]
+__all__ = ["damaged_files", "is_sealed", "resealed", "sealed"]
 
 _FILES: Final = "checksums"
 _OWN: Final = "sha256"
@@ -22,15 +22,19 @@ def sealed(document: Recipe, folder: Path) -> Recipe:
     Returns:
         The description with ``checksums`` by file name and ``sha256``.
     """
-    kept = {key: value for key, value in document.items() if key not in (_FILES, _OWN)}
-    kept[_FILES] = {path.name: sha256_of(path) for path in sorted(folder.iterdir())}
+    checksums: Plain = {path.name: sha256_of(path) for path in sorted(folder.iterdir())}
+    return resealed(document | {_FILES: checksums})
+
+
+def resealed(document: Recipe) -> Recipe:
+    """Give a description that has changed, though not its files, its own checksum."""
+    kept = {key: value for key, value in document.items() if key != _OWN}
     return kept | {_OWN: digest_of(kept)}
 
 
 def is_sealed(document: Recipe) -> bool:
     """Say whether a description is as it was when it was sealed."""
-    own = document.get(_OWN)
-    return own == digest_of({key: value for key, value in document.items() if key != _OWN})
+    return document.get(_OWN) == resealed(document)[_OWN]
 
 
 def damaged_files(document: Recipe, folder: Path, *, names: list[str] | None = None) -> list[Path]:

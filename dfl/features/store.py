@@ -7,13 +7,11 @@ manifest.csv    the manifest's rows, in the order of the matrices
 """
 
 import json
-import re
-import shutil
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import Final, cast
 
 import numpy as np
@@ -21,10 +19,10 @@ import numpy.typing as npt
 
 from dfl.data.manifest import Manifest
 from dfl.errors import FeatureError, ManifestError
-from dfl.features.lock import locked
-from dfl.features.seal import damaged_files, is_sealed, sealed
+from dfl.features.seal import damaged_files, is_sealed, resealed, sealed
 from dfl.features.written_matrix import WrittenMatrix
-from dfl.files import is_full_disk, recover_folder, replace_folder
+from dfl.files import is_full_disk, writing
+from dfl.folders import making_folder
 from dfl.recipe import Plain, Recipe
 from dfl.types import FeaturePart, FeatureSpec
 
@@ -34,7 +32,9 @@ __all__ = [
     "Matrix",
     "check_replaceable",
     "fingerprint_at",
+    "inode_of",
     "new_store",
+    "replaced",
 ]
 
 FORMAT: Final = 2
@@ -99,17 +99,8 @@ def new_store(
         FeatureError: If `out` is there and may not be replaced, or the disk is full.
     """
     check_replaceable(out, overwrite=overwrite)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with ExitStack() as stack:
-        if workspace is None:
-            stack.enter_context(locked(out))
-            recover_folder(out)
-        for left in _unfinished(workspace or out.parent, out.name):
-            shutil.rmtree(left, ignore_errors=True)  # of a process that was killed: `out` is locked
-        partial = Path(mkdtemp(prefix=f".{out.name}.new.", dir=workspace or out.parent))
-        stack.callback(shutil.rmtree, partial, ignore_errors=True)
-        try:
-            partial.chmod(0o755)  # mkdtemp makes it private
+    try:
+        with making_folder(out, workspace=workspace) as partial:
             with ExitStack() as files:
                 yield {
                     part.name: files.enter_context(
@@ -119,15 +110,14 @@ def new_store(
                 }
             _describe(partial, manifest, spec, metadata)
             check_replaceable(out, overwrite=overwrite)  # another run may have been faster
-            replace_folder(partial, out)
-        except OSError as err:
-            if not is_full_disk(err):
-                raise
-            need = sum(4 * part.dim for part in spec) * len(manifest) / 2**30
-            raise FeatureError(
-                f"{out}: the disk is full ({err.strerror}); {need:.2g} GiB have to be free to "
-                "join the features: make room, and run the same command again"
-            ) from err
+    except OSError as err:
+        if not is_full_disk(err):
+            raise
+        need = sum(4 * part.dim for part in spec) * len(manifest) / 2**30
+        raise FeatureError(
+            f"{out}: the disk is full ({err.strerror}); {need:.2g} GiB have to be free to "
+            "join the features: make room, and run the same command again"
+        ) from err
 
 
 def _describe(folder: Path, manifest: Manifest, spec: FeatureSpec, metadata: Recipe) -> None:
@@ -138,8 +128,7 @@ def _describe(folder: Path, manifest: Manifest, spec: FeatureSpec, metadata: Rec
         "root": manifest.root.as_posix(),
         "parts": [dict(asdict(part)) for part in spec],
     }
-    text = json.dumps(sealed(document, folder), indent=2) + "\n"
-    (folder / _METADATA).write_text(text, encoding="utf-8")
+    _write_metadata(folder / _METADATA, sealed(document, folder))
 
 
 @dataclass(frozen=True)
@@ -151,12 +140,14 @@ class FeatureStore:
         spec: The parts it holds.
         manifest: One row an image in a dataset pair, in the order of the matrices.
         metadata: What made it, as stored in ``features.json``.
+        inode: Which folder it is, whatever comes to have its name.
     """
 
     path: Path
     spec: FeatureSpec
     manifest: Manifest
     metadata: dict[str, Plain]
+    inode: tuple[int, int]
 
     @classmethod
     def open(cls, path: Path) -> "FeatureStore":
@@ -176,6 +167,7 @@ class FeatureStore:
         """
         if not path.is_dir():
             raise FeatureError(f"{path}: no such feature folder; make it with `dfl extract`")
+        inode = inode_of(path.stat())
         document = _read_metadata(path)
         parts = cast(list[dict[str, object]], document["parts"])
         spec = tuple(FeaturePart(**part) for part in parts)  # type: ignore[arg-type]
@@ -191,10 +183,35 @@ class FeatureStore:
             raise FeatureError(
                 f"{path}: its manifest is missing or damaged ({err}); run `dfl extract` again"
             ) from err
-        store = cls(path=path, spec=spec, manifest=manifest, metadata=document)
+        store = cls(path=path, spec=spec, manifest=manifest, metadata=document, inode=inode)
         for part in spec:
             store._memory_map(part)
+        store.check_unchanged()
         return store
+
+    def check_unchanged(self) -> None:
+        """Refuse a folder in whose place another one has been put since it was opened.
+
+        Raises:
+            FeatureError: If that is so: its files would not belong to these rows.
+        """
+        try:
+            found = inode_of(self.path.stat())
+        except OSError:
+            found = None
+        if found != self.inode:
+            raise replaced(self.path)
+
+    def note_root(self, root: Path) -> None:
+        """Note where the images are now; for who has locked the folder.
+
+        Args:
+            root: The folder that the manifest's paths are relative to.
+        """
+        if root.as_posix() != self.metadata["root"]:
+            moved = resealed(self.metadata | {"root": root.as_posix()})
+            with writing(self.path / _METADATA) as partial:
+                _write_metadata(partial, moved)
 
     def damaged(self) -> list[Path]:
         """Read all files and list those that are not what was written: a flipped bit is enough."""
@@ -248,9 +265,11 @@ class FeatureStore:
             whole, a copy otherwise.
 
         Raises:
-            FeatureError: If a part is unknown or its file is damaged.
+            FeatureError: If a part is unknown, its file is damaged, or other features have taken
+                the folder's place since it was opened.
         """
         blocks = [self._memory_map(part) for part in self.select(parts)]
+        self.check_unchanged()
         if rows is not None:
             blocks = [block[rows] for block in blocks]
         return blocks[0] if len(blocks) == 1 else np.concatenate(blocks, axis=1)
@@ -273,6 +292,16 @@ class FeatureStore:
         return matrix
 
 
+def inode_of(state: os.stat_result) -> tuple[int, int]:
+    """Identify a file or folder apart from its name."""
+    return state.st_dev, state.st_ino
+
+
+def replaced(path: Path) -> FeatureError:
+    """Build the error of a feature folder that was replaced while it was in use."""
+    return FeatureError(f"{path}: was replaced or removed while it was in use; run again")
+
+
 def fingerprint_at(path: Path) -> Plain:
     """Read what identifies the features in a folder, whatever became of its matrices.
 
@@ -288,14 +317,12 @@ def fingerprint_at(path: Path) -> Plain:
     return _read_metadata(path).get("fingerprint")
 
 
-def _unfinished(folder: Path, name: str) -> list[Path]:
-    """List the folders that `new_store` was filling; names of other folders may begin alike."""
-    own = re.compile(re.escape(f".{name}.new.") + "[a-z0-9_]{8}")  # as mkdtemp names them
-    return [path for path in folder.iterdir() if own.fullmatch(path.name)]
-
-
 def _file(folder: Path, part: FeaturePart) -> Path:
     return folder / f"{part.name}.npy"
+
+
+def _write_metadata(file: Path, document: Recipe) -> None:
+    file.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
 
 
 def _read_metadata(path: Path) -> dict[str, Plain]:

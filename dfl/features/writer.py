@@ -128,6 +128,8 @@ class FeatureWriter(pl.Callback):
 
     def _join(self) -> None:
         extraction = self._extraction
+        if any(plan is not None for plan in extraction.plans):
+            extraction.check_images()
         for target, plan in zip(extraction.targets, extraction.plans, strict=True):
             if plan is not None:
                 join_shards(

@@ -29,6 +29,11 @@ logger = logging.getLogger(__name__)
 PROBABILITY_EPS: Final = 1e-6
 """Probabilities are clipped to [eps, 1 - eps] before they become log-odds, within +-13.8 then."""
 
+_ALIKE: Final = (
+    "the features of the images of a class are all but equal; look whether the images, or the "
+    "layer, are the right ones"
+)
+
 
 @dataclass(frozen=True)
 class SklearnHead:
@@ -76,11 +81,8 @@ class SklearnHead:
         truth = _checked_labels(label, len(features))
         check_encoders(self.pipeline, self.spec)
         pipeline: Pipeline = clone(self.pipeline)
-        try:
-            with _convergence_logged(_name(pipeline)):
-                pipeline.fit(features, truth)
-        except ValueError as err:
-            raise HeadError(f"{_name(pipeline)} cannot be fitted: {_one_line(err)}") from err
+        with _refusals_reported(pipeline):
+            pipeline.fit(features, truth)
         return SklearnHead(pipeline, self.spec, backbones=self.backbones, view=self.view)
 
     def fit_streamed(self, stream: Stream, *, scratch: Path) -> "SklearnHead":
@@ -99,11 +101,8 @@ class SklearnHead:
         self._check_width(stream.source.shape)
         _checked_labels(stream.label, stream.rows)
         check_encoders(self.pipeline, self.spec)
-        try:
-            with _convergence_logged(_name(self.pipeline)):
-                pipeline = fit_streamed(self.pipeline, stream, scratch=scratch)
-        except ValueError as err:
-            raise HeadError(f"{_name(self.pipeline)} cannot be fitted: {_one_line(err)}") from err
+        with _refusals_reported(self.pipeline):
+            pipeline = fit_streamed(self.pipeline, stream, scratch=scratch)
         return SklearnHead(pipeline, self.spec, backbones=self.backbones, view=self.view)
 
     def score_rows(self, rows: Rows) -> npt.NDArray[np.float64]:
@@ -153,6 +152,8 @@ class SklearnHead:
             score = _margin(self.pipeline, features)
         except ValueError as err:
             raise HeadError(f"{_name(self.pipeline)} cannot score: {_one_line(err)}") from err
+        if not np.isfinite(score).all():
+            raise HeadError(f"{_name(self.pipeline)} gives scores that are not finite: {_ALIKE}")
         return score
 
     def check_fitted(self) -> None:
@@ -209,6 +210,18 @@ def _margin(pipeline: Pipeline, features: npt.NDArray[np.float32]) -> npt.NDArra
     prob = np.asarray(pipeline.predict_proba(features), dtype=np.float64)  # (N, 2)
     real, fake = np.clip(prob, PROBABILITY_EPS, 1 - PROBABILITY_EPS).T
     return np.asarray(np.log1p((fake - real) / real))  # log(fake / real), 0 at a tie only
+
+
+@contextmanager
+def _refusals_reported(pipeline: Pipeline) -> Iterator[None]:
+    """Say in one line why a pipeline cannot be fitted, or that it did not converge."""
+    try:
+        with _convergence_logged(_name(pipeline)):
+            yield
+    except ValueError as err:
+        raise HeadError(f"{_name(pipeline)} cannot be fitted: {_one_line(err)}") from err
+    except IndexError as err:  # sklearn's LDA takes the first of the directions that are left
+        raise HeadError(f"{_name(pipeline)} cannot be fitted: {_ALIKE}") from err
 
 
 @contextmanager

@@ -21,7 +21,7 @@ __all__ = ["need_at_once", "need_of_passes"]
 _FLOAT32, _FLOAT64 = 4, 8
 _COPIES: Final = 4  # sklearn holds the rows, the scaled rows and those in float64
 _COVARIANCES: Final = 3  # D x D: what sklearn's LDA makes of them at its peak
-_SCATTERS: Final = 5  # D x D: each class's, their sum, and what is made of it
+_SCATTERS: Final = 6  # D x D: each class's, their sum, and what is made of it
 _SHRUNK_SCATTERS: Final = 9  # D x D: those of each class before and after shrinkage
 _SUMMED: Final = (PCA, LinearDiscriminantAnalysis, LogisticRegression, LinearSVC, GaussianNB)
 

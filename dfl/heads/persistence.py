@@ -1,14 +1,12 @@
 """Heads on disk, without pickle: a folder with the pipeline, what made it, and its scores.
 
 head.skops           the fitted pipeline; only known types are ever built from it
-head.json            features, settings, operating point, training counts, versions, and the hash
-                     of head.skops
+head.json            features, settings, operating point, training counts, versions; the SHA-256 of
+                     head.skops, and its own
 scores.csv           written by `dfl heads`
 """
 
 import json
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -16,7 +14,7 @@ from functools import lru_cache
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -24,10 +22,13 @@ from sklearn.base import BaseEstimator
 from sklearn.pipeline import Pipeline
 
 from dfl.errors import CheckpointError, HeadError
-from dfl.files import replace_folder, sha256_of
+from dfl.features.seal import damaged_files, is_sealed, sealed
+from dfl.files import is_full_disk, sha256_of
+from dfl.folders import making_folder, recover_folder
 from dfl.heads.head import SklearnHead
 from dfl.heads.reduction import StoredEncoder
 from dfl.heads.skops_file import dump_pipeline, load_pipeline, other_version
+from dfl.lock import locked
 from dfl.recipe import Plain
 from dfl.types import FeaturePart, FeatureSpec
 
@@ -37,17 +38,17 @@ __all__ = [
     "check_replaceable",
     "load_head",
     "read_head_document",
+    "recover_head",
     "save_head",
     "settings",
     "writing_head",
 ]
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 SCORES: Final = "scores.csv"
 
 _MODEL: Final = "head.skops"
 _DOCUMENT: Final = "head.json"
-_POINT: Final = ("threshold", "slope", "intercept")
 _FILES: Final = {_MODEL, _DOCUMENT, SCORES}
 
 
@@ -107,19 +108,33 @@ def writing_head(
         The unfinished folder, beside the final one; when the block ends, it takes its place.
     """
     head.check_fitted()
-    check_replaceable(folder, head, overwrite=overwrite)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
-        partial.chmod(0o755)  # mkdtemp makes it private
-        dump_pipeline(head.pipeline, partial / _MODEL)
-        document = _document(head, sha256_of(partial / _MODEL), counts or {})
-        text = json.dumps(document, indent=2) + "\n"
-        (partial / _DOCUMENT).write_text(text, encoding="utf-8")
-        yield partial
-        replace_folder(partial, folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        with making_folder(folder) as partial:
+            check_replaceable(folder, head, overwrite=overwrite)
+            dump_pipeline(head.pipeline, partial / _MODEL)
+            document = sealed(_document(head, counts or {}), partial)
+            text = json.dumps(document, indent=2) + "\n"
+            (partial / _DOCUMENT).write_text(text, encoding="utf-8")
+            yield partial
+            check_replaceable(folder, head, overwrite=overwrite)  # where nothing can be locked
+    except OSError as err:
+        if not is_full_disk(err):
+            raise
+        raise HeadError(
+            f"{folder}: the disk is full ({err.strerror}); make room, and run the same command "
+            "again"
+        ) from err
+
+
+def recover_head(folder: Path) -> None:
+    """Put back a head that a killed process was replacing.
+
+    Args:
+        folder: The head's folder, which need not be there.
+    """
+    if folder.parent.is_dir():
+        with locked(folder):
+            recover_folder(folder)
 
 
 def check_replaceable(folder: Path, head: SklearnHead, *, overwrite: bool) -> None:
@@ -175,6 +190,8 @@ def read_head_document(folder: Path) -> dict[str, Plain]:
         raise HeadError(
             f"{file}: format {found!r}, this version reads {FORMAT}; fit the head again"
         )
+    if not is_sealed(document):
+        raise HeadError(f"{file}: damaged or edited; fit the head again")
     return dict(document)
 
 
@@ -192,31 +209,31 @@ def load_head(folder: Path) -> SklearnHead:
             a type that is not trusted.
     """
     document = read_head_document(folder)
-    spec = _spec(document, folder)
+    spec = _spec(document)
     made_by = _made_by(document)
     if made_by != version("scikit-learn"):  # first: another version's file may not even load
         raise HeadError(other_version(folder, made_by))
     model = folder / _MODEL
     if not model.is_file():
         raise HeadError(f"{model}: missing; fit the head again")
-    if sha256_of(model) != document.get("sha256"):
+    if damaged_files(document, folder):
         raise HeadError(
             f"{model}: damaged, its hash is not the one in {_DOCUMENT}; fit the head again"
         )
-    threshold, calibration = _operating_point(document, folder)
+    point = cast(dict[str, float], document["operating_point"])
     head = SklearnHead(
         load_pipeline(model),
         spec,
         backbones=document.get("backbones"),
         view=document.get("view"),
-        threshold=threshold,
-        calibration=calibration,
+        threshold=point["threshold"],
+        calibration=(point["slope"], point["intercept"]),
     )
     head.check_fitted()
     return head
 
 
-def _document(head: SklearnHead, digest: str, counts: dict[str, int]) -> dict[str, Plain]:
+def _document(head: SklearnHead, counts: dict[str, int]) -> dict[str, Plain]:
     return {
         "format": FORMAT,
         "features": [dict(asdict(part)) for part in head.spec],
@@ -230,7 +247,6 @@ def _document(head: SklearnHead, digest: str, counts: dict[str, int]) -> dict[st
         },
         "trained_on": dict(counts),
         "versions": {name: version(name) for name in ("dfl", "scikit-learn", "skops", "numpy")},
-        "sha256": digest,
     }
 
 
@@ -238,35 +254,15 @@ def _stored(folder: Path, head: SklearnHead) -> str:
     try:
         document = read_head_document(folder)
         same = document.get("settings") == settings(head.pipeline)
-        same = same and _spec(document, folder) == head.spec
+        same = same and _spec(document) == head.spec
     except HeadError:
         return "a head that cannot be read"
     return "a head with these settings on these features" if same else "another head"
 
 
-def _spec(document: dict[str, Plain], folder: Path) -> FeatureSpec:
-    parts = document.get("features")
-    try:
-        return tuple(FeaturePart(**part) for part in parts)  # type: ignore[arg-type, union-attr]
-    except TypeError as err:
-        raise HeadError(
-            f"{folder / _DOCUMENT}: damaged (features: {parts!r}); fit the head again"
-        ) from err
-
-
-def _operating_point(document: dict[str, Plain], folder: Path) -> tuple[float, tuple[float, float]]:
-    """Read threshold and calibration; a head of before they were kept has the classifier's own."""
-    point = document.get("operating_point", {"threshold": 0.0, "slope": 1.0, "intercept": 0.0})
-    try:
-        values = [float(point[name]) for name in _POINT]  # type: ignore[index, call-overload, arg-type]
-    except (KeyError, TypeError, ValueError):
-        values = [np.nan]
-    if not np.isfinite(values).all():
-        raise HeadError(
-            f"{folder / _DOCUMENT}: damaged (operating_point: {point!r}); fit the head again"
-        )
-    threshold, slope, intercept = values
-    return threshold, (slope, intercept)
+def _spec(document: dict[str, Plain]) -> FeatureSpec:
+    parts = cast(list[dict[str, object]], document["features"])
+    return tuple(FeaturePart(**part) for part in parts)  # type: ignore[arg-type]
 
 
 def _made_by(document: dict[str, Plain]) -> str:

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from dfl.features.lock import flock
+from dfl.lock import flock
 
 __all__ = ["remove_leftovers", "scratch_folder"]
 

@@ -36,11 +36,14 @@ def dump_pipeline(pipeline: Pipeline, file: Path) -> None:
 
     Raises:
         HeadError: If the pipeline holds a type that is not trusted; the file is useless then.
+        OSError: If the disk does not take it.
     """
     from skops import io
 
     try:
         io.dump(pipeline, file)
+    except OSError:
+        raise  # the disk's fault
     except Exception as err:  # a foreign estimator fails in ways of its own
         raise HeadError(
             f"{type(pipeline[-1]).__name__} cannot be stored ({_one_line(err)}); "

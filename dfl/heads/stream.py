@@ -16,7 +16,7 @@ from sklearn.preprocessing import StandardScaler
 
 from dfl.errors import HeadError
 
-__all__ = ["CACHED_ROWS", "Moments", "Rows", "Stream", "check_finite"]
+__all__ = ["CACHED_ROWS", "Moments", "Rows", "Stream", "check_finite", "gathered"]
 
 Matrix = npt.NDArray[np.float32]
 Array = npt.NDArray[np.float64]
@@ -60,7 +60,7 @@ class Moments:
         """Sum up the rows of blocks, each with its labels."""
         count = np.zeros(_CLASSES)
         mean, scatter = np.zeros((_CLASSES, dim)), np.zeros((_CLASSES, dim, dim))
-        for block, label in blocks:
+        for block, label in gathered(blocks, dim):
             for side in range(_CLASSES):
                 rows = block[label == side].astype(np.float64)
                 if not len(rows):
@@ -207,6 +207,34 @@ class Stream:
     def unscaled(self) -> "Stream":
         """The stream before its last step, where that is scaling; else the stream itself."""
         return self._before if self.scaler is not None and self._before is not None else self
+
+
+def gathered(
+    blocks: Iterator[tuple[Matrix, Labels]], least: int
+) -> Iterator[tuple[Matrix, Labels]]:
+    """Join blocks of rows until each has so many at least, the last one apart.
+
+    A product that adds to a matrix of ``D x D`` is bound by that matrix where it has fewer than D
+    rows to take in.
+
+    Args:
+        blocks: Rows with their labels.
+        least: How many rows.
+    """
+    some: list[tuple[Matrix, Labels]] = []
+    for block, label in blocks:
+        some.append((block, label))
+        if sum(len(rows) for rows, _ in some) >= least:
+            yield _joined(some)
+            some = []
+    if some:
+        yield _joined(some)
+
+
+def _joined(some: list[tuple[Matrix, Labels]]) -> tuple[Matrix, Labels]:
+    if len(some) == 1:
+        return some[0]
+    return np.concatenate([rows for rows, _ in some]), np.concatenate([label for _, label in some])
 
 
 def check_finite(block: Matrix, first: int) -> None:

@@ -77,6 +77,13 @@ def is_streamed(pipeline: Pipeline, rows: int, dim: int, *, out_of_core: OutOfCo
     is_large = 4 * rows * dim > IN_MEMORY_BYTES and in_passes < at_once
     wanted = out_of_core == "auto" and obstacle is None and (is_long or is_large)
     is_passed = wanted or out_of_core == "always"
+    if out_of_core == "auto" and is_long and obstacle is not None:
+        logger.warning(
+            "rbf_svm behind %s is exact, and its time grows with the square of %s images; %s",
+            obstacle,
+            f"{rows:,}",
+            instead,
+        )
     need, other = (in_passes, at_once) if is_passed else (at_once, in_passes)
     if need > (free := free_memory()):
         if obstacle is None:
@@ -106,8 +113,10 @@ def fit_streamed(pipeline: Pipeline, stream: Stream, *, scratch: Path) -> Pipeli
 
     Raises:
         HeadError: If the features are not finite, or the scratch files cannot be written.
+        ValueError: If sklearn refuses a setting.
     """
     unfitted: Pipeline = clone(pipeline)
+    _check_settings(unfitted)
     *before, (last, estimator) = unfitted.steps
     fitted: list[tuple[str, BaseEstimator]] = []
     with ExitStack() as files:
@@ -126,6 +135,13 @@ def fit_streamed(pipeline: Pipeline, stream: Stream, *, scratch: Path) -> Pipeli
             estimator = LinearSVC(C=estimator.C, dual=False, max_iter=_NEWTON_STEPS)
         _ESTIMATORS[type(estimator)](estimator, stream)
     return Pipeline([*fitted, (last, estimator)])
+
+
+def _check_settings(pipeline: Pipeline) -> None:
+    """Refuse what sklearn's own fit refuses before it looks at the rows."""
+    for _, step in pipeline.steps:
+        if hasattr(step, "_parameter_constraints"):
+            step._validate_params()
 
 
 def _pass_through(
@@ -151,7 +167,7 @@ def _kept(stream: Stream, file: Path) -> Stream:
             f"{file}: cannot be written ({err.strerror or err}); it takes {size} while heads are "
             "fitted, make room or choose another out"
         ) from err
-    rows = FeatureRows([MatrixFile(file, 0, stream.dim)], np.arange(stream.rows))
+    rows = FeatureRows([MatrixFile.at(file, 0, stream.dim)], np.arange(stream.rows))
     return Stream(rows, stream.label)
 
 

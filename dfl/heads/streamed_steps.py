@@ -27,9 +27,9 @@ def fit_pca(step: PCA, stream: Stream) -> None:
     rows, width = moments.rows, stream.dim
     most = min(rows, width)
     wanted = most if step.n_components is None else step.n_components
-    if not 0 <= wanted <= most:
+    if not 0 < wanted <= most:
         raise HeadError(
-            f"PCA cannot be fitted: n_components={wanted} must be between 0 and "
+            f"PCA cannot be fitted: n_components={wanted} must be above 0 and at most "
             f"min(n_samples, n_features)={most}"
         )
     values, vectors = np.linalg.eigh(moments.joint_scatter() / (rows - 1))

@@ -3,11 +3,14 @@
 import json
 import shutil
 import threading
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
+from torch import Tensor
 
 import dfl.data.views
 from dfl.backbones import FusedBackbone
@@ -17,7 +20,7 @@ from dfl.data import ColorJitter, ManifestDataModule, RandomCrop, Resize, TableD
 from dfl.errors import FeatureError
 from dfl.features import ExtractionDataModule
 from dfl.features.extraction import Target
-from dfl.features.lock import locked
+from dfl.lock import locked
 from tests.features.small_extraction import backbone, expected, images, run
 
 
@@ -86,7 +89,7 @@ def test_extract__joins_what_is_complete_without_a_pass(
         raise SystemExit
 
     with monkeypatch.context() as patch:
-        patch.setattr("dfl.features.store.replace_folder", killed)
+        patch.setattr("dfl.folders.replace_folder", killed)
         with pytest.raises(SystemExit):
             run(manifest, tmp_path / "f", backbone())
     assert len(list(_shards(tmp_path).glob("shard*"))) == 3
@@ -186,6 +189,23 @@ def test_extract__waits_for_another_that_makes_the_same(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["f", "images"]
 
 
+def test_extract__a_note_of_a_killed_run_is_not_that_of_the_holder(
+    manifest: Path, tmp_path: Path, monkeypatch
+) -> None:
+    """Who gets the lock after it may not have written its own note yet."""
+    notes = iter(["ab" * 32])
+
+    @contextmanager
+    def raced(folder: Path, *, note: str, on_wait: Callable[[str], None]) -> Iterator[None]:
+        for found in (*notes, note):
+            on_wait(found)
+        with locked(folder, note=note):
+            yield
+
+    monkeypatch.setattr("dfl.features.extraction.locked", raced)
+    assert len(run(manifest, tmp_path / "f", backbone()).manifest) == 18
+
+
 def test_extract__does_not_wait_for_one_that_makes_other_features(
     manifest: Path, tmp_path: Path
 ) -> None:
@@ -229,6 +249,57 @@ def test_extract__a_changed_image_makes_other_features(manifest: Path, tmp_path:
     (manifest.parent / "03.png").write_bytes((manifest.parent / "05.png").read_bytes())
     with pytest.raises(FeatureError, match="holds other features"):
         run(manifest, tmp_path / "f", backbone())
+
+
+def test_extract__an_image_that_changes_meanwhile_is_an_error(
+    manifest: Path, tmp_path: Path, monkeypatch
+) -> None:
+    """It is hashed at the start and decoded later; the features would be of something else."""
+    decode = dfl.data.views.decode
+
+    def changing(path: Path) -> Tensor:
+        if path.name == "04.png":
+            Image.new("RGB", (9, 8), (1, 2, 3)).save(manifest.parent / "09.png")
+        return decode(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(dfl.data.views, "decode", changing)
+        with pytest.raises(FeatureError, match=r"09\.png: was changed while .*\(1 were\); run the"):
+            run(manifest, tmp_path / "f", backbone())
+    assert not (tmp_path / "f").exists()
+
+    again = backbone()
+    store = run(manifest, tmp_path / "f", again)
+    assert again.batches == [2] * 6  # of other images, so that no shard serves
+    row = store.manifest.frame["path"].tolist().index("09.png")
+    np.testing.assert_allclose(store.matrix(["m.mean"])[row], np.array([1, 2, 3]) / 255, atol=1e-6)
+
+
+def test_extract__an_interrupted_one_of_other_features_is_named(
+    manifest: Path, tmp_path: Path, caplog
+) -> None:
+    caplog.set_level("INFO", "dfl")
+    left = _interrupted(manifest, tmp_path)
+    run(manifest, tmp_path / "f", backbone(power=3))
+    assert f"{left}: of an extraction of other images" in caplog.text
+    assert len(list(left.glob("shard*"))) == 2
+    shutil.rmtree(tmp_path / "f")
+    caplog.clear()
+    rest = backbone()
+    run(manifest, tmp_path / "f", rest)
+    assert rest.batches == [2, 2]
+    assert "other images" not in caplog.text
+
+
+def test_extract__notes_where_moved_images_are_now(manifest: Path, tmp_path: Path) -> None:
+    before = run(manifest, tmp_path / "f", backbone())
+    moved = shutil.move(manifest.parent, tmp_path / "elsewhere") / manifest.name
+    again = backbone()
+    store = run(moved, tmp_path / "f", again)
+    assert again.batches == []
+    assert (before.manifest.root, store.manifest.root) == (manifest.parent, moved.parent)
+    assert not store.damaged()
+    assert store.metadata["fingerprint"] == before.metadata["fingerprint"]
 
 
 def test_extract__says_how_it_was_made(manifest: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 import os
 import pickle
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from dfl.errors import FeatureError
 from dfl.features import rows as module
 from dfl.features.rows import FeatureRows, MatrixFile
 from dfl.features.store import FeatureStore
+from dfl.folders import replace_folder
 from tests.heads.small_tasks import feature_folder
 
 
@@ -116,15 +118,35 @@ def test_rows__leave_no_file_open(folder: Path) -> None:
 def test_rows__file_that_was_cut_or_removed(tmp_path: Path) -> None:
     file = tmp_path / "rows.f32"
     np.arange(12, dtype=np.float32).tofile(file)
-    rows = FeatureRows([MatrixFile(file, 0, 4)], np.arange(3))
+    rows = FeatureRows([MatrixFile.at(file, 0, 4)], np.arange(3))
     assert rows.read()[2].tolist() == [8, 9, 10, 11]
 
     os.truncate(file, 40)
     with pytest.raises(FeatureError, match=r"rows\.f32: shorter than it was; extract it again"):
         rows.read()
+    again = FeatureRows([MatrixFile.at(file, 0, 4)], np.arange(3))
     file.unlink()
     with pytest.raises(FeatureError, match=r"rows\.f32: cannot be read \(No such file"):
-        FeatureRows([MatrixFile(file, 0, 4)], np.arange(3)).read()
+        again.read()
+
+
+def test_rows__of_a_folder_that_was_replaced(tmp_path: Path) -> None:
+    """What is open goes on; what is opened later must not get the rows of another folder."""
+    folder = feature_folder(tmp_path / "features")
+    store = FeatureStore.open(folder)
+    opened, unopened = FeatureRows.of(store), FeatureRows.of(store)
+    expected = opened.read()
+    shutil.copytree(folder, folder.with_name("new"))
+    replace_folder(folder.with_name("new"), folder)
+
+    np.testing.assert_array_equal(opened.read(), expected)
+    for late in (unopened, pickle.loads(pickle.dumps(opened))):
+        with pytest.raises(FeatureError, match=r"\.npy: was replaced or removed while it was in"):
+            late.read()
+    for use in (store.matrix, lambda: FeatureRows.of(store)):
+        with pytest.raises(FeatureError, match=f"{folder.name}: was replaced or removed"):
+            use()
+    FeatureRows.of(FeatureStore.open(folder)).read()
 
 
 def test_matrix_file__of_what_is_no_map() -> None:

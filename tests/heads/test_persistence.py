@@ -1,5 +1,7 @@
+import errno
 import json
 import os
+import shutil
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,11 +15,13 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.svm import SVC
 
 from dfl.errors import CheckpointError, HeadError
+from dfl.features.seal import sealed
 from dfl.heads.estimators import lda, rbf_svm
 from dfl.heads.head import SklearnHead
 from dfl.heads.persistence import load_head, read_head_document, save_head, settings, writing_head
 from dfl.heads.reduction import bottleneck
 from dfl.heads.skops_file import load_pipeline
+from dfl.recipe import Plain
 from tests.heads.sklearn_examples import ESTIMATORS, REDUCTIONS, SPEC, encoder, images
 from tests.heads.test_head import fitted
 
@@ -73,36 +77,12 @@ def test_round_trip__operating_point(tmp_path: Path) -> None:
     assert (again.threshold, again.calibration) == (0.0, (1.0, 0.0))
 
 
-def test_load__a_head_of_before_operating_points(folder: Path) -> None:
-    _with_point(folder, None)
-    loaded = load_head(folder)
+def test_load__one_changed_byte_of_the_operating_point(folder: Path) -> None:
+    text = (folder / "head.json").read_text()
+    (folder / "head.json").write_text(text.replace('"threshold": 0.0', '"threshold": 9.0'))
 
-    assert (loaded.threshold, loaded.calibration) == (0.0, (1.0, 0.0))
-
-
-@pytest.mark.parametrize(
-    "point",
-    [
-        [],
-        {"threshold": 0.0},
-        {"threshold": "high", "slope": 1.0, "intercept": 0.0},
-        {"threshold": 0.0, "slope": [], "intercept": 0.0},
-        {"threshold": float("nan"), "slope": 1.0, "intercept": 0.0},
-    ],
-)
-def test_load__damaged_operating_point(folder: Path, point: object) -> None:
-    _with_point(folder, point)
-
-    with pytest.raises(HeadError, match=r"head.json: damaged \(operating_point: .*fit the head"):
+    with pytest.raises(HeadError, match=r"head.json: damaged or edited; fit the head again"):
         load_head(folder)
-
-
-def _with_point(folder: Path, point: object) -> None:
-    document = json.loads((folder / "head.json").read_text())
-    del document["operating_point"]
-    if point is not None:
-        document["operating_point"] = point
-    (folder / "head.json").write_text(json.dumps(document))
 
 
 def test_settings__tell_one_bottleneck_from_another() -> None:
@@ -161,6 +141,48 @@ def test_save__overwrites_when_told(folder: Path) -> None:
     assert [path.name for path in folder.parent.iterdir()] == ["svm"]
 
 
+def test_save__puts_back_what_a_killed_run_was_replacing(folder: Path, monkeypatch) -> None:
+    before = (folder / "head.skops").read_bytes()
+    rename = Path.replace
+
+    def killed(path: Path, target: Path) -> Path:
+        if target == folder:
+            raise KeyboardInterrupt
+        return rename(path, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", killed)
+        patch.setattr("dfl.folders.shutil.rmtree", lambda *_, **__: None)
+        with pytest.raises(KeyboardInterrupt):
+            save_head(fitted("lda"), folder, overwrite=True)
+    assert not folder.exists()
+
+    with pytest.raises(HeadError, match="svm already holds another head"):
+        save_head(fitted("lda"), folder)
+
+    assert (folder / "head.skops").read_bytes() == before
+    assert [path.name for path in folder.parent.iterdir()] == ["svm"]
+
+
+def test_save__a_faster_writer_is_not_replaced(folder: Path) -> None:
+    other = folder.with_name("other")
+    with pytest.raises(HeadError, match="other already holds"), writing_head(fitted("lda"), other):
+        shutil.copytree(folder, other)
+
+    assert (other / "head.skops").read_bytes() == (folder / "head.skops").read_bytes()
+
+
+def test_save__full_disk_is_said(folder: Path, monkeypatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("skops.io.dump", full)
+    with pytest.raises(
+        HeadError, match=r"head: the disk is full \(No space left on device\); make"
+    ):
+        save_head(fitted("lda"), folder.with_name("head"))
+
+
 def test_save__never_removes_what_is_not_a_head(folder: Path) -> None:
     (folder / "notes.txt").write_text("mine")
 
@@ -209,15 +231,16 @@ def test_save__type_that_is_not_trusted(tmp_path: Path) -> None:
 
 def test_load__type_that_is_not_trusted(folder: Path) -> None:
     _edit(folder / "head.skops", lambda text: text.replace('"SVC"', '"Evil"'))
-    _trust_hash(folder)
+    _seal(folder, json.loads((folder / "head.json").read_text()))
 
     with pytest.raises(HeadError, match=r"head.skops: holds the type sklearn\S+Evil, which is not"):
         load_head(folder)
 
 
 def test_load__another_sklearn(folder: Path) -> None:
-    text = (folder / "head.json").read_text()
-    (folder / "head.json").write_text(text.replace(sklearn.__version__, "1.2.3"))
+    document = json.loads((folder / "head.json").read_text())
+    document["versions"]["scikit-learn"] = "1.2.3"
+    _seal(folder, document)
 
     with pytest.raises(HeadError, match=r"made by scikit-learn 1.2.3, .* scikit-learn==1.2.3$"):
         load_head(folder)
@@ -237,11 +260,8 @@ def test_load_pipeline__another_sklearn(folder: Path) -> None:
         (lambda folder: (folder / "head.json").unlink(), "svm: no head there, it has no head.json"),
         (lambda folder: (folder / "head.json").write_text("{"), "head.json: damaged"),
         (lambda folder: (folder / "head.json").write_text("[]"), "head.json: format None"),
-        (lambda folder: (folder / "head.json").write_text('{"format": 2}'), "format 2, this vers"),
-        (
-            lambda folder: (folder / "head.json").write_text('{"format": 1}'),
-            r"head.json: damaged \(features: None\)",
-        ),
+        (lambda folder: (folder / "head.json").write_text('{"format": 1}'), "format 1, this vers"),
+        (lambda folder: (folder / "head.json").write_text('{"format": 2}'), "damaged or edited"),
         (
             lambda folder: (folder / "head.skops").unlink(),
             "head.skops: missing; fit the head again",
@@ -280,12 +300,9 @@ def _truncate(file: Path) -> None:
     file.write_bytes(file.read_bytes()[:1000])
 
 
-def _trust_hash(folder: Path) -> None:
-    from dfl.files import sha256_of
-
-    document = json.loads((folder / "head.json").read_text())
-    document["sha256"] = sha256_of(folder / "head.skops")
-    (folder / "head.json").write_text(json.dumps(document))
+def _seal(folder: Path, document: dict[str, Plain]) -> None:
+    (folder / "head.json").unlink()
+    (folder / "head.json").write_text(json.dumps(sealed(document, folder)))
 
 
 def _edit(file: Path, change: Callable[[str], str], drop: str = "?") -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dfl.features import lock
+from dfl import lock
 from dfl.heads.scratch import remove_leftovers, scratch_folder
 
 ALIVE = """

@@ -1,7 +1,7 @@
 """Every streamed fit against plain sklearn on the same rows in memory, in float64."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +28,7 @@ from dfl.heads.estimators import (
 from dfl.heads.head import SklearnHead
 from dfl.heads.persistence import load_head, save_head
 from dfl.heads.reduction import autoencoder, pca, reduced
-from dfl.heads.stream import Moments, Stream
+from dfl.heads.stream import Moments, Stream, gathered
 from dfl.heads.streamed import fit_streamed, is_streamed
 from tests.heads.sklearn_examples import REDUCTIONS, SPEC, images
 
@@ -198,8 +198,95 @@ def test_pca__more_components_than_rows_or_columns(tmp_path: Path, rows: int) ->
     features, label = images(rows)
     stream = Stream(ArrayRows(features), label)
 
-    with pytest.raises(HeadError, match=rf"n_components=13 must be between 0 .*={min(rows, 12)}$"):
+    with pytest.raises(HeadError, match=rf"n_components=13 must be .* at most .*={min(rows, 12)}$"):
         fit_streamed(reduced(lda(), pca(13)), stream, scratch=tmp_path)
+
+
+@pytest.mark.parametrize(
+    "pipeline",
+    [
+        lda(5.0),
+        lda(-0.5),
+        logistic_regression(C=-1.0),
+        logistic_regression(C=0.0),
+        logistic_regression(max_iter=-5),
+        linear_svm(C=0.0),
+        naive_bayes(-1.0),
+        rbf_svm(C=-1.0),
+        reduced(lda(), pca(2.5)),
+        reduced(lda(), pca(0)),
+    ],
+    ids=str,
+)
+def test_settings__what_sklearn_refuses_is_refused(tmp_path: Path, pipeline: Pipeline) -> None:
+    features, label = images(60)
+    head = SklearnHead(pipeline, SPEC)
+
+    with pytest.raises(HeadError, match=r"cannot be fitted: .*(must be|minimum)"):
+        head.fit(features, label)
+    with pytest.raises(HeadError, match=r"cannot be fitted: .*must be"):
+        head.fit_streamed(Stream(ArrayRows(features), label), scratch=tmp_path)
+
+
+@pytest.mark.parametrize("make", [linear_svm, logistic_regression])
+@pytest.mark.parametrize("c", [10.0, 1000.0])
+def test_linear__separable_classes_and_a_weak_penalty(
+    tmp_path: Path, make: Callable[..., Pipeline], c: float
+) -> None:
+    """The loss is a millionth of what it is at first, and so are gradient and curvature."""
+    label = (np.arange(2000) % 2).astype(np.int64)
+    features = np.random.default_rng(0).normal(size=(2000, 12)).astype(np.float32)
+    features[:, :4] += 3 * label[:, None].astype(np.float32)
+
+    found = fit_streamed(make(C=c), Stream(ArrayRows(features), label), scratch=tmp_path)
+    expected = make(C=c)
+    solver = {"solver": "newton-cholesky"} if make is logistic_regression else {}
+    expected[-1].set_params(tol=1e-12, max_iter=100_000, **solver)
+    expected.fit(features.astype(np.float64), label)
+
+    def objective(pipeline: Pipeline) -> float:
+        margin = np.where(label == 1, 1, -1) * pipeline.decision_function(features.astype(float))
+        weights = pipeline[-1].coef_[0]
+        if make is logistic_regression:
+            return float(c * np.logaddexp(0, -margin).sum() + weights @ weights / 2)
+        weights = np.append(weights, pipeline[-1].intercept_)
+        return float(c * (np.maximum(0, 1 - margin) ** 2).sum() + weights @ weights / 2)
+
+    assert objective(found) == pytest.approx(objective(expected), rel=1e-7)
+    assert np.max(found[-1].n_iter_) < 100
+
+
+@pytest.mark.parametrize("pipeline", [lda(None), naive_bayes()])
+@pytest.mark.parametrize("streaming", [False, True])
+def test_head__images_that_are_all_alike(
+    tmp_path: Path, pipeline: Pipeline, streaming: bool
+) -> None:
+    label = (np.arange(40) % 2).astype(np.int64)
+    features = np.repeat(label[:, None], 12, axis=1).astype(np.float32)
+    if pipeline[-1].__class__.__name__ == "GaussianNB":
+        features[:] = 1
+
+    def fit_and_score() -> None:
+        head = SklearnHead(pipeline, SPEC)
+        if streaming:
+            head = head.fit_streamed(Stream(ArrayRows(features), label), scratch=tmp_path)
+        else:
+            head = head.fit(features, label)
+        with np.errstate(all="ignore"):
+            head.score(features)
+
+    with pytest.raises(HeadError, match="images of a class are all but equal; look whether"):
+        fit_and_score()
+
+
+@pytest.mark.parametrize("least", [1, 7, 60, 1000])
+def test_gathered__same_rows_in_larger_blocks(least: int) -> None:
+    features, label = images(60)
+    blocks = list(gathered(Stream(ArrayRows(features), label).blocks(), least))
+
+    np.testing.assert_array_equal(np.concatenate([rows for rows, _ in blocks]), features)
+    np.testing.assert_array_equal(np.concatenate([labels for _, labels in blocks]), label)
+    assert all(len(rows) >= least for rows, _ in blocks[:-1])
 
 
 @pytest.mark.parametrize("gamma", ["scale", "auto", 0.05])
@@ -366,7 +453,7 @@ def test_is_streamed__by_what_a_reduction_sums_up(
             logistic_regression(),
             200_000,
             "auto",
-            r"^LogisticRegression needs sums of 18,432 x 18,432 columns, about 12\.7 GiB, and "
+            r"^LogisticRegression needs sums of 18,432 x 18,432 columns, about 15\.2 GiB, and "
             r"4\.0 GiB are free; take fewer parts of the features, or dfl\.heads\.reduction\.b.*$",
         ),
         (rbf_svm(), 40_000, "auto", r"^SVC needs sums of 18,432 x .*; take fewer parts of the f"),
@@ -389,6 +476,17 @@ def test_is_streamed__rbf_svm_by_its_rows() -> None:
     assert not is_streamed(rbf_svm(), memory.EXACT_RBF_ROWS, 16, out_of_core="auto")
     assert is_streamed(rbf_svm(), memory.EXACT_RBF_ROWS + 1, 16, out_of_core="auto")
     assert not is_streamed(rbf_svm(), memory.EXACT_RBF_ROWS + 1, 16, out_of_core="never")
+
+
+def test_is_streamed__exact_rbf_svm_behind_an_autoencoder_is_warned_of(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(streamed, "free_memory", lambda: 2**36)
+
+    assert not is_streamed(reduced(rbf_svm(), autoencoder(4)), 200_000, 12, out_of_core="auto")
+
+    assert "rbf_svm behind Autoencoder is exact" in caplog.text
+    assert "square of 200,000 images; train it with `dfl fit` and take" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from dfl.features import lock
-from dfl.features.lock import locked
+from dfl import lock
+from dfl.lock import locked
 
 HOLD = (
-    "import sys, time; from pathlib import Path; from dfl.features.lock import locked\n"
+    "import sys, time; from pathlib import Path; from dfl.lock import locked\n"
     "with locked(Path(sys.argv[1]), note='abc'):\n"
     "    print('held', flush=True); time.sleep(60)\n"
 )
@@ -111,7 +111,7 @@ def test_locked__another_error_is_raised(tmp_path: Path, monkeypatch) -> None:
 
 
 HOLD_AND_FORK = (
-    "import os, sys, time; from pathlib import Path; from dfl.features.lock import locked\n"
+    "import os, sys, time; from pathlib import Path; from dfl.lock import locked\n"
     "with locked(Path(sys.argv[1]), note='abc'):\n"
     "    child = os.fork()\n"
     "    if child: print(child, flush=True)\n"
@@ -143,7 +143,7 @@ def test_locked__is_not_kept_by_a_worker_of_a_killed_process(tmp_path: Path) -> 
 
 def test_locked__forked_process_that_leaves_the_block_removes_nothing(tmp_path: Path) -> None:
     code = (
-        "import os, sys; from pathlib import Path; from dfl.features.lock import locked\n"
+        "import os, sys; from pathlib import Path; from dfl.lock import locked\n"
         "with locked(Path(sys.argv[1])):\n"
         "    child = os.fork()\n"
         "    if child:\n"

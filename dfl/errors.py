@@ -15,7 +15,23 @@ __all__ = [
 
 
 class DflError(Exception):
-    """Base of every error that the command line prints as one line with exit code 2."""
+    """Base of every error that the command line prints as one line with exit code 2.
+
+    It is one line even when a loader's worker met it: such a worker hands an error on by calling
+    its class again with the whole traceback as text, and only the message at its end is kept.
+
+    Attributes:
+        message: The line. The class has one too: torch then raises the error without holding on to
+            it, which would keep the loader in a reference cycle and its workers waiting for
+            seconds.
+    """
+
+    message: str = "failed"
+
+    def __init__(self, message: str) -> None:
+        mark = f"{type(self).__module__}.{type(self).__qualname__}: "
+        self.message = message.rpartition(mark)[2].strip()
+        super().__init__(self.message)
 
 
 class ConfigError(DflError):

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Self
@@ -15,6 +16,8 @@ from dfl.errors import BackboneError
 from dfl.types import FeaturePart, FeatureSpec
 
 __all__ = ["Backbone"]
+
+logger = logging.getLogger(__name__)
 
 
 class Backbone(nn.Module, ABC):
@@ -62,6 +65,7 @@ class Backbone(nn.Module, ABC):
         self._dims: dict[str, int] | None = None
         self._digest: str | None = None
         self._encode: Callable[[Tensor], dict[str, Tensor]] | None = None
+        self._has_warned = False
         self.register_load_state_dict_post_hook(_forget_digest)  # type: ignore[no-untyped-call]
         self.requires_grad_(False)
         self.train(False)
@@ -92,6 +96,7 @@ class Backbone(nn.Module, ABC):
             BackboneError: If the images have another dtype or shape.
         """
         check_pixels(image)
+        self._warn_of_small(image)
         with torch.no_grad():
             encode = self._encode or self.encode
             encoded = encode(self._preprocess(image.reshape(-1, *image.shape[-3:])))
@@ -168,6 +173,19 @@ class Backbone(nn.Module, ABC):
             Itself.
         """
         return super().train(False)
+
+    def _warn_of_small(self, image: Tensor) -> None:
+        side = min(image.shape[-2:])
+        if side < self.input_size and not self._has_warned:
+            self._has_warned = True
+            logger.warning(
+                "%s takes images of %d px and gets squares of %d px, which are enlarged: make the "
+                "crop %d px, or set a smaller input_size",
+                self.architecture,
+                self.input_size,
+                side,
+                self.input_size,
+            )
 
     def _preprocess(self, image: Tensor) -> Tensor:
         """Resize, scale and normalise uint8 ``(N, 3, H, W)``."""

@@ -19,6 +19,7 @@ __all__ = ["Look", "OpenClipBackbone", "build_model", "check_names", "quiet_open
 
 _CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 _CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+_SHOWN = 6  # tags of a long list that an error shows
 
 
 class OpenClipBackbone(Backbone):
@@ -33,7 +34,8 @@ class OpenClipBackbone(Backbone):
         model: For example ``ViT-B-16-quickgelu``. Where the weights were trained with QuickGELU, a
             name without it is refused.
         pretrained: The tag of the weights, such as ``openai``; open_clip lists them. False has to
-            be said to get random weights. With ``weights``, the tag says the normalisation only.
+            be said to get random weights. With ``weights`` it only says which they are, and so how
+            images are normalised; it has to be said where the model's tags differ in that.
         layers: Names as in ``dfl.backbones.layers``; None is ``["pooled"]``.
         weights: A local file in open_clip's naming, of the whole model, whose text tower is left
             unread, or of the image tower alone.
@@ -91,8 +93,8 @@ class OpenClipBackbone(Backbone):
 class Look:
     """How the images of a tag are normalised."""
 
-    mean: Sequence[float] = _CLIP_MEAN
-    std: Sequence[float] = _CLIP_STD
+    mean: tuple[float, ...] = _CLIP_MEAN
+    std: tuple[float, ...] = _CLIP_STD
 
 
 def check_names(model: str, pretrained: Literal[False] | str | None, weights: str | None) -> Look:
@@ -127,20 +129,44 @@ def check_names(model: str, pretrained: Literal[False] | str | None, weights: st
         raise BackboneError(
             f"{model}: weights {weights!r} and pretrained: false contradict each other; say one"
         )
-    if not isinstance(pretrained, str):
+    if pretrained is None:
+        return _common_look(model, tags, has_quick_gelu=bool(config.get("quick_gelu")))
+    if pretrained is False:
         return Look()
     if pretrained not in tags:
         raise BackboneError(
             f"open_clip has no weights {pretrained!r} for {model}; "
             f"it has {', '.join(tags) or 'none'}"
         )
-    tag = open_clip.get_pretrained_cfg(model, pretrained)
-    if bool(tag.get("quick_gelu")) and not config.get("quick_gelu"):
+    look, wants_quick_gelu = _look_of(model, pretrained)
+    if wants_quick_gelu and not config.get("quick_gelu"):
         raise BackboneError(
             f"{model}: the weights {pretrained!r} were trained with QuickGELU, which this model "
             f"lacks; take {model}-quickgelu"
         )
-    return Look(tag.get("mean") or _CLIP_MEAN, tag.get("std") or _CLIP_STD)
+    return look
+
+
+def _look_of(model: str, tag: str) -> tuple[Look, bool]:
+    """Give how the images of a tag are normalised, and whether it was trained with QuickGELU."""
+    import open_clip
+
+    facts = open_clip.get_pretrained_cfg(model, tag)
+    look = Look(tuple(facts.get("mean") or _CLIP_MEAN), tuple(facts.get("std") or _CLIP_STD))
+    return look, bool(facts.get("quick_gelu"))
+
+
+def _common_look(model: str, tags: Sequence[str], *, has_quick_gelu: bool) -> Look:
+    """Give what holds for all weights of a model; a file does not say which it has."""
+    found = {_look_of(model, tag) for tag in tags} or {(Look(), has_quick_gelu)}
+    looks = {look for look, _ in found}
+    if len(looks) > 1 or any(wants and not has_quick_gelu for _, wants in found):
+        more = ", ..." if len(tags) > _SHOWN else ""
+        raise BackboneError(
+            f"{model}: its weights differ in the normalisation of images or in QuickGELU, and a "
+            f"file does not say which it has; add pretrained: {', '.join(tags[:_SHOWN])}{more}"
+        )
+    return looks.pop()
 
 
 def build_model(

@@ -9,6 +9,7 @@ from dfl.backbones.base import Backbone
 from dfl.backbones.timm_network import (
     TimmOptions,
     build_network,
+    check_look,
     check_name,
     check_size,
     classifier_names,
@@ -34,8 +35,9 @@ class TimmBackbone(Backbone):
             ``quickgelu`` takes the same weights and gives other features.
         layers: Names as in ``dfl.backbones.layers``; None is ``["pooled"]``.
         weights: A local file in timm's naming (safetensors, or a checkpoint that torch reads with
-            ``weights_only=True``) in place of the hub's. Its head decides how many classes the
-            model has. Position embeddings of another grid are interpolated, as timm does it, if
+            ``weights_only=True``) in place of the hub's. The name's tag says how images are
+            normalised; it has to be there where the model's tags differ in that. The head in the
+            file decides how many classes the model has. Position embeddings of another grid are interpolated, as timm does it, if
             ``input_size`` is given, and are an error if not.
         pretrained: Take the weights that belong to the name from the hub. False has to be said to
             get random weights, and contradicts ``weights``.
@@ -65,6 +67,8 @@ class TimmBackbone(Backbone):
             raise BackboneError(
                 f"{model}: weights {weights!r} and pretrained: false contradict each other; say one"
             )
+        if weights is not None:
+            check_look(model)
         options = timm_options(model, input_size, global_pool)
         if weights is not None or (pretrained and url is not None):
             state = read_state(weights) if weights is not None else download(model, str(url))

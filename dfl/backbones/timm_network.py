@@ -15,6 +15,7 @@ from dfl.errors import BackboneError
 __all__ = [
     "TimmOptions",
     "build_network",
+    "check_look",
     "check_name",
     "check_size",
     "classifier_names",
@@ -50,6 +51,23 @@ def check_name(model: str) -> None:
         near = difflib.get_close_matches(tag, known, n=3, cutoff=0)
         raise BackboneError(
             f"timm has no weights {tag!r} for {architecture}; nearest: {', '.join(near) or 'none'}"
+        )
+
+
+def check_look(model: str) -> None:
+    """Refuse a name without a tag where the tags differ in how images are normalised.
+
+    A file of weights does not say which of them it has, and features of images that are normalised
+    otherwise are of little use, though nothing else shows it.
+    """
+    architecture, _, tag = model.partition(".")
+    known = timm.list_pretrained(f"{architecture}.*")
+    looks = {(each.mean, each.std) for each in map(timm.get_pretrained_cfg, known) if each}
+    if not tag and len(looks) > 1:
+        tags = ", ".join(name.partition(".")[2] for name in known)
+        raise BackboneError(
+            f"{model}: its weights differ in the normalisation of images, and a file does not say "
+            f"which it has; write {model}.TAG with one of {tags}"
         )
 
 

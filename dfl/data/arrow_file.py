@@ -31,6 +31,8 @@ def open_table(path: Path) -> pa.Table:
 class ArrowFile(TableFile):
     """The images in an Arrow file by column and row, read in any order at the same speed.
 
+    Of many files some are open at a time, and opening one takes longer than reading an image.
+
     Args:
         path: The file.
 

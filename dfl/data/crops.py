@@ -35,6 +35,11 @@ class Crop(ABC):
             raise ConfigError(f"size: must be at least 1 pixel, got {size}")
         self.size = size
 
+    @property
+    def is_random(self) -> bool:
+        """Whether anything about it is drawn."""
+        return False
+
     @abstractmethod
     def __call__(self, image: Tensor) -> Tensor:
         """Return the square, or squares, of an image.
@@ -100,6 +105,11 @@ class RandomCrop(Crop):
     Args:
         size: Height and width of the result, in pixels.
     """
+
+    @property
+    def is_random(self) -> bool:
+        """The place is."""
+        return True
 
     def __call__(self, image: Tensor) -> Tensor:
         """Return one square, shape ``(3, size, size)``."""

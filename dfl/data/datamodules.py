@@ -154,6 +154,7 @@ class TreeDataModule(SplitDataModule):
         root: A folder that holds sets, or a set; relative to the working directory.
         group: A regular expression with one capture group, searched in each file name; images of
             one set for which it captures the same text are one group.
+        name: What the set is called, where the root is one set with folders for classes in it.
         crop: How an image becomes a square.
         train_crop: The same for training; ``crop`` by default.
         augment: Augmentations of training, in their order.
@@ -171,6 +172,7 @@ class TreeDataModule(SplitDataModule):
         self,
         root: Path,
         group: str | None = None,
+        name: str | None = None,
         *,
         crop: Crop,
         train_crop: Crop | None = None,
@@ -199,12 +201,13 @@ class TreeDataModule(SplitDataModule):
         )
         self.root = Path(root)
         self.group = group
+        self.name = name
 
     def _scan(self) -> Manifest:
-        return scan_tree(self.root, group=self.group)
+        return scan_tree(self.root, group=self.group, name=self.name)
 
     def _recipe(self) -> object:
-        return [self.root.as_posix(), self.group]
+        return [self.root.as_posix(), self.group, self.name]
 
     def _name(self) -> str:
         return self.root.resolve().name

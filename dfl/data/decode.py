@@ -2,8 +2,9 @@
 
 import io
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -35,27 +36,19 @@ UPRIGHT: Final[dict[int, Callable[[Pixels], Pixels]]] = {
     8: lambda pixels: np.rot90(pixels),
 }
 
+# What may be opened, the usual first: pictures of pixels alone. Others describe pages, which another
+# program draws (Ghostscript for EPS); none must run on files that strangers made.
+FORMATS: Final = (
+    *("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM", "TGA", "MPO", "DIB"),
+    *("ICO", "ICNS", "PCX", "SGI", "PSD", "QOI", "DDS", "HEIF", "JXL"),
+)
+BAND_ROWS: Final = 256  # what is worked on at a time, where that takes several copies
+
 _opening = threading.Lock()
 
 
 class UnreadableImageError(ImageError):
-    """An image that cannot be decoded, in one line even when a loader's worker met it.
-
-    A loader's worker hands an error on by calling its class again with the whole traceback as text;
-    only the message at its end is kept.
-
-    Attributes:
-        message: The line. The class has one too: torch then raises the error without holding on to
-            it, which would keep the loader in a reference cycle and its workers waiting for
-            seconds.
-    """
-
-    message: str = "an image cannot be decoded"
-
-    def __init__(self, message: str) -> None:
-        mark = f"{type(self).__module__}.{type(self).__qualname__}: "
-        self.message = message.rpartition(mark)[2].strip()
-        super().__init__(self.message)
+    """An image that cannot be decoded."""
 
 
 def decode(path: str | Path) -> Tensor:
@@ -158,9 +151,16 @@ def _open(stream: io.BytesIO) -> Image.Image:
     with _opening:
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
-            return Image.open(stream)
+            return Image.open(stream, formats=_known_formats())
         finally:
             Image.MAX_IMAGE_PIXELS = limit
+
+
+@cache
+def _known_formats() -> list[str]:
+    """List the formats that may be opened and can be here: some come with plugins."""
+    Image.init()
+    return [name for name in FORMATS if name in Image.OPEN]
 
 
 def _orientation(image: Image.Image) -> int:
@@ -173,23 +173,34 @@ def _orientation(image: Image.Image) -> int:
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith(("I", "F")):
         return _scaled(image).convert("RGB")
-    if image.has_transparency_data:
-        colours = image.convert("RGBA")
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    opaque = Image.new("RGB", image.size)
+    for box in _bands(image):
+        colours = image.crop(box).convert("RGBA")
         white = Image.new("RGBA", colours.size, "white")
-        return Image.alpha_composite(white, colours).convert("RGB")
-    return image.convert("RGB")
+        opaque.paste(Image.alpha_composite(white, colours).convert("RGB"), box)
+    return opaque
+
+
+def _bands(image: Image.Image) -> Iterator[tuple[int, int, int, int]]:
+    """Cut an image into bands of its whole width, from top to bottom."""
+    for top in range(0, image.height, BAND_ROWS):
+        yield 0, top, image.width, min(top + BAND_ROWS, image.height)
 
 
 def _scaled(image: Image.Image) -> Image.Image:
     """Scale grey values of more than 8 bits: integers are taken as 16-bit, floats as in [0, 1]."""
-    values = np.asarray(image).astype(np.float64)
+    # Float images come in [0, 1] or, without a rule, in the range of 8 bits.
+    factor = 1 / 257  # 65535 / 255
     if image.mode == "F":
-        # Float images come in [0, 1] or, without a rule, in the range of 8 bits.
-        scaled = values * 255 if values.size and np.nanmax(values) <= 1 else values
-    else:
-        scaled = values / 257  # 65535 / 255
-    grey = np.nan_to_num(scaled).clip(0, 255).round().astype(np.uint8)
+        factor = 255.0 if np.fmax.reduce(np.asarray(image), axis=None) <= 1 else 1.0
     see_through = image.info.get("transparency")
-    if isinstance(see_through, int):
-        grey[values == see_through] = 255
+    grey = np.empty((image.height, image.width), dtype=np.uint8)
+    for box in _bands(image):
+        values = np.asarray(image.crop(box)).astype(np.float64)
+        band = np.nan_to_num(values * factor).clip(0, 255).round().astype(np.uint8)
+        if isinstance(see_through, int):
+            band[values == see_through] = 255
+        grey[box[1] : box[3]] = band
     return Image.fromarray(grey)

@@ -1,5 +1,6 @@
 """The data module of a folder of images without labels."""
 
+from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 
@@ -24,7 +25,8 @@ class FolderDataModule(ImageDataModule):
         batch_size: Images in a batch of one process.
         num_workers: Processes that decode; 0 decodes in the main one.
         on_unreadable: Whether an image that cannot be decoded is an error, or left out and listed.
-        unreadable_file: The list of those left out; relative to the working directory.
+        unreadable_file: The list of those left out, relative to the working directory; by default
+            ``unreadable-`` with the folder's name and a digest of where it is.
         seed: The seed of augmentations and random crops.
     """
 
@@ -38,7 +40,7 @@ class FolderDataModule(ImageDataModule):
         batch_size: int = 64,
         num_workers: int = 0,
         on_unreadable: Literal["error", "skip"] = "error",
-        unreadable_file: str = "unreadable.csv",
+        unreadable_file: str | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__(
@@ -64,7 +66,11 @@ class FolderDataModule(ImageDataModule):
 
     @property
     def _report(self) -> Path:
-        return Path(self.unreadable_file)
+        if self.unreadable_file is not None:
+            return Path(self.unreadable_file)
+        folder = self.root.resolve()  # two runs in one working directory must not share a list
+        digest = sha256(f"{folder.as_posix()}:{self.recursive}".encode()).hexdigest()[:8]
+        return Path(f"unreadable-{folder.name or 'images'}-{digest}.csv")
 
     def _advice(self, split: str) -> str:
         return f"{self.root} is a folder without labels, which can only be predicted"

@@ -164,8 +164,11 @@ def _divide(
     """
     keys = np.empty((len(members), KEY_BYTES // 8), dtype=np.uint64)
     files = (file_of(member) for member in members.tolist())
+    values = in_threads(
+        key, files, threads=THREADS, what="look for identical images", total=len(members)
+    )
     try:
-        for row, value in enumerate(in_threads(key, files, threads=THREADS)):
+        for row, value in enumerate(values):
             keys[row] = np.frombuffer(value, dtype=np.uint64)
     except OSError as err:
         raise DataError(f"{err.filename}: cannot be read ({err.strerror})") from err

@@ -1,11 +1,14 @@
 """Work for threads on more items than memory is to hold at once."""
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import Final, TypeVar
 
-__all__ = ["in_threads"]
+from tqdm.auto import tqdm
+
+__all__ = ["cores", "in_threads"]
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -13,18 +16,34 @@ R = TypeVar("R")
 AT_ONCE: Final = 1024  # what waits in the pool takes more than a kilobyte each
 
 
-def in_threads(function: Callable[[T], R], items: Iterable[T], *, threads: int) -> Iterator[R]:
-    """Map as a pool of threads does, which by itself would take all items at once.
+def cores() -> int:
+    """Count the cores that this process may use, which are not all of the machine's."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def in_threads(
+    function: Callable[[T], R], items: Iterable[T], *, threads: int, what: str, total: int
+) -> Iterator[R]:
+    """Map as a pool of threads does, which by itself would take all items at once; with a bar.
 
     Args:
         function: What to do with an item.
         items: The items; some of them are taken ahead.
         threads: How many threads do it.
+        what: What the bar says.
+        total: How many items there are.
 
     Yields:
         The results, in the order of the items.
     """
     iterator = iter(items)
-    with ThreadPoolExecutor(threads) as pool:
+    with (
+        ThreadPoolExecutor(threads) as pool,
+        tqdm(desc=what, total=total, unit="image", leave=False, disable=None) as bar,
+    ):
         while window := list(islice(iterator, AT_ONCE)):
-            yield from pool.map(function, window)
+            for result in pool.map(function, window):
+                yield result
+                bar.update()

@@ -22,6 +22,7 @@ __all__ = [
     "Side",
     "Tree",
     "list_images",
+    "may_be_image",
     "read_tree",
 ]
 
@@ -44,7 +45,8 @@ SPLIT_FOLDERS: Final = frozenset({"train", "val", "test"})
 OTHER_ENDINGS: Final = re.compile(
     r"\.(txt|md|rst|pdf|html?|jsonl?|csv|tsv|xml|ya?ml|toml|ini|cfg|log|db|lock|tmp|part|py|ipynb|sh"
     r"|bat|js|css|npy|npz|pth?|pkl|h5|hdf5|mat|parquet|arrow|feather|safetensors|ckpt|onnx|lmdb|mdb"
-    r"|zip|tar|t?gz|bz2|xz|7z|rar|md5|sha1|sha256|url|lnk|mp[34]|avi|mov|mkv|webm|wav|aae)",
+    r"|zip|tar|t?gz|bz2|xz|7z|rar|md5|sha1|sha256|url|lnk|mp[34]|avi|mov|mkv|webm|wav|aae"
+    r"|cls|cap|caption|id|index)",  # of WebDataset
     re.IGNORECASE,
 )
 OTHER_NAMES: Final = frozenset({"readme", "license", "licence", "checksums", "icon\r"})
@@ -158,7 +160,8 @@ def _listing(top: Path, parts: tuple[str, ...]) -> tuple[list[str], list[str]]:
                 raise DataError(f"{folder}: the name {entry.name!r} is not UTF-8; rename the file")
             if entry.is_dir():
                 folders.append(entry.name)
-            elif _may_be_image(entry.name):
+            # a link that leads nowhere is a missing image; a pipe or a device is none
+            elif (entry.is_file() or entry.is_symlink()) and may_be_image(entry.name):
                 images.append(entry.name)
     return sorted(images), sorted(folders)
 
@@ -167,7 +170,8 @@ def _not_unicode(name: str) -> bool:
     return any("\ud800" <= character <= "\udfff" for character in name)
 
 
-def _may_be_image(name: str) -> bool:
+def may_be_image(name: str) -> bool:
+    """Tell from a file's name whether it counts as an image: unless it is known not to be one."""
     ending = name[name.rfind(".") :]
     return not OTHER_ENDINGS.fullmatch(ending) and name.lower() not in OTHER_NAMES
 

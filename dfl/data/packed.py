@@ -35,7 +35,10 @@ def find_files(root: Path, patterns: Sequence[str]) -> list[str]:
     for pattern in patterns:
         if os.path.isabs(pattern):  # noqa: PTH117 - string in, string out
             raise DataError(f"{pattern}: must be under the root {root}; make it relative to it")
-        files = [file for file in root.glob(pattern) if file.is_file()]
+        try:
+            files = [file for file in root.glob(pattern) if file.is_file()]
+        except ValueError as err:  # no file name, or "**" as a part of one
+            raise DataError(f"{pattern!r}: is no pattern of file names ({err})") from err
         if not files:
             raise DataError(f"{root / pattern}: no such file; files are looked for under the root")
         found.update(file.relative_to(root).as_posix() for file in files)

@@ -19,8 +19,9 @@ __all__ = ["ParquetDataModule", "WebDatasetDataModule"]
 class ParquetDataModule(SplitDataModule):
     """Images in the rows of Parquet files, as bytes or as Hugging Face writes them.
 
-    Files with small row groups (up to 64 MiB of images) are read fast in any order, others from
-    front to back: train on features of these (``extract``).
+    They are read fast from front to back. In random order each image costs its whole row group,
+    unless the groups of all files fit in what is held (four files, two groups of up to 64 MiB
+    each): of larger sets ``extract`` the features, and train on those.
 
     Args:
         root: The folder under which the files are; relative to the working directory.

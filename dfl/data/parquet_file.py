@@ -24,9 +24,9 @@ READ_BYTES: Final = 1 << 20
 class ParquetFile(TableFile):
     """The images in a Parquet file by column and row.
 
-    Of a column's row groups, the last ones read are held if they are small. In a large one, a
-    cursor goes forward, and reading before it starts again at the group's first row: reading in
-    ascending order is fast in any file, and reading in any order is where groups are small.
+    Of a column's row groups, the last two that were read are held if they are small. In a large
+    one, a cursor goes forward, and reading before it starts again at the group's first row. So
+    reading in ascending order is fast in any file; in any order it is where all groups are held.
 
     Args:
         path: The file.

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
@@ -18,7 +18,7 @@ from dfl.data.layouts import (
     read_tree,
 )
 from dfl.data.manifest import COLUMNS, Manifest
-from dfl.data.packed import packed_files, packed_images
+from dfl.data.packed import PackedImage, packed_files, packed_images
 from dfl.errors import ConfigError, DataError
 from dfl.types import FAKE, REAL, UNKNOWN
 
@@ -35,7 +35,8 @@ class Source:
         path: The folder, under the root: the side itself, or a set with the folders of a layout, of
             which those of the wanted side are taken (``imagenet`` with ``0_real`` in it). Or where
             the side is packed: a ``.tar`` or ``.parquet`` file, a pattern (``fakes/*.tar``), a
-            folder of such files only, or one that Hugging Face's ``save_to_disk`` wrote.
+            folder of such files only, or one that Hugging Face's ``save_to_disk`` wrote. Where a
+            tar has the folders of a layout, it is read as one that is unpacked.
         generator: The name of what made the fakes; by default the set's folder (of one file, its
             name), or with GenImage's layout the folder above ``train`` and ``val``.
         group: A regular expression with one capture group, searched in each file name (in
@@ -110,18 +111,19 @@ def scan_side(source: Source, root: Path, label: int) -> list[ScannedImage]:
     return sorted(images, key=lambda image: image.path)
 
 
-def scan_tree(root: Path, *, group: str | None = None) -> Manifest:
+def scan_tree(root: Path, *, group: str | None = None, name: str | None = None) -> Manifest:
     """Recognise a whole folder tree and list its images.
 
     The set of an image, which is its ``dataset`` and the generator of its fakes, is the first
     folder below the root that is not ``train``, ``val`` or ``test`` (``progan`` in
-    ``progan/airplane/0_real``), in GenImage's layout the last, and otherwise the root. Splits are
-    told as in ``scan_side``: the held-out part of GenImage (``val``) and of CIFAKE (``test``) is
-    ``test``.
+    ``progan/airplane/0_real``), in GenImage's layout the last, and otherwise the root. Of a root
+    that is one set, with folders for classes in it, `name` has to be given. Splits are told as in
+    ``scan_side``: the held-out part of GenImage (``val``) and of CIFAKE (``test``) is ``test``.
 
     Args:
         root: A folder that holds sets, or a set.
         group: As in ``Source``, for all sets of the tree.
+        name: What the set is called, where the root is one.
 
     Returns:
         The manifest, sorted by path; each image is its own group unless ``group`` is given.
@@ -140,10 +142,10 @@ def scan_tree(root: Path, *, group: str | None = None) -> Manifest:
     images: list[ScannedImage] = []
     names: list[str] = []
     for side in tree.sides:
-        name = _generator(side, "", in_tree=True) or root.resolve().name
-        grouping = _Grouping(group, name)
-        images += _images(side, root, "", grouping, name)
-        names += [name] * len(side.images)
+        own = name or _generator(side, "", in_tree=True) or root.resolve().name
+        grouping = _Grouping(group, own)
+        images += _images(side, root, "", grouping, own)
+        names += [own] * len(side.images)
     order = sorted(range(len(images)), key=lambda image: images[image].path)
     return manifest_of([images[i] for i in order], [names[i] for i in order], root)
 
@@ -187,6 +189,8 @@ class _Grouping:
 
     def __init__(self, pattern: str | None, set_place: str) -> None:
         self.set_place = set_place
+        # of a set outside of the root its name alone: where it lies differs between machines
+        self.set_name = _last(set_place) if set_place.startswith("/") else set_place
         self.pattern = None
         if pattern is None:
             return
@@ -202,14 +206,15 @@ class _Grouping:
 
     def group(self, path: str, name: str | None = None) -> str:
         if self.pattern is None:
-            return path
+            below = path.removeprefix(self.set_place)
+            return path if self.set_name == self.set_place else self.set_name + below
         match = self.pattern.search(_last(path if name is None else name))
         if match is None or not match[1]:
             raise DataError(
                 f"{path}: the group pattern {self.pattern.pattern!r} captures nothing in its "
                 "name; make it match every file of the source"
             )
-        return f"{self.set_place}:{match[1]}"
+        return f"{self.set_name}:{match[1]}"
 
 
 def _packed(
@@ -224,20 +229,43 @@ def _packed(
     generator = source.generator or _last(set_place) or root.resolve().name
     images = [
         ScannedImage(
-            path, label, "real" if label == REAL else generator, split, grouping.group(path, name)
+            path,
+            label,
+            "real" if label == REAL else generator,
+            split or own_split,
+            grouping.group(path, name),
         )
         for file, split in files
-        for path, name in packed_images(file, root)
+        for path, name, own_split in _of_side(packed_images(file, root), label, root / file)
     ]
     if not images:
         raise DataError(f"{root / place}: holds no {SIDE_NAMES[label]} images; name another source")
     return images
 
 
+def _of_side(images: list[PackedImage], label: int, file: Path) -> Iterator[tuple[str, str, str]]:
+    """Give path, name and split of the images of one side, where a container has both."""
+    places = [name.split("/")[:-1] for _, name in images]
+    sides = [[part for part in place if part in SIDE_LABELS][-1:] for place in places]
+    if not any(sides):
+        yield from ((path, name, "") for path, name in images)
+        return
+    if [] in sides:
+        loose, _ = images[sides.index([])]
+        raise DataError(
+            f"{file}: has a layout's folders and images beside them ({loose}); keep one of the two "
+            f"(known layouts: {KNOWN_LAYOUTS})"
+        )
+    folders = {"/".join(place[:depth]) for place in places for depth in range(len(place) + 1)}
+    for (path, name), place, (side,) in zip(images, places, sides, strict=True):
+        if SIDE_LABELS[side] == label:
+            yield path, name, _split(tuple(place), folders.__contains__)
+
+
 def _images(
     side: Side, folder: Path, place: str, grouping: _Grouping, generator: str
 ) -> list[ScannedImage]:
-    split = _split(side.parts, folder)
+    split = _split(side.parts, lambda place: (folder / place).is_dir())
     generator = "real" if side.label == REAL else generator
     paths = [str(PurePosixPath(place) / image) for image in side.images]
     return [
@@ -245,12 +273,12 @@ def _images(
     ]
 
 
-def _split(parts: tuple[str, ...], top: Path) -> str:
+def _split(parts: tuple[str, ...], is_folder: Callable[[str], bool]) -> str:
     for depth in reversed(range(len(parts))):
         if parts[depth] in SPLIT_FOLDERS:
-            beside = top.joinpath(*parts[:depth], "test")
+            beside = "/".join((*parts[:depth], "test"))
             # A set that has only train and val reports its results on val.
-            return "test" if parts[depth] == "val" and not beside.is_dir() else parts[depth]
+            return "test" if parts[depth] == "val" and not is_folder(beside) else parts[depth]
     return ""
 
 

@@ -84,19 +84,27 @@ class StreamFile(TableFile):
         if self._cells is None or shard != self._shard or self._next > row:
             self._shard, self._next = shard, max(start, row - HELD_ROWS // 2)
             self._cells = self._open(shard, self._next - start)
-        while self._next <= row:
-            try:
-                cell = next(self._cells)
-            except StopIteration:
-                raise ContainerError(
-                    f"{self.path}: its stream ends before row {row}; it has changed, so delete "
-                    "this file and the split file beside it"
-                ) from None
-            if self._next > row - HELD_ROWS:
-                self._held[self._next] = fetch(cell, self.path, member)
-            self._next += 1
+        try:
+            while self._next <= row:
+                self._take(self._cells, row, member)
+        except BaseException:
+            self._cells = None  # the cursor may be ahead of the count
+            raise
         while len(self._held) > HELD_ROWS:
             self._held.popitem(last=False)
+
+    def _take(self, cells: Iterator[object], row: int, member: str) -> None:
+        """Take the next row, and hold it if it is near the one that is wanted."""
+        try:
+            cell = next(cells)
+        except StopIteration:
+            raise ContainerError(
+                f"{self.path}: its stream ends before row {row}; it has changed, so delete "
+                "this file and the split file beside it"
+            ) from None
+        if self._next > row - HELD_ROWS:
+            self._held[self._next] = fetch(cell, self.path, member)
+        self._next += 1
 
     def _open(self, shard: int, skipped: int) -> Iterator[object]:
         stream = open_stream(self._source).select_columns([self._image])

@@ -7,6 +7,7 @@ from typing import IO, Final
 
 from dfl.data.content import SEPARATOR
 from dfl.data.fields import Records
+from dfl.data.layouts import may_be_image
 from dfl.data.tar_file import members_of
 from dfl.errors import DataError
 
@@ -19,14 +20,14 @@ _Part = tuple[str, int, int]  # a member's name, where it begins, and how many b
 
 
 def tar_images(file: Path) -> list[str]:
-    """List the images of a tar by their endings, whatever else is in it, in its order.
+    """List the images of a tar, in its order; what counts as one is as in a folder.
 
     Raises:
         FileNotFoundError: If there is no such file.
         ContainerError: If it is damaged.
     """
     names = (name for name, _, _ in members_of(file) if not _is_hidden(name))
-    return [name for name in names if name.rpartition(".")[2].lower() in IMAGE_ENDINGS]
+    return [name for name in names if may_be_image(name.rpartition("/")[2])]
 
 
 def tar_records(file: Path, name: str, *, image: str | None, fields: Sequence[str]) -> Records:

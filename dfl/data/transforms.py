@@ -15,9 +15,11 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional  # type: ignore[import-untyped]
 
-from dfl.errors import ConfigError
+from dfl.errors import ConfigError, ImageError
 
 __all__ = ["JPEG", "Augmentation", "ColorJitter", "GaussianBlur", "HorizontalFlip"]
+
+LARGEST_JPEG: Final = 65_535
 
 TRUNCATE: Final = 4.0
 """How many standard deviations of a Gaussian are summed."""
@@ -43,6 +45,12 @@ class Augmentation(ABC):
         if self.p < 1 and float(torch.rand(())) >= self.p:
             return image
         return self.apply(image)
+
+    @property
+    def is_random(self) -> bool:
+        """Whether anything about it is drawn."""
+        limits = (value for value in vars(self).values() if isinstance(value, tuple))
+        return 0 < self.p < 1 or any(low != high for low, high in limits)
 
     @abstractmethod
     def apply(self, image: Tensor) -> Tensor:
@@ -133,6 +141,11 @@ class JPEG(Augmentation):
 
     def apply(self, image: Tensor) -> Tensor:
         """Return the recompressed image."""
+        if max(image.shape[-2:]) > LARGEST_JPEG:
+            raise ImageError(
+                f"an image of {image.shape[-1]} x {image.shape[-2]} pixels cannot be a JPEG, whose "
+                f"sides are at most {LARGEST_JPEG}; crop it before"
+            )
         low, high = self.quality
         quality = low if low == high else int(torch.randint(low, high + 1, ()))
         planes = image.reshape(-1, *image.shape[-3:])  # (N, 3, H, W)

@@ -1,20 +1,22 @@
 """Unreadable images: found before training, left out by choice, and always listed."""
 
 import logging
-import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 import pandas as pd
 
 from dfl.data.decode import decode
-from dfl.data.in_threads import in_threads
+from dfl.data.in_threads import cores, in_threads
 from dfl.data.manifest import Manifest, write_table
 from dfl.errors import DataError, ImageError
 
 __all__ = ["drop_unreadable", "find_unreadable", "read_report"]
 
 logger = logging.getLogger(__name__)
+
+MOST_THREADS: Final = 16
 
 
 def find_unreadable(manifest: Manifest) -> dict[str, str]:
@@ -33,8 +35,12 @@ def find_unreadable(manifest: Manifest) -> dict[str, str]:
             return str(err)
         return ""
 
-    # Pillow lets go of the interpreter while it decodes, so threads use all cores.
-    reasons = in_threads(reason, paths, threads=os.cpu_count() or 1)
+    # Pillow lets go of the interpreter while it decodes, so threads use all cores; but tables and
+    # streams hold few rows, which many threads would drive out before they are asked for.
+    threads = min(MOST_THREADS, cores())
+    reasons = in_threads(
+        reason, paths, threads=threads, what="look for unreadable images", total=len(paths)
+    )
     return {path: why for path, why in zip(paths, reasons, strict=True) if why}
 
 

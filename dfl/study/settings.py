@@ -1,11 +1,11 @@
 """Settings of a study that are not its axes."""
 
-import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from dfl.data.in_threads import cores
 from dfl.errors import ConfigError
 from dfl.study.claims import Claim
 
@@ -58,8 +58,7 @@ class Settings:
         """How many processes fit cells."""
         if self.jobs is not None:
             return self.jobs
-        # not all cores of the machine: those that this process may use
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+        return cores()
 
     @property
     def page(self) -> Path:

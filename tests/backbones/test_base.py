@@ -203,3 +203,16 @@ def test_fingerprint__changes_with_the_precision_of_the_weights():
 def test_fingerprint__refuses_a_layer_that_was_not_asked_for():
     with pytest.raises(BackboneError, match="'head' was not asked for; this backbone gives pooled"):
         Plain().fingerprint("head")
+
+
+def test_forward__says_once_that_images_are_enlarged(caplog):
+    plain = Plain()
+    plain(images(1, 3, 8, 12))
+    assert not caplog.messages
+    for _ in range(2):
+        plain(images(1, 3, 6, 12))
+
+    (said,) = caplog.messages
+    assert (
+        "takes images of 8 px and gets squares of 6 px, which are enlarged: make the crop 8" in said
+    )

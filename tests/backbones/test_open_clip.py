@@ -200,3 +200,19 @@ def test_pretrained__says_what_to_do_without_the_hub(monkeypatch):
         BackboneError, match=r"ViT-B-16-quickgelu \(openai\) could not.*weights: pa"
     ):
         OpenClipBackbone("ViT-B-16-quickgelu", "openai")
+
+
+def test_weights__normalisation_is_that_of_all_tags_or_has_to_be_said(reference, monkeypatch):
+    _, path = reference("dfl-tiny-vit")
+    half = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
+    tags = {"one": dict(half), "two": dict(half)}
+    monkeypatch.setitem(open_clip.pretrained._PRETRAINED, "dfl-tiny-vit", tags)
+
+    assert OpenClipBackbone("dfl-tiny-vit", weights=path).mean == (0.5, 0.5, 0.5)
+
+    tags["two"]["mean"] = (0.4, 0.4, 0.4)
+    with pytest.raises(BackboneError, match="does not say which it has; add pretrained: one, two$"):
+        OpenClipBackbone("dfl-tiny-vit", weights=path)
+    tags["two"] = half | {"quick_gelu": True}
+    with pytest.raises(BackboneError, match="or in QuickGELU, and a file does not say"):
+        OpenClipBackbone("dfl-tiny-vit", weights=path)

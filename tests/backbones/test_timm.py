@@ -190,3 +190,12 @@ def test_describe__rebuilds_the_same_backbone(tmp_path: Path) -> None:
     backbone = TimmBackbone("test_vit", ["block1.cls", "pooled"], weights=str(file), input_size=128)
     again = build(describe({"a": backbone}))["a"]
     assert again.spec("a") == backbone.spec("a")
+
+
+def test_weights__tag_says_the_normalisation_where_tags_differ(checkpoint):
+    _, path = checkpoint("test_vit")
+
+    with pytest.raises(BackboneError, match=r"write vit_base_patch16_224\.TAG with one of .*dino"):
+        TimmBackbone("vit_base_patch16_224", weights=path)
+    with pytest.raises(BackboneError, match="do not fit the model"):
+        TimmBackbone("vit_base_patch16_224.dino", weights=path)

@@ -44,9 +44,10 @@ def test_read_state__does_not_guess_between_two_wrappers(tmp_path, state):
         read_state(tmp_path / "a.pth")
 
 
+@pytest.mark.parametrize("text", [b"not weights at all, only text", b"hello world", b"\x80\x02."])
 @pytest.mark.parametrize("name", ["a.safetensors", "a.pth"])
-def test_read_state__refuses_damaged_files(tmp_path, name):
-    (tmp_path / name).write_bytes(b"not weights at all, only text")
+def test_read_state__refuses_damaged_files(tmp_path, name, text):
+    (tmp_path / name).write_bytes(text)
 
     with pytest.raises(BackboneError, match="not a safetensors file or a torch checkpoint") as info:
         read_state(tmp_path / name)

@@ -268,6 +268,15 @@ def test_image_module__view_tells_what_decides_a_feature(image_root: Path, tmp_p
     assert view() == view(batch_size=3, num_workers=1, augment=[ColorJitter()])
     assert view() != view(crop=CenterCrop(17))
     assert view(perturb=[JPEG(80)]) != view(perturb=[JPEG((80, 90))])
+    # the seed of splits decides no feature, unless something is drawn
+    assert view(seed=0) == view(seed=1)
+    assert view(seed=0, perturb=[JPEG(80)]) == view(seed=1, perturb=[JPEG(80)])
+    for drawn in (
+        {"perturb": [JPEG(80, p=0.5)]},
+        {"perturb": [JPEG((80, 90))]},
+        {"crop": RandomCrop(8)},
+    ):
+        assert view(seed=0, **drawn) != view(seed=1, **drawn)
 
 
 def test_image_module__workers_use_one_thread(image_root: Path, tmp_path: Path) -> None:
@@ -334,6 +343,25 @@ def test_folder_module__skips_and_forgets_an_old_report(image_copy: Path, tmp_pa
     assert (count(), report.exists()) == (23, True)
     broken.write_bytes(content)
     assert (count(), report.exists()) == (24, False)
+
+
+def test_folder_module__two_of_one_working_directory_have_lists_of_their_own(
+    image_copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (image_copy / "beta/0_real/000.png").write_text("junk")
+    folders = [
+        FolderDataModule(image_copy / n, crop=CROP, on_unreadable="skip") for n in ("alpha", "beta")
+    ]
+    for folder in folders:
+        folder.prepare_data()
+    counts = []
+    for folder in folders:
+        folder.setup("predict")
+        counts.append(len(folder.manifest))
+    assert counts == [24, 23]
+    (report,) = tmp_path.glob("unreadable-*.csv")
+    assert report.name.startswith("unreadable-beta-")
 
 
 def test_loaders__know_their_place_among_processes(image_root: Path, tmp_path: Path) -> None:

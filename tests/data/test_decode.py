@@ -1,4 +1,5 @@
 import io
+import os
 import struct
 import sys
 import threading
@@ -12,7 +13,7 @@ import torch
 from PIL import Image, TiffImagePlugin
 
 from dfl.data import decode as module
-from dfl.data.decode import UnreadableImageError, decode, decode_bytes
+from dfl.data.decode import decode, decode_bytes
 from dfl.errors import ImageError
 
 RNG = np.random.default_rng(0)
@@ -244,12 +245,6 @@ def test_decode__large_but_real_image_is_not_refused(monkeypatch: pytest.MonkeyP
         decode_bytes(PNG)
 
 
-def test_unreadable_image_error__keeps_its_line_of_a_traceback() -> None:
-    name = f"{UnreadableImageError.__module__}.{UnreadableImageError.__qualname__}"
-    text = f"Caught UnreadableImageError.\nOriginal Traceback:\n  ...\n{name}: a.png: broken\n"
-    assert str(UnreadableImageError(text)) == "a.png: broken"
-
-
 def test_tiff_orientation__is_applied_once() -> None:
     tags = TiffImagePlugin.ImageFileDirectory_v2()
     tags[0x0112] = 6
@@ -294,3 +289,31 @@ def test_jpeg__cut_anywhere_is_an_error() -> None:
     for end in range(2, len(JPEG) - 2, 37):
         with pytest.raises(ImageError, match=r"cannot be decoded|no image of a known format"):
             pixels(JPEG[:end])
+
+
+def test_decode__pages_that_another_program_draws_are_refused(tmp_path: Path, monkeypatch) -> None:
+    """A file of any name may be PostScript, which Pillow hands to Ghostscript."""
+    (tmp_path / "gs").write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\n")
+    (tmp_path / "gs").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    page = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n"
+    with pytest.raises(ImageError, match="holiday.jpg: is no image of a known format"):
+        decode_bytes(page, "holiday.jpg")
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("mode", ["I;16", "F", "RGBA"])
+def test_decode__in_bands_as_at_once(mode: str, monkeypatch) -> None:
+    shape = (70, 9, 4) if mode == "RGBA" else (70, 9)
+    values = {
+        "I;16": RNG.integers(0, 65536, shape).astype(np.uint16),
+        "F": RNG.random(shape).astype(np.float32),
+        "RGBA": RNG.integers(0, 256, shape).astype(np.uint8),
+    }[mode]
+    if mode == "F":
+        values[0, 0] = np.nan
+    data = saved(Image.fromarray(values), "TIFF")
+    whole = pixels(data)
+    monkeypatch.setattr(module, "BAND_ROWS", 16)
+    assert np.array_equal(pixels(data), whole)
+    assert len(np.unique(whole)) > 100

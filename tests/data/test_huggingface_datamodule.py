@@ -9,8 +9,9 @@ import torch
 from torch.utils.data import DataLoader
 
 from dfl.data import CenterCrop, Fields, HuggingFaceDataModule, ManifestDataModule
-from dfl.data.content import content_hash, is_there, read_bytes
+from dfl.data.content import ContainerError, content_hash, is_there, read_bytes
 from dfl.data.decode import decode_bytes
+from dfl.data.hub import fetch
 from dfl.data.stream_file import StreamFile
 from dfl.errors import ConfigError, DataError
 from tests.data.packing import image_table, noted, pack_parquet, png, save_to_disk
@@ -239,3 +240,26 @@ def test_saved__damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     (tmp_path / "saved" / "state.json").write_text("{")
     with pytest.raises(DataError, match=r"state.json: not written by save_to_disk"):
         ready("saved")
+
+
+def test_stream__one_failed_fetch_spoils_no_other_row(
+    here: Path, files: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = ready("parquet", data_files=files, streaming=True)
+    failing = iter([False, False, True])
+
+    def fetched(cell: object, path: Path, member: str) -> bytes:
+        if next(failing, False):
+            raise ContainerError(f"{path}: 503")
+        return fetch(cell, path, member)
+
+    monkeypatch.setattr("dfl.data.stream_file.fetch", fetched)
+    stream = StreamFile(next(here.glob("splits/*.hf.json")))
+    found: list[bytes | None] = []
+    for row in range(COUNT):
+        try:
+            found.append(stream.read(f"image/{row}"))
+        except ContainerError:
+            found.append(None)
+    assert found == [*IMAGES[:2], None, *IMAGES[3:]]
+    assert len(module.manifest) == COUNT

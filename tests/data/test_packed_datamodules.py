@@ -18,6 +18,7 @@ from dfl.data import (
 )
 from dfl.data.content import content_hash
 from dfl.data.decode import decode_bytes
+from dfl.data.packed import find_files
 from dfl.errors import DataError, ManifestError
 from tests.data.packing import image_table, noted, pack_parquet, pack_tar, png
 
@@ -259,3 +260,10 @@ def test_changed_rows__are_noticed(tmp_path: Path) -> None:
     pack_parquet(root / "part-0.parquet", table.slice(0, 12))
     with pytest.raises(DataError, match="12 are new and 12 are gone; delete the file"):
         ready(ParquetDataModule, root, tmp_path / "s")
+
+
+@pytest.mark.parametrize("pattern", ["**.parquet", ""])
+def test_patterns__that_are_none(tmp_path: Path, pattern: str) -> None:
+    pack_parquet(tmp_path / "a.parquet", image_table([png(0)]))
+    with pytest.raises(DataError, match="is no pattern of file names"):
+        find_files(tmp_path, [pattern])

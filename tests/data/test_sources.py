@@ -336,3 +336,71 @@ def test_side__packed_errors(tmp_path: Path) -> None:
         scan_side(Source("x.tar"), tmp_path, REAL)
     with pytest.raises(DataError, match="captures nothing in its name"):
         scan_side(Source("a.parquet", group=r"(s)x"), tmp_path, REAL)
+
+
+def test_side__tar_with_both_sides_is_read_as_unpacked(tmp_path: Path) -> None:
+    names = [
+        f"biggan/{split}/{side}/{i}.png"
+        for split in ("train", "val")
+        for side in ("0_real", "1_fake")
+        for i in range(2)
+    ]
+    pack_tar(tmp_path / "biggan.tar", {name: png(i) for i, name in enumerate(names)})
+    for label, side in ((REAL, "0_real"), (FAKE, "1_fake")):
+        found = scan_side(Source("biggan.tar"), tmp_path, label)
+        assert [image.path.partition("::")[2] for image in found] == [n for n in names if side in n]
+        assert [image.split for image in found] == ["train"] * 2 + ["test"] * 2
+    pack_tar(tmp_path / "mixed.tar", {"0_real/a.png": png(0), "b.png": png(1)})
+    with pytest.raises(
+        DataError, match=r"mixed.tar: has a layout's .* beside them \(mixed.tar::b.png"
+    ):
+        scan_side(Source("mixed.tar"), tmp_path, REAL)
+    pack_tar(tmp_path / "reals.tar", {"set/0_real/a.png": png(0)})
+    with pytest.raises(DataError, match="reals.tar: holds no fake images"):
+        scan_side(Source("reals.tar"), tmp_path, FAKE)
+
+
+def test_side__tar_and_folder_agree_on_what_is_an_image(tmp_path: Path) -> None:
+    files = [
+        "a.jfif",
+        "b.JPE",
+        "c.tga",
+        "d",
+        "e.png",
+        "notes.txt",
+        "f.json",
+        "g.cls",
+        ".hidden.png",
+    ]
+    touch(tmp_path, *(f"folder/{name}" for name in files))
+    pack_tar(tmp_path / "ldm.tar", {name: png(0) for name in files})
+    in_tar = scan_side(Source("ldm.tar"), tmp_path, FAKE)
+    in_folder = scan_side(Source("folder"), tmp_path, FAKE)
+    names = [[image.path[-6:] for image in found] for found in (in_tar, in_folder)]
+    assert [name.rpartition("/")[2].rpartition(":")[2] for name in names[0]] == files[:5]
+    assert len(names[0]) == len(names[1]) == 5
+
+
+def test_scan_side__groups_are_the_same_wherever_a_set_lies(tmp_path: Path) -> None:
+    groups = []
+    for machine in ("m1", "m2"):
+        touch(tmp_path / machine, "set/0_real/a.png", "set/0_real/b.png")
+        source = Source(str(tmp_path / machine / "set"))
+        groups.append([image.group for image in scan_side(source, tmp_path / "root", REAL)])
+    assert groups == [["set/0_real/a.png", "set/0_real/b.png"]] * 2
+
+
+def test_scan_tree__a_set_with_class_folders_takes_a_name(tmp_path: Path) -> None:
+    touch(tmp_path, "airplane/0_real/a.png", "airplane/1_fake/b.png", "cat/1_fake/c.png")
+    assert set(scan_tree(tmp_path).frame["generator"]) == {"real", "airplane", "cat"}
+    frame = scan_tree(tmp_path, name="progan").frame
+    assert set(frame["dataset"]) == {"progan"}
+    assert set(frame["generator"]) == {"real", "progan"}
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
+def test_list_images__pipes_are_none_and_broken_links_are_missing(tmp_path: Path) -> None:
+    touch(tmp_path, "a.png")
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "link.png").symlink_to("nowhere.png")
+    assert list_images(tmp_path) == ["a.png", "link.png"]

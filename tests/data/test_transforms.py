@@ -7,7 +7,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional
 
 from dfl.data.transforms import JPEG, Augmentation, ColorJitter, GaussianBlur, HorizontalFlip
-from dfl.errors import ConfigError
+from dfl.errors import ConfigError, ImageError
 
 
 @pytest.fixture
@@ -117,3 +117,8 @@ def test_probability__is_kept(image: Tensor) -> None:
 def test_settings__out_of_range(build, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         build()
+
+
+def test_jpeg__what_is_too_large_for_one_is_an_error() -> None:
+    with pytest.raises(ImageError, match="70000 x 2 pixels cannot be a JPEG"):
+        JPEG(80)(torch.zeros(3, 2, 70_000, dtype=torch.uint8))

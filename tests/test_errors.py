@@ -1,0 +1,30 @@
+"""Errors are one line, wherever they were raised."""
+
+import pytest
+from torch.utils.data import DataLoader, Dataset
+
+from dfl.data.decode import UnreadableImageError
+from dfl.errors import DataError, DflError
+
+
+class Broken(Dataset[int]):
+    """A set whose every item is an error."""
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, index: int) -> int:
+        raise DataError("set: row 0 has moved; read it again")
+
+
+def test_error__raised_in_a_worker_is_its_line() -> None:
+    with pytest.raises(DataError) as caught:
+        list(DataLoader(Broken(), num_workers=1))
+    assert str(caught.value) == caught.value.message == "set: row 0 has moved; read it again"
+
+
+@pytest.mark.parametrize("kind", [DflError, DataError, UnreadableImageError])
+def test_error__keeps_its_line_of_a_traceback(kind: type[DflError]) -> None:
+    name = f"{kind.__module__}.{kind.__qualname__}"
+    text = f"Caught {kind.__name__}.\nOriginal Traceback:\n  ...\n{name}: a.png: broken\n"
+    assert str(kind(text)) == "a.png: broken"

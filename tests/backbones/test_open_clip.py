@@ -211,7 +211,9 @@ def test_weights__normalisation_is_that_of_all_tags_or_has_to_be_said(reference,
     assert OpenClipBackbone("dfl-tiny-vit", weights=path).mean == (0.5, 0.5, 0.5)
 
     tags["two"]["mean"] = (0.4, 0.4, 0.4)
-    with pytest.raises(BackboneError, match="does not say which it has; add pretrained: one, two$"):
+    with pytest.raises(
+        BackboneError, match=r"does not say which it has; add pretrained: one, two$"
+    ):
         OpenClipBackbone("dfl-tiny-vit", weights=path)
     tags["two"] = half | {"quick_gelu": True}
     with pytest.raises(BackboneError, match="or in QuickGELU, and a file does not say"):

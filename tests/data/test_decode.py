@@ -297,7 +297,7 @@ def test_decode__pages_that_another_program_draws_are_refused(tmp_path: Path, mo
     (tmp_path / "gs").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     page = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n"
-    with pytest.raises(ImageError, match="holiday.jpg: is no image of a known format"):
+    with pytest.raises(ImageError, match=r"holiday.jpg: is no image of a known format"):
         decode_bytes(page, "holiday.jpg")
     assert not (tmp_path / "ran").exists()
 

@@ -356,7 +356,7 @@ def test_side__tar_with_both_sides_is_read_as_unpacked(tmp_path: Path) -> None:
     ):
         scan_side(Source("mixed.tar"), tmp_path, REAL)
     pack_tar(tmp_path / "reals.tar", {"set/0_real/a.png": png(0)})
-    with pytest.raises(DataError, match="reals.tar: holds no fake images"):
+    with pytest.raises(DataError, match=r"reals.tar: holds no fake images"):
         scan_side(Source("reals.tar"), tmp_path, FAKE)
 
 

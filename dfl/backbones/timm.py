@@ -37,8 +37,8 @@ class TimmBackbone(Backbone):
         weights: A local file in timm's naming (safetensors, or a checkpoint that torch reads with
             ``weights_only=True``) in place of the hub's. The name's tag says how images are
             normalised; it has to be there where the model's tags differ in that. The head in the
-            file decides how many classes the model has. Position embeddings of another grid are interpolated, as timm does it, if
-            ``input_size`` is given, and are an error if not.
+            file decides how many classes the model has. Position embeddings of another grid are
+            interpolated, as timm does it, if ``input_size`` is given, and are an error if not.
         pretrained: Take the weights that belong to the name from the hub. False has to be said to
             get random weights, and contradicts ``weights``.
         input_size: Side of the square input in pixels; None is the model's own.

@@ -36,7 +36,7 @@ UPRIGHT: Final[dict[int, Callable[[Pixels], Pixels]]] = {
     8: lambda pixels: np.rot90(pixels),
 }
 
-# What may be opened, the usual first: pictures of pixels alone. Others describe pages, which another
+# What may be opened, the usual first: pictures of pixels alone. Others describe pages that another
 # program draws (Ghostscript for EPS); none must run on files that strangers made.
 FORMATS: Final = (
     *("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM", "TGA", "MPO", "DIB"),

@@ -85,7 +85,7 @@ def detect(
         unreadable_file=str(out.with_name(f"{out.stem}-unreadable.csv")),
         batch_size=batch_size,
         num_workers=num_workers,
-        seed=cast(int, view["seed"]),
+        seed=cast(int, view.get("seed", 0)),
     )
     threshold, calibration = 0.0, (1.0, 0.0)
     if isinstance(task, SklearnHeadTask):

@@ -103,6 +103,11 @@ class FeatureRows:
         store.check_unchanged()  # after the files' own look: they are of the folder that was opened
         return cls(files, np.arange(len(store.manifest)) if rows is None else rows)
 
+    @classmethod
+    def beside(cls, parts: Sequence["FeatureRows"]) -> Self:
+        """Put the columns of several side by side, whose rows are the same, one at least."""
+        return cls([file for part in parts for file in part._files], parts[0]._rows)
+
     def __len__(self) -> int:
         return len(self._rows)
 

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 import numpy as np
@@ -23,6 +24,8 @@ from dfl.features.store import Matrix
 from dfl.heads.head import SklearnHead, check_encoders
 from dfl.heads.persistence import settings
 from dfl.heads.reduction import reduced
+from dfl.heads.stream import Stream
+from dfl.heads.streamed import is_streamed
 from dfl.recipe import Recipe
 from dfl.study.cells import CellStore, Scores
 from dfl.study.grid import Cell
@@ -69,6 +72,15 @@ class _Candidate:
     head: SklearnHead
     merit: tuple[float, float, float]
     chosen: Recipe
+
+
+@dataclass(frozen=True)
+class _Reduced:
+    """A fitted reduction, and what it makes of the training and validation rows."""
+
+    reducer: Pipeline | None
+    x_train: Matrix
+    x_val: Matrix
 
 
 def split_rows(frame: pd.DataFrame, training_set: TrainingSet, split: str) -> Rows:
@@ -181,23 +193,23 @@ class _Fitter:
         own = views[cell.train_view]
         self.spec = own.spec(cell.features)
         self._check_rows()
-        x_train, x_val = (own.matrix(cell.features, rows) for rows in (self.train, self.val))
-        candidates = [
-            seeded(pipeline, cell.seed) for pipeline in study.reductions[cell.reduction]
-        ] or [None]
-        self.settings = [
-            None if pipeline is None else settings(pipeline) for pipeline in candidates
-        ]
-        self.reducers = [self._fit_reducer(pipeline, x_train) for pipeline in candidates]
-        self.x_train = [_transform(reducer, x_train) for reducer in self.reducers]
-        self.x_val = [_transform(reducer, x_val) for reducer in self.reducers]
+        self.rows = own.rows(cell.features)
+        given = [seeded(pipeline, cell.seed) for pipeline in study.reductions[cell.reduction]]
+        self.settings = [settings(pipeline) for pipeline in given] or [None]
+        self.reductions = [self._loaded(pipeline) for pipeline in given] or [None]
+        self._reduced: dict[int, _Reduced] = {}
+
+    @cached_property
+    def stream(self) -> Stream:
+        """The rows that heads learn from, for those that need not hold them in memory."""
+        return Stream(self.rows.chosen(self.train), self.label[self.train])
 
     def choose(self, classifier: str) -> _Candidate:
         """Fit all candidates, behind all candidates of the reduction; validation chooses one."""
         pipelines = [seeded(p, self.cell.seed) for p in self.study.classifiers[classifier]]
         tried = [
             self._fit(place, pipeline)
-            for place in range(len(self.reducers))
+            for place in range(len(self.reductions))
             for pipeline in pipelines
         ]
         return max(tried, key=lambda candidate: candidate.merit)  # the first of equally good ones
@@ -216,21 +228,39 @@ class _Fitter:
         ]
         return np.concatenate(blocks) if blocks else np.empty(0)
 
-    def _fit_reducer(self, pipeline: Pipeline | None, x_train: Matrix) -> Pipeline | None:
-        if pipeline is None:
-            return None
+    def _reduce(self, place: int) -> "_Reduced":
+        """Fit a reduction once for all classifiers behind it."""
+        if place not in self._reduced:
+            x_train, x_val = (self.rows.take(rows) for rows in (self.train, self.val))
+            reducer: Pipeline | None = None
+            if (reduction := self.reductions[place]) is not None:
+                reducer = clone(reduction).fit(x_train, self.label[self.train])
+            x_train, x_val = (_transform(reducer, x) for x in (x_train, x_val))
+            self._reduced[place] = _Reduced(reducer, x_train, x_val)
+        return self._reduced[place]
+
+    def _loaded(self, reduction: Pipeline) -> Pipeline:
+        """Read the encoder of a trained bottleneck, where there is one in a reduction."""
         empty = Pipeline([("estimator", "passthrough")])
-        steps = reduced(empty, pipeline).steps[:-1]  # loads a stored encoder
-        check_encoders(Pipeline(steps), self.spec)
-        fitted: Pipeline = clone(Pipeline(steps)).fit(x_train, self.label[self.train])
-        return fitted
+        loaded = Pipeline(reduced(empty, reduction).steps[:-1])
+        check_encoders(loaded, self.spec)
+        return loaded
 
     def _fit(self, place: int, pipeline: Pipeline) -> _Candidate:
-        reducer, x_train = self.reducers[place], self.x_train[place]
-        spec = self.spec if reducer is None else _code_spec(x_train.shape[1])
-        steps = pipeline if reducer is None else Pipeline([pipeline.steps[-1]])
-        head = SklearnHead(steps, spec).fit(x_train, self.label[self.train])
-        score = head.score(self.x_val[place])
+        whole = reduced(pipeline, self.reductions[place])
+        reducer: Pipeline | None = None
+        if is_streamed(whole, *self.stream.source.shape, out_of_core="auto"):
+            head = SklearnHead(whole, self.spec).fit_streamed(
+                self.stream, scratch=self.study.folder
+            )
+            score = head.score_rows(self.rows.chosen(self.val))
+        else:
+            table = self._reduce(place)
+            reducer, x_train = table.reducer, table.x_train
+            spec = self.spec if reducer is None else _code_spec(x_train.shape[1])
+            steps = pipeline if reducer is None else Pipeline([pipeline.steps[-1]])
+            head = SklearnHead(steps, spec).fit(x_train, self.label[self.train])
+            score = head.score(table.x_val)
         chosen: Recipe = {
             "classifier": settings(pipeline)[-1],
             "reduction": self.settings[place],

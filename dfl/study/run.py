@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from dfl.heads.scratch import remove_leftovers
 from dfl.study.cells import CellStore
 from dfl.study.fitting import Outcome
 from dfl.study.grid import Cell
@@ -52,6 +53,7 @@ def run_missing(
     start = time.monotonic()
     key_of = CellKeys(study, views)
     keys = {cell: key_of(cell) for cell in cells}
+    remove_leftovers(study.folder)
     there = CellStore(study.folder).usable(keys.values(), warn=True)
     missing = [cell for cell in cells if keys[cell] not in there]
     failures: list[Outcome] = []

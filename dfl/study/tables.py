@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from dfl.errors import FeatureError
 from dfl.features.origin import backbones_of
+from dfl.features.rows import FeatureRows
 from dfl.features.store import FeatureStore, Matrix
 from dfl.recipe import Plain, Recipe
 from dfl.types import FeatureSpec
@@ -25,6 +26,7 @@ class ViewFeatures:
 
     def __init__(self, folders: Mapping[str, Path]) -> None:
         self.folders = dict(folders)
+        self._rows: dict[tuple[str, ...], FeatureRows] = {}
 
     @cached_property
     def stores(self) -> dict[str, FeatureStore]:
@@ -54,10 +56,18 @@ class ViewFeatures:
             for part, spec in zip(parts, self.spec(parts), strict=True)
         ]
 
+    def rows(self, parts: Sequence[str]) -> FeatureRows:
+        """Give the features of all rows, none of which is read yet."""
+        if (found := self._rows.get(tuple(parts))) is None:
+            found = FeatureRows.beside(
+                [FeatureRows.of(self._store(part), [part]) for part in parts]
+            )
+            self._rows[tuple(parts)] = found
+        return found
+
     def matrix(self, parts: Sequence[str], rows: npt.NDArray[np.int64]) -> Matrix:
-        """Read the features of some rows, shape ``(len(rows), D)``, float32, a copy."""
-        blocks = [self._store(part).matrix([part], rows=rows) for part in parts]
-        return np.concatenate(blocks, axis=1)
+        """Read the features of some rows, shape ``(len(rows), D)``, float32."""
+        return self.rows(parts).take(rows)
 
     def origin(self, parts: Sequence[str]) -> tuple[Plain, Plain]:
         """Describe the backbones of some parts, and the view, so that a head can be taken home."""

@@ -1,5 +1,6 @@
 """Cells against plain sklearn on the same .npy files and manifest."""
 
+import shutil
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -26,8 +27,10 @@ from dfl.evaluation import calibrated, platt_scaling
 from dfl.heads.bottleneck import Bottleneck
 from dfl.heads.encoder import BottleneckEncoder
 from dfl.heads.estimators import lda, logistic_regression, random_forest, rbf_svm
+from dfl.heads.head import SklearnHead
 from dfl.heads.persistence import load_head, save_head
 from dfl.heads.reduction import bottleneck, pca
+from dfl.heads.stream import Stream
 from dfl.study.cells import CellStore
 from dfl.study.fitting import _merit, fit_cells, fit_head, held_rows, seeded, split_rows
 from dfl.study.input import StudyInput
@@ -120,6 +123,38 @@ def test_fit_cells__behind_pca(study: StudyInput) -> None:
         fitted(study, *cells), [probes(plain, (2, 4)), svms], strict=True
     ):
         np.testing.assert_allclose(scores["none"], expected[plain.held], rtol=1e-5, atol=1e-5)
+
+
+def test_fit_cells__large_features_are_never_held_at_once(
+    study: StudyInput, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Streamed fits, of rows that are read in pieces, give what fits in memory give."""
+
+    def scores() -> list[np.ndarray]:
+        found = []
+        for reduction in ("none", "pca"):
+            cells = [cell(n, features=tuple(PARTS), reduction=reduction) for n in ("probe", "svm")]
+            found += [by_view["none"] for by_view, _ in fitted(study, *cells)]
+        return found
+
+    in_memory = scores()
+    calls: list[int] = []
+    streamed = SklearnHead.fit_streamed
+
+    def counted(self: SklearnHead, stream: Stream, *, scratch: Path) -> SklearnHead:
+        calls.append(stream.rows)
+        return streamed(self, stream, scratch=scratch)
+
+    monkeypatch.setattr(SklearnHead, "fit_streamed", counted)
+    monkeypatch.setattr("dfl.study.fitting.is_streamed", lambda *_, **__: True)
+    shutil.rmtree(study.folder)
+    found = scores()
+    assert len(calls) == (1 + 2) * 3 + (1 + 2) * 1  # reductions times candidates
+    for place in (0, 2):  # the probes
+        np.testing.assert_allclose(found[place], in_memory[place], rtol=1e-3, atol=1e-3)
+    for place in (1, 3):  # Nystroem's stand-in for the RBF SVM
+        assert np.corrcoef(found[place], in_memory[place])[0, 1] > 0.95
+    assert not list(study.folder.glob(".rows*"))
 
 
 def test_fit_cells__trained_on_one_pair_and_scored_on_another(study: StudyInput) -> None:

@@ -166,7 +166,8 @@ class ThroughputBar(TQDMProgressBar):
             return
         clock = self._clocks[stage]
         head = f"train epoch {trainer.current_epoch}" if stage == "train" else stage
-        speed = f"{clock.images} images, {clock.images_per_s:.0f} images/s"
+        about = "about " if trainer.world_size > 1 else ""  # others may have an image less
+        speed = f"{about}{clock.images} images, {clock.images_per_s:.0f} images/s"
         print(f"{head}: {', '.join([speed, *more])}", file=sys.stderr, flush=True)
 
 

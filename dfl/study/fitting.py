@@ -26,7 +26,7 @@ from dfl.heads.persistence import settings
 from dfl.heads.reduction import reduced
 from dfl.heads.stream import Stream
 from dfl.heads.streamed import is_streamed
-from dfl.recipe import Recipe
+from dfl.recipe import Plain, Recipe
 from dfl.study.cells import CellStore, Scores
 from dfl.study.grid import Cell
 from dfl.study.input import StudyInput
@@ -195,8 +195,10 @@ class _Fitter:
         self._check_rows()
         self.rows = own.rows(cell.features)
         given = [seeded(pipeline, cell.seed) for pipeline in study.reductions[cell.reduction]]
-        self.settings = [settings(pipeline) for pipeline in given] or [None]
-        self.reductions = [self._loaded(pipeline) for pipeline in given] or [None]
+        self.settings: list[Plain] = [settings(pipeline) for pipeline in given]
+        self.reductions: list[Pipeline | None] = [self._loaded(pipeline) for pipeline in given]
+        if not given:
+            self.settings, self.reductions = [None], [None]
         self._reduced: dict[int, _Reduced] = {}
 
     @cached_property

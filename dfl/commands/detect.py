@@ -49,8 +49,8 @@ def detect(
     calibrated.
 
     Args:
-        detector: A checkpoint (.ckpt) that `dfl fit` made, or the folder of a head that `dfl heads`
-            made.
+        detector: A checkpoint (.ckpt) that `dfl fit` made, the folder of a head that `dfl heads`
+            made, or either of them that `dfl study` chose.
         images: A folder of images; folders in it are searched too.
         out: The CSV to write.
         weights: Local weight files by backbone name, where they are no longer where the detector
@@ -76,7 +76,7 @@ def detect(
         raise ConfigError(f"out: must end in .csv, got {out}")
     if out.exists() and not overwrite:
         raise ConfigError(f"{out} is there already; name another, or give --overwrite=true")
-    task, view = _load(detector, weights or {})
+    task, view, (threshold, calibration) = _load(detector, weights or {})
     data = FolderDataModule(
         root=images,
         crop=cast(Crop, build(view["crop"])),
@@ -87,9 +87,6 @@ def detect(
         num_workers=num_workers,
         seed=cast(int, view.get("seed", 0)),
     )
-    threshold, calibration = 0.0, (1.0, 0.0)
-    if isinstance(task, SklearnHeadTask):
-        threshold, calibration = task.head.threshold, task.head.calibration
     writer = ScoreWriter(str(out), threshold=threshold, calibration=calibration)
     trainer = run_prediction(task, data, writer=writer, accelerator=accelerator, devices=devices)
     if trainer.is_global_zero:
@@ -98,11 +95,14 @@ def detect(
     return task.scores
 
 
-def _load(detector: Path, weights: dict[str, str]) -> tuple[ScoringTask, dict[str, Plain]]:
+_Point = tuple[float, tuple[float, float]]
+
+
+def _load(detector: Path, weights: dict[str, str]) -> tuple[ScoringTask, dict[str, Plain], _Point]:
     if detector.is_dir():
         head = load_head(detector)
         backbones, view = _origin(detector, head.backbones, head.view, weights)
-        return SklearnHeadTask(head, backbones), view
+        return SklearnHeadTask(head, backbones), view, (head.threshold, head.calibration)
     checkpoint = read_checkpoint(detector)
     about = HeadDescription.load(checkpoint)
     backbones, view = _origin(detector, about.backbones, about.view, weights)
@@ -114,7 +114,7 @@ def _load(detector: Path, weights: dict[str, str]) -> tuple[ScoringTask, dict[st
     task = cast(ScoringTask, cast(Callable[..., object], _TASKS[about.task])(**arguments))
     task.on_load_checkpoint(checkpoint)
     task.load_state_dict(cast(dict[str, Tensor], checkpoint["state_dict"]))
-    return task, view
+    return task, view, (about.threshold, about.calibration)
 
 
 def _origin(

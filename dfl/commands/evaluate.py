@@ -1,6 +1,6 @@
 """The command `evaluate`: score tables in, metrics and figures out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -126,10 +126,11 @@ def _write(
 ) -> None:
     with writing(out / "metrics.csv") as beside:
         tidy.to_csv(beside, index=False, lineterminator="\n")
+    files = _file_names(rows)
     for name, part in rows.items():
         if known_rows(part).empty:
             continue
-        file = name.replace("/", "-")
+        file = files[name]
         figures = {
             "roc": roc_figure(part, title=name),
             "confusion": confusion_figure(part, threshold=threshold, title=name),
@@ -137,3 +138,16 @@ def _write(
         for kind, figure in figures.items():
             with writing(out / f"{file}-{kind}.png") as beside:
                 figure.savefig(beside)
+
+
+def _file_names(names: Iterable[str]) -> dict[str, str]:
+    """Name the figures of each table; x/a and x-a, which are two tables, get two names."""
+    found: dict[str, str] = {}
+    for name in names:
+        plain = file = name.replace("/", "-")
+        number = 1
+        while file in found.values():
+            number += 1
+            file = f"{plain}-{number}"
+        found[name] = file
+    return found

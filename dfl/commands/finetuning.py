@@ -140,6 +140,9 @@ def _train(
     if finished.exists() and json.loads(finished.read_text()) == asked and best.exists():
         return best
     resumes = last.exists()
+    if resumes and best.exists() and _has_ended(last, max_epochs, patience if validated else None):
+        _note_finished(finished, asked)  # it was killed before it could
+        return best
     fresh = task.untrained(pretrained=False) if resumes else task.untrained()
     callbacks = [_EpochSeed(seed), *_keepers(folder, patience if validated else None, validated)]
     limit = {} if validated else {"limit_val_batches": 0}
@@ -149,9 +152,22 @@ def _train(
     if made.interrupted:
         raise KeyboardInterrupt  # Lightning ends quietly, and the training is not finished
     if made.is_global_zero:
-        with writing(finished) as partial_file:
-            partial_file.write_text(json.dumps(asked))
+        _note_finished(finished, asked)
     return best
+
+
+def _note_finished(file: Path, asked: Mapping[str, int | None]) -> None:
+    with writing(file) as partial_file:
+        partial_file.write_text(json.dumps(asked))
+
+
+def _has_ended(last: Path, max_epochs: int, patience: int | None) -> bool:
+    """Say whether the training whose last epoch this is would go on to another one."""
+    checkpoint = torch.load(last, map_location="cpu", weights_only=True)
+    if int(checkpoint["epoch"]) + 1 >= max_epochs:
+        return True
+    states = [s for name, s in checkpoint["callbacks"].items() if name.startswith("EarlyStopping")]
+    return patience is not None and any(int(state["wait_count"]) >= patience for state in states)
 
 
 def _keepers(folder: Path, patience: int | None, validated: bool) -> list[pl.Callback]:

@@ -69,7 +69,8 @@ def run_command(command: Callable[..., object], args: list[str]) -> object:
     finally:
         _resolved.reset(token)
     out = arguments.get("out")
-    if isinstance(out, Path) and out.exists():
+    # a command that gives nothing has made nothing, such as a study of which only the plan is shown
+    if isinstance(out, Path) and out.exists() and result is not None:
         _save_config(text, config, out)
     return result
 

@@ -55,7 +55,7 @@ def study(
     devices: int | str = "auto",
     num_nodes: int = 1,
     strategy: str = "auto",
-) -> Path:
+) -> Path | None:
     """Train every head on every set of features, test all of them across datasets, and report.
 
     The plan is printed first. Every image goes through every backbone once for each view; fusions,
@@ -102,7 +102,7 @@ def study(
         strategy: Lightning's strategy.
 
     Returns:
-        The report.
+        The report; None with `plan_only`.
 
     Raises:
         ConfigError: If an axis is empty or names something unknown.
@@ -161,7 +161,7 @@ def study(
     whole = WholeStudy(inputs, cells, folders, networks, settings)
     whole.print_plan()
     if plan_only:
-        return out
+        return None
     is_first = folders.extract(accelerator, devices, num_nodes, strategy)
     if is_first:  # one process is enough from here on
         whole.finish(data.manifest, logger)

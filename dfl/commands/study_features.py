@@ -17,6 +17,7 @@ from dfl.commands.predicting import device_kind
 from dfl.data import ImageDataModule, Manifest, TableDataModule
 from dfl.data.transforms import Augmentation
 from dfl.errors import DataError
+from dfl.evaluation import known_rows
 from dfl.features.extraction import ExtractionDataModule, Target
 from dfl.features.plan import (
     ExtractionPlan,
@@ -30,6 +31,7 @@ from dfl.study.tables import ViewFeatures
 __all__ = ["FeatureFolders", "frames_by_seed"]
 
 _TIMED = 4  # images
+_ADVICE = "name another folder with --features_dir, or delete this one"
 
 
 def frames_by_seed(data: ImageDataModule, seeds: Sequence[int]) -> dict[int, pd.DataFrame]:
@@ -53,10 +55,12 @@ def frames_by_seed(data: ImageDataModule, seeds: Sequence[int]) -> dict[int, pd.
         own.prepare_data()
         own.setup()
         frames[seed] = own.manifest.frame
+        known = known_rows(frames[seed])
         for split in ("train", "val", "test"):
-            if not (frames[seed]["split"] == split).any():
+            if not (known["split"] == split).any():
                 raise DataError(
-                    f"no image is in the {split} split (seed {seed}); a study needs all three: "
+                    f"no image is in the {split} split whose label is known (seed {seed}); a study "
+                    "needs all three: "
                     "change data.test_fraction or data.val_fraction"
                 )
     return frames
@@ -138,7 +142,8 @@ class FeatureFolders:
                     images=self.images,
                     batch_size=1,
                     spec=target.spec,
-                )
+                ),
+                advice=_ADVICE,
             )
             for (view, name), target in self._targets.items()
         }
@@ -189,7 +194,10 @@ class FeatureFolders:
         if self.complete and not _is_one_of_several():
             return True
         images = ExtractionDataModule(
-            self._data, list(self._targets.values()), run=self._runner.description
+            self._data,
+            list(self._targets.values()),
+            run=self._runner.description,
+            advice=_ADVICE,
         )
         trainer = run_extraction(images, self._runner, accelerator, devices, num_nodes, strategy)
         if trainer.is_global_zero:

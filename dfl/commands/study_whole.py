@@ -1,8 +1,10 @@
 """A study from its plan to its report, as the command runs it."""
 
 import json
+import logging
 import time
 from collections.abc import Sequence
+from importlib.metadata import version
 from typing import Final
 
 from lightning.pytorch.loggers import WandbLogger
@@ -17,17 +19,22 @@ from dfl.report.study_terminal import print_study
 from dfl.report.study_wandb import log_study
 from dfl.study.cells import CellStore
 from dfl.study.estimating import cell_seconds
+from dfl.study.fitting import cause_of
 from dfl.study.grid import Cell
 from dfl.study.input import StudyInput
 from dfl.study.keys import CellKeys
 from dfl.study.planning import StudyPlan, forward_passes
-from dfl.study.publish import Publisher, fingerprint_of
+from dfl.study.publish import Published, Publisher, fingerprint_of
 from dfl.study.run import CellRun, run_missing
 from dfl.study.settings import Settings
 
 __all__ = ["WholeStudy"]
 
+log = logging.getLogger(__name__)
+
 _STATE: Final = "study.json"
+_PACKAGES: Final = ("dfl", "torch", "timm", "scikit-learn", "numpy")
+_NUMBERS: Final = ("results.csv", "results.parquet", "cells.csv")
 
 
 class WholeStudy:
@@ -99,6 +106,8 @@ class WholeStudy:
         if not run.keys:
             cause = run.failures[0].cause
             raise StudyError(f"all {len(run.failures)} cells failed; the first one: {cause}")
+        # until all is written, nothing in the folder is known to belong together
+        (self.settings.out / _STATE).unlink(missing_ok=True)
         publisher = Publisher(
             self.study,
             self.folders.views,
@@ -114,15 +123,34 @@ class WholeStudy:
         files["Every cell"] = out / "cells.csv"
         if published.detector is not None:
             files["Chosen detector"] = published.detector
+        state = {
+            "fingerprint": fingerprint,
+            "logged": False,
+            "facts": dict(facts),
+            "files": [path.relative_to(out).as_posix() for path in files.values()],
+        }
+        self._note(state)
         print_study(published.page, files)
         if logger is not None:
-            log_study(logger, published.page, published.results.table)
+            self._log(logger, published, state)
+
+    def _log(self, logger: WandbLogger, published: Published, state: dict[str, object]) -> None:
+        """Send the results to W&B; whatever it throws must not cost them."""
+        try:
+            files = [self.settings.out / name for name in _NUMBERS]
+            log_study(logger, published.page, published.results.table, files)
+        except Exception as err:
+            log.warning(
+                "W&B: the study could not be logged (%s); it is there, and the same command tries "
+                "again",
+                cause_of(err),
+            )
+            return
+        self._note(state | {"logged": True})
+
+    def _note(self, state: dict[str, object]) -> None:
+        """Note what the report is of, and which files belong to it."""
         with writing(self.settings.out / _STATE) as partial:
-            state = {
-                "fingerprint": fingerprint,
-                "logged": logger is not None,
-                "facts": dict(facts),
-            }
             partial.write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
 
     def _with_baselines(self, run: CellRun) -> CellRun:
@@ -171,10 +199,11 @@ class WholeStudy:
             state = json.loads((self.settings.out / _STATE).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return False
-        files = ("report.html", "results.csv", "results.parquet")
-        there = all((self.settings.out / name).is_file() for name in files)
-        same = isinstance(state, dict) and state.get("fingerprint") == fingerprint
-        return there and same and (not logged or bool(state.get("logged")))
+        if not isinstance(state, dict) or state.get("fingerprint") != fingerprint:
+            return False
+        files = [*state.get("files", []), *_NUMBERS]
+        there = all((self.settings.out / name).exists() for name in files)
+        return there and (not logged or bool(state.get("logged")))
 
     def _facts(self, run: CellRun, extraction: float) -> list[tuple[str, str]]:
         plan = self.plan
@@ -186,10 +215,16 @@ class WholeStudy:
             ("made in this run", str(plan.passes - plan.passes_done)),
             ("saved by the store", str(plan.passes_saved)),
             ("seeds", ", ".join(str(seed) for seed in self.study.frames)),
-            ("time of planning and features", _duration(extraction)),
-            ("time of the cells", _duration(run.seconds)),
+            ("time of planning and features in this run", _duration(extraction)),
+            ("time of the cells in this run", _duration(run.seconds)),
+            ("time of all cells, one after the other", _duration(self._cell_seconds(run))),
             ("processes", str(self.settings.processes)),
+            ("versions", ", ".join(f"{name} {version(name)}" for name in _PACKAGES)),
         ]
+
+    def _cell_seconds(self, run: CellRun) -> float:
+        store = CellStore(self.study.folder)
+        return sum(float(str(store.info(key).get("seconds", 0))) for key in run.keys.values())
 
 
 def _duration(seconds: float) -> str:

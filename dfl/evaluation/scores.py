@@ -104,7 +104,7 @@ def validate_scores(frame: pd.DataFrame, source: str) -> pd.DataFrame:
         A copy with a fresh index, ``label`` int64 and ``score`` float64.
 
     Raises:
-        ScoreError: If a column is missing, a text is empty of value (null), a label is not 0, 1 or
+        ScoreError: If a column is missing, a text is missing or no text, a label is not 0, 1 or
             -1, or a score is not finite. Rows are counted from 1, the header aside.
     """
     missing = [name for name in SCORE_COLUMNS if name not in frame.columns]
@@ -113,7 +113,7 @@ def validate_scores(frame: pd.DataFrame, source: str) -> pd.DataFrame:
         raise ScoreError(f"{source}: no column {', '.join(missing)}; a score table has {needed}")
     checked = frame.reset_index(drop=True)
     for name in _TEXT:
-        _refuse(source, checked[name], checked[name].isna().to_numpy(), "must be text")
+        _refuse(source, checked[name], _is_no_text(checked[name]), "must be text")
     label = _numbers(checked["label"])
     _refuse(source, checked["label"], ~np.isin(label, _LABELS), "must be 0 (real), 1 (fake) or -1")
     twice = repeated(checked, ["path", "dataset"])
@@ -132,6 +132,12 @@ def _read_csv(path: Path) -> pd.DataFrame:
 def _check_ending(path: Path) -> None:
     if path.suffix.lower() not in _ENDINGS:
         raise ScoreError(f"{path}: a score table ends in {' or '.join(_ENDINGS)}; rename it")
+
+
+def _is_no_text(column: pd.Series) -> npt.NDArray[np.bool_]:
+    if isinstance(column.dtype, pd.StringDtype):
+        return column.isna().to_numpy()
+    return np.fromiter((not isinstance(value, str) for value in column), dtype=bool)
 
 
 def _numbers(column: pd.Series) -> npt.NDArray[np.float64]:

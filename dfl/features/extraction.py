@@ -20,6 +20,7 @@ from dfl.errors import FeatureError
 from dfl.features.agreement import check_alike, check_visible, facts_of
 from dfl.features.first_process import on_first_process
 from dfl.features.plan import (
+    REPLACE,
     ExtractionPlan,
     check_looks,
     distinct_images,
@@ -89,6 +90,7 @@ class ExtractionDataModule(pl.LightningDataModule):
         targets: The feature folders to make.
         run: How the backbones are run, which is a part of what identifies features.
         overwrite: Whether other features may be replaced.
+        advice: What to do where they may not.
 
     Attributes:
         plans: The shards of each target; None before setup, and where the features are there.
@@ -107,12 +109,14 @@ class ExtractionDataModule(pl.LightningDataModule):
         *,
         run: Recipe,
         overwrite: bool = False,
+        advice: str = REPLACE,
     ) -> None:
         super().__init__()
         self.views = dict(views)
         self.targets = tuple(targets)
         self.run = run
         self.overwrite = overwrite
+        self.advice = advice
         self.plans: list[ExtractionPlan | None] = [None] * len(self.targets)
         self.work: list[Work] = []
         self._shards: list[list[int]] = []
@@ -238,7 +242,9 @@ class ExtractionDataModule(pl.LightningDataModule):
                 "remove it if it is not to go on",
                 other,
             )
-        store = finished_store(target.out, fingerprint, overwrite=self.overwrite)
+        store = finished_store(
+            target.out, fingerprint, overwrite=self.overwrite, advice=self.advice
+        )
         if store is not None:
             store.note_root(self.source.manifest.root)
             shutil.rmtree(plan.folder, ignore_errors=True)  # of a run killed while it cleaned up

@@ -50,6 +50,8 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _SHARD_ROWS: Final = 128
+REPLACE: Final = "name another folder with --out, or replace them with --overwrite=true"
+
 _PLAN: Final = "plan.json"
 _THREADS: Final = 8
 _AT_ONCE: Final = 4096
@@ -314,11 +316,12 @@ class ExtractionPlan:
         return self.read(shard) is not None
 
 
-def pending_images(plan: ExtractionPlan) -> int:
+def pending_images(plan: ExtractionPlan, *, advice: str = REPLACE) -> int:
     """Count the images that an extraction would still send through the backbones.
 
     Args:
         plan: The extraction, as it would be begun.
+        advice: What to do where the folder holds other features.
 
     Returns:
         How many; 0 where the features are there.
@@ -326,7 +329,7 @@ def pending_images(plan: ExtractionPlan) -> int:
     Raises:
         FeatureError: If the folder holds other features.
     """
-    if finished_store(plan.out, plan.fingerprint, overwrite=False) is not None:
+    if finished_store(plan.out, plan.fingerprint, overwrite=False, advice=advice) is not None:
         return 0
     begun = plan.begun()
     if begun is None:
@@ -334,13 +337,16 @@ def pending_images(plan: ExtractionPlan) -> int:
     return sum(len(begun.rows(shard)) for shard in begun.pending())
 
 
-def finished_store(out: Path, fingerprint: str, *, overwrite: bool) -> FeatureStore | None:
+def finished_store(
+    out: Path, fingerprint: str, *, overwrite: bool, advice: str = REPLACE
+) -> FeatureStore | None:
     """Look for the result of an extraction, and read all of it to see whether it is whole.
 
     Args:
         out: The feature folder.
         fingerprint: What identifies the features wanted.
         overwrite: Whether other features may be replaced.
+        advice: What to do where they may not.
 
     Returns:
         The store if it is already there, None if there is work to do; that is so, too, where the
@@ -362,8 +368,7 @@ def finished_store(out: Path, fingerprint: str, *, overwrite: bool) -> FeatureSt
             return store
     elif not overwrite:
         raise FeatureError(
-            f"{out} holds other features (other images, backbone, view or precision); "
-            "name another folder with --out, or replace them with --overwrite=true"
+            f"{out} holds other features (other images, backbone, view or precision); {advice}"
         )
     check_replaceable(out, overwrite=True)
     return None

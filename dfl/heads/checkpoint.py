@@ -13,7 +13,14 @@ from dfl.heads.spec import spec_difference
 from dfl.recipe import Plain, Recipe
 from dfl.types import FeaturePart, FeatureSpec
 
-__all__ = ["CHECKPOINT_KEY", "HeadDescription", "check_spec", "check_state", "read_checkpoint"]
+__all__ = [
+    "CHECKPOINT_KEY",
+    "HeadDescription",
+    "check_spec",
+    "check_state",
+    "copy_with_operating_point",
+    "read_checkpoint",
+]
 
 CHECKPOINT_KEY: Final = "dfl"
 """The checkpoint's entry that holds a `HeadDescription`."""
@@ -29,6 +36,8 @@ class HeadDescription:
         features: The features it was trained on.
         backbones: How to build the backbones that make them, by name.
         view: How to crop the images, None if unknown.
+        threshold: A score above it says fake; 0 unless validation chose another.
+        calibration: Slope and intercept of the log-odds of fake in the score.
     """
 
     task: str
@@ -36,6 +45,8 @@ class HeadDescription:
     features: FeatureSpec
     backbones: Plain
     view: Plain
+    threshold: float = 0.0
+    calibration: tuple[float, float] = (1.0, 0.0)
 
     def dump(self) -> dict[str, Plain]:
         """Give plain data, which loads without pickle."""
@@ -45,6 +56,7 @@ class HeadDescription:
             "features": [dict(asdict(part)) for part in self.features],
             "backbones": self.backbones,
             "view": self.view,
+            **_point(self.threshold, self.calibration),
         }
 
     @classmethod
@@ -63,13 +75,43 @@ class HeadDescription:
             parts = cast(list[dict[str, object]], stored["features"])
             spec = tuple(FeaturePart(**part) for part in parts)  # type: ignore[arg-type]
             return cls(
-                stored["task"], stored["architecture"], spec, stored["backbones"], stored["view"]
+                stored["task"],
+                stored["architecture"],
+                spec,
+                stored["backbones"],
+                stored["view"],
+                stored["threshold"],
+                tuple(stored["calibration"]),
             )
         except (KeyError, TypeError) as err:
             raise CheckpointError(
                 f"the checkpoint's description of itself is incomplete ({err}); "
                 "train again with `dfl fit`"
             ) from err
+
+
+def copy_with_operating_point(
+    source: Path, target: Path, threshold: float, calibration: tuple[float, float]
+) -> None:
+    """Copy a checkpoint, and tell the copy at which score it says fake, and how sure it is.
+
+    Args:
+        source: A ``.ckpt`` file of a dfl task.
+        target: Where the copy goes.
+        threshold: As in `HeadDescription`.
+        calibration: As in `HeadDescription`.
+
+    Raises:
+        CheckpointError: If the checkpoint cannot be read.
+    """
+    checkpoint = read_checkpoint(source)
+    about = cast(dict[str, Plain], checkpoint[CHECKPOINT_KEY])
+    checkpoint[CHECKPOINT_KEY] = about | _point(threshold, calibration)
+    torch.save(checkpoint, target)
+
+
+def _point(threshold: float, calibration: tuple[float, float]) -> dict[str, Plain]:
+    return {"threshold": threshold, "calibration": list(calibration)}
 
 
 def check_spec(saved: FeatureSpec, present: FeatureSpec, *, saved_by: str, present_in: str) -> None:

@@ -1,6 +1,6 @@
 """A finished study in the terminal: what a person wants to know before opening the page."""
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -23,6 +23,10 @@ from dfl.report.study_summary import LOWER_IS_BETTER, METRIC_NAMES, StudyPage
 
 __all__ = ["print_study", "study_view"]
 
+_LINE: Final = 80
+_COLUMN: Final = 12  # of a longer name the rest is folded
+_NARROWEST: Final = 5
+_BETWEEN: Final = 3  # two columns
 _NAME_WIDTH: Final = 32  # the rest of the 80 columns holds the numbers
 _DIFFERENCE_WIDTH: Final = 22  # "-15.0 (-15.6 to -14.4)"
 _MOST_LEVELS: Final = 12  # of an axis; the page has them all
@@ -59,8 +63,8 @@ def study_view(page: StudyPage, files: Mapping[str, Path] | None = None) -> Rend
         files: What lies where; listed at the end.
 
     Returns:
-        Something a rich console prints, within 80 columns for names of usual length and up to
-        some four training sets beside their summaries; longer names are folded.
+        Something a rich console prints, within 80 columns; long names are folded, and a matrix of
+        many test sets is printed in blocks below each other.
     """
     metric = METRIC_NAMES.get(page.metric, page.metric)
     parts: list[RenderableType] = [Text(page.title, style="bold"), Text()]
@@ -103,18 +107,37 @@ def _matrix(name: str, table: pd.DataFrame) -> list[RenderableType]:
     if table.empty:
         return []
     down, across = (list(dict.fromkeys(table[side])) for side in ("train_set", "test_set"))
-    grid = _grid("Trained on", [cell_text(test) for test in across], _width(down, 20))
     found = table.set_index(["train_set", "test_set"])["value"].to_dict()
-    for train in down:
-        values = [found.get((train, test)) for test in across]
-        grid.add_row(
-            Text(cell_text(train)),
-            *(
-                Text(_bare(value), style="bold" if train == test else "")
-                for test, value in zip(across, values, strict=True)
-            ),
-        )
-    return [Text(f"{name}: training set by test set", style="bold"), Text(), grid, Text()]
+    parts: list[RenderableType] = [Text(f"{name}: training set by test set", style="bold"), Text()]
+    width = _width(down, 20)
+    for block in _blocks(across, _LINE - width):
+        grid = _grid("Trained on", [cell_text(test) for test in block], width)
+        for train in down:
+            values = [found.get((train, test)) for test in block]
+            grid.add_row(
+                Text(cell_text(train)),
+                *(
+                    Text(_bare(value), style="bold" if train == test else "")
+                    for test, value in zip(block, values, strict=True)
+                ),
+            )
+        parts += [grid, Text()]
+    return parts
+
+
+def _blocks(names: Sequence[object], width: int) -> Iterator[list[object]]:
+    """Cut columns into blocks that a line holds; a terminal leaves out what it has no room for."""
+    block: list[object] = []
+    left = width
+    for name in names:
+        need = min(_COLUMN, max(_NARROWEST, len(cell_text(name)))) + _BETWEEN
+        if block and need > left:
+            yield block
+            block, left = [], width
+        block.append(name)
+        left -= need
+    if block:
+        yield block
 
 
 def _effects(page: StudyPage) -> list[RenderableType]:
@@ -211,7 +234,8 @@ def _grid(first: str, others: Sequence[str], width: int) -> Table:
     grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
     grid.add_column(Text(first), overflow="fold", width=width)
     for heading in others:
-        grid.add_column(Text(heading, overflow="fold"), justify="right", min_width=5)
+        least = min(_COLUMN, max(_NARROWEST, len(heading)))
+        grid.add_column(Text(heading, overflow="fold"), justify="right", min_width=least)
     return grid
 
 

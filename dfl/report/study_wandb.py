@@ -1,7 +1,8 @@
 """A finished study in a Weights & Biases run: tables, plots, the numbers of the best, the page."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import pandas as pd
@@ -23,13 +24,19 @@ if TYPE_CHECKING:
 __all__ = ["log_study"]
 
 _MOST_DOTS: Final = 25
+_MOST_ROWS: Final = 10_000
+_SUMMARIES: Final = ("macro", "worst", "seen", "unseen", "pooled")
 
 
-def log_study(logger: WandbLogger, page: StudyPage, results: pd.DataFrame) -> None:
+def log_study(
+    logger: WandbLogger, page: StudyPage, results: pd.DataFrame, files: Sequence[Path] = ()
+) -> None:
     """Put a study into the run of a logger, which may be offline; keys begin with ``study/``.
 
-    Logged are the tables ``results``, ``choices``, ``leaders``, ``models``, ``effects``,
-    ``statements``, ``comparisons``, ``metrics`` and ``failures``, a heat map per matrix, dot plots
+    Logged are the tables ``results`` (of the test images: means and worst over test sets, and as
+    many rows as W&B shows; all numbers are in the files), ``choices``, ``leaders``, ``models``,
+    ``effects``, ``statements``, ``comparisons``, ``metrics`` and ``failures``, a heat map per
+    matrix, dot plots
     of the leaders and of each axis, and the page; the summary holds the numbers of the best
     configuration, and the config what the study was made from. What is empty is left out.
 
@@ -37,6 +44,7 @@ def log_study(logger: WandbLogger, page: StudyPage, results: pd.DataFrame) -> No
         logger: Whose run; it is not finished here.
         page: What the study says.
         results: The tidy table of all cells.
+        files: Kept with the run as an artifact ``study-...``.
     """
     import wandb
 
@@ -50,13 +58,18 @@ def log_study(logger: WandbLogger, page: StudyPage, results: pd.DataFrame) -> No
         content[f"study/{name}"] = wandb.Image(figure_image(figure))
     content["study/page"] = wandb.Html(study_html(page), inject=False)
     run.log(content)
+    if files:
+        artifact = wandb.Artifact(f"study-{run.id}", type="study")
+        for file in files:
+            artifact.add_file(str(file))
+        run.log_artifact(artifact)
     run.summary.update({f"study/{key}": value for key, value in _summary(page).items()})
     run.config.update({"study": _config(page.config)}, allow_val_change=True)
 
 
 def _tables(page: StudyPage, results: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     return [
-        ("results", results),
+        ("results", _shown(results)),
         ("choices", page.choices),
         ("leaders", page.leaders),
         ("models", page.models),
@@ -66,6 +79,14 @@ def _tables(page: StudyPage, results: pd.DataFrame) -> list[tuple[str, pd.DataFr
         ("metrics", page.metrics),
         ("failures", page.failures),
     ]
+
+
+def _shown(results: pd.DataFrame) -> pd.DataFrame:
+    """Choose the rows that a person would look through; W&B cuts off what is too long unasked."""
+    if results.empty:
+        return results
+    wanted = (results["split"] == "test") & results["scope"].isin(_SUMMARIES)
+    return results[wanted].head(_MOST_ROWS)
 
 
 def _object(table: pd.DataFrame) -> pd.DataFrame:

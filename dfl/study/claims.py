@@ -40,8 +40,9 @@ def check_claims(estimator: Estimator, claims: list[Claim]) -> pd.DataFrame:
     A claim held if every pair's 95 % interval of the paired difference is above 0. It did not hold
     if some pair's interval, at the level 1 - 0.05 / pairs (Bonferroni), is below 0: among many
     levels that are equally good, some pair is bound to look the wrong way round. Otherwise it is
-    undecided. Shown is the pair that decides: the least certain one of a claim that held, the
-    clearest contradiction of one that did not, else the pair with the smallest difference.
+    undecided, as it is where there are too few replicates for so narrow a tail. Shown is the pair
+    that decides: the clearest contradiction of a claim that did not hold, else the least certain
+    pair; its interval has the level that decides, and so holds 0 where a claim is undecided.
 
     Returns:
         ``statement, verdict, evidence, difference, low, high``; the difference is positive where
@@ -60,7 +61,9 @@ def _check(estimator: Estimator, claim: Claim) -> dict[str, object]:
     missing = [level for level in wanted if level not in levels]
     kept = company(table[table[claim.axis].isin(wanted)], claim.axis)
     if missing or not others or kept is None:
-        what = f"no {claim.axis} {', '.join(missing)}" if missing else "nothing to compare with"
+        what = "nothing to compare with"
+        if missing:
+            what = f"no {claim.axis} {', '.join(missing)} in the first grid, on which claims rest"
         return {
             "statement": claim.statement,
             "verdict": "not tested",
@@ -72,10 +75,14 @@ def _check(estimator: Estimator, claim: Claim) -> dict[str, object]:
     ranked = sorted(wanted, key=lambda level: -sign * means[level].value)
     listed = ", ".join(f"{level} {means[level].value:.3f}" for level in ranked)
     count = means[ranked[0]].count
+    few = ""
+    if verdict == "undecided" and found.high < 0:
+        few = f"; too few replicates for {len(claim.better) * len(others)} pairs"
     return {
         "statement": claim.statement,
         "verdict": verdict,
-        "evidence": f"{pair[0]} against {pair[1]} decides; means over {count} cells each: {listed}",
+        "evidence": f"{pair[0]} against {pair[1]} decides; means over {count} cells each: {listed}"
+        + few,
         "difference": found.difference,
         "low": found.low,
         "high": found.high,
@@ -93,10 +100,10 @@ def _decide(
         return "held", least, plain[least]
     strict = {pair: _difference(means, pair, sign, 1 - _ALPHA / len(pairs)) for pair in pairs}
     worst = min(strict, key=lambda pair: strict[pair].high)
-    if strict[worst].high < 0:
+    replicates = len(next(iter(means.values())).replicates)
+    if strict[worst].high < 0 and replicates * _ALPHA / (2 * len(pairs)) >= 1:
         return "did not hold", worst, strict[worst]
-    smallest = min(plain, key=lambda pair: plain[pair].difference)
-    return "undecided", smallest, plain[smallest]
+    return "undecided", least, plain[least] if plain[least].high >= 0 else strict[least]
 
 
 def _difference(

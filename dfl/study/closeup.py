@@ -21,7 +21,7 @@ from dfl.study.results import Judge, Metrics, unbiased
 from dfl.study.selections import configuration_of, is_configuration
 from dfl.types import FAKE, REAL
 
-__all__ = ["CloseLook", "Contender"]
+__all__ = ["CloseLook", "Contender", "has_several_generators"]
 
 _THUMBNAIL_PX: Final = 160
 _SCOPES: Final = ("dataset", "generator", "pooled", "macro", "worst")
@@ -69,9 +69,7 @@ class CloseLook:
             cell.seed: self._judge.values(cell, self._scores(cell)) for cell in contender.cells
         }
         first = next(iter(by_seed.values()))
-        names = {scope: {key[3] for key in first if key[2] == scope} for scope in _SCOPES}
-        # with one generator a dataset, its rows would say the same again
-        several = len(names["generator"]) > len(names["dataset"])
+        several = has_several_generators(next(iter(self._judge.study.frames.values())))
         scopes = [scope for scope in _SCOPES if scope != "generator" or several]
         rows = []
         for key in first:
@@ -91,29 +89,40 @@ class CloseLook:
             )
         return pd.DataFrame(rows)
 
-    def comparison(self, first: Contender, second: Contender) -> dict[str, object]:
+    def comparison(self, first: Contender, second: Contender) -> dict[str, object] | None:
         """Test whether one configuration is better than another on the same test images.
+
+        Seeds have test images of their own, so that both are looked at in those that they share.
 
         Returns:
             ``a, b, test_set, difference, low, high, p, mcnemar_p``: the difference of the primary
             metric, mean over the datasets, with the p-value of the paired bootstrap, and McNemar's
-            exact test on the decisions of the first seed at the thresholds of validation.
+            exact test on the decisions of the first seed at the thresholds of validation; None if
+            they share no seed.
         """
+        seeds = {cell.seed for cell in first.cells} & {cell.seed for cell in second.cells}
+        if not seeds:
+            return None
+        both = [
+            Contender(each.name, [cell for cell in each.cells if cell.seed in seeds])
+            for each in (first, second)
+        ]
         table = self._estimator.table
         table = table[(table["scope"] == "macro") & (table["split"] == "test")]
         means = [
             self._estimator.mean(
                 table[
-                    _is_any(table, contender.cells)
-                    & (table["test_view"] == self._judge.view_of(contender.cells[0]))
+                    _is_any(table, each.cells)
+                    & (table["test_view"] == self._judge.view_of(each.cells[0]))
                 ]
             )
-            for contender in (first, second)
+            for each in both
         ]
         difference = paired_difference(
             means[0].value, means[1].value, means[0].replicates, means[1].replicates
         )
-        right = [self.decisions(contender.cells[0]) for contender in (first, second)]
+        of_seed = [{cell.seed: cell for cell in each.cells} for each in both]
+        right = [self.decisions(cells[both[0].cells[0].seed]) for cells in of_seed]
         return {
             "a": first.name,
             "b": second.name,
@@ -191,6 +200,19 @@ class CloseLook:
 _WORDS: Final = {REAL: "real", FAKE: "fake"}
 
 
+def has_several_generators(frame: pd.DataFrame) -> bool:
+    """Say whether some dataset has fakes of several generators.
+
+    Where none has, the rows of generators would say the same again.
+
+    Args:
+        frame: The rows of a manifest.
+    """
+    fakes = frame[frame["label"] == FAKE]
+    return bool((fakes.groupby("dataset")["generator"].nunique() > 1).any())
+
+
 def _is_any(table: pd.DataFrame, cells: Sequence[Cell]) -> "pd.Series[bool]":
     cell = cells[0]
-    return is_configuration(table, configuration_of(cell)) & (table["train_set"] == cell.train_set)
+    own = is_configuration(table, configuration_of(cell)) & (table["train_set"] == cell.train_set)
+    return own & table["seed"].isin([cell.seed for cell in cells])

@@ -47,7 +47,8 @@ class Estimator:
     """Averages rows of the results table.
 
     Every replicate resamples the groups of images and, where there are several, the seeds, so that
-    an interval covers both. All means share the replicates: differences are paired.
+    an interval covers both. All means share the replicates: differences are paired. Seeds differ in
+    their test images too, which counts twice then: intervals over seeds are on the wide side.
 
     Args:
         results: The numbers of all cells.
@@ -61,7 +62,7 @@ class Estimator:
         tested = self.table.index[self.table["split"] == "test"]
         self._place = pd.Series(np.arange(len(tested)), index=tested)
         self.seeds = sorted(int(seed) for seed in self.table["seed"].unique())
-        self._seed_weights = cache(self._draw_seeds)
+        self._seed_deviations = cache(self._draw_seeds)
 
     def mean(self, rows: pd.DataFrame) -> Estimate:
         """Average the primary metric over rows of the table, every seed alike.
@@ -94,26 +95,26 @@ class Estimator:
         """
         if not by_seed:
             return Estimate.of(np.nan, np.full(self._replicates.shape[1], np.nan), count)
-        value = float(np.mean([value for value, _ in by_seed.values()]))
-        weights = self._seed_weights(len(by_seed))
-        ordered = [by_seed[seed][1] for seed in sorted(by_seed)]  # the same for all, so paired
-        replicates = np.sum(
-            [weight * values for weight, values in zip(weights, ordered, strict=True)], axis=0
-        )
-        return Estimate.of(value, replicates, count)
+        ordered = [by_seed[seed] for seed in sorted(by_seed)]  # the same for all, so paired
+        values = np.array([value for value, _ in ordered])
+        # what seeds change is taken from their values: their replicates hold the images' noise,
+        # which weights that are stretched would multiply
+        replicates = np.mean([own for _, own in ordered], axis=0)
+        replicates = replicates + values @ self._seed_deviations(len(values))
+        return Estimate.of(float(values.mean()), replicates, count)
 
     def _draw_seeds(self, count: int) -> Values:
-        """Weigh seeds in every replicate; shape ``(count, B)``, each column sums to 1.
+        """Draw by how much seeds weigh more or less than alike; ``(count, B)``, columns sum to 0.
 
-        A few seeds resampled vary less than new ones would: the deviations from equal weights are
-        stretched by sqrt(S / (S - 1)), and by Student's t over the normal quantile.
+        A few seeds resampled vary less than new ones would: the deviations are stretched by
+        sqrt(S / (S - 1)), and by Student's t over the normal quantile.
         """
-        if count == 1:
-            return np.ones((1, self._replicates.shape[1]))
         size = self._replicates.shape[1]
+        if count == 1:
+            return np.zeros((1, size))
         drawn = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), size=size)
         stretch = np.sqrt(count / (count - 1)) * t.ppf(0.975, count - 1) / norm.ppf(0.975)
-        return np.asarray(1 / count + stretch * (drawn.T / count - 1 / count))
+        return np.asarray(stretch * (drawn.T / count - 1 / count))
 
     def validation(self, rows: pd.DataFrame) -> float:
         """Average the primary metric over rows of the validation split; nan where there is none."""

@@ -134,6 +134,8 @@ def leaders(
 ) -> pd.DataFrame:
     """Rank the configurations trained on one training set, by the mean over the datasets.
 
+    Those that failed for a seed are left out: another mean would be of other test images.
+
     Args:
         estimator: The results.
         home: The training set.
@@ -145,7 +147,7 @@ def leaders(
         ``configuration``; ``kind`` is the grid.
     """
     table = as_images_come(estimator.table, first_view)
-    table = table[(table["train_set"] == home) & (table["scope"] == "macro")]
+    table = _same_company(table[(table["train_set"] == home) & (table["scope"] == "macro")])
     rows = []
     for configuration, own in table.groupby(list(CONFIGURATION), sort=False):
         test, val = (own[own["split"] == split] for split in ("test", "val"))
@@ -189,19 +191,23 @@ def models(ranked: pd.DataFrame, metric: str) -> pd.DataFrame:
 
 
 def matrix(
-    estimator: Estimator, configuration: tuple[str, ...], *, first_view: str
+    estimator: Estimator, configuration: tuple[str, ...], *, first_view: str, several: bool
 ) -> pd.DataFrame:
     """Set what a configuration was trained on against what it was tested on.
 
+    Args:
+        estimator: The results.
+        configuration: Values of `CONFIGURATION`.
+        first_view: How images come; looked at under it where it is tested.
+        several: Whether a dataset has several generators, whose rows say something then.
+
     Returns:
-        ``train_set, test_set, value, low, high``; the datasets, the generators where a dataset has
-        several, then pooled, macro and worst.
+        ``train_set, test_set, value, low, high``; the datasets, the generators where `several`,
+        then pooled, macro and worst.
     """
     table = as_images_come(estimator.table, first_view)
     table = table[(table["split"] == "test") & is_configuration(table, configuration)]
     rows = []
-    names = table.groupby("scope")["name"].nunique()
-    several = names.get("generator", 0) > names.get("dataset", 0)  # in some dataset
     for scope in ("dataset", *(["generator"] if several else []), "pooled", "macro", "worst"):
         part = table[table["scope"] == scope]
         for (train_set, name), own in part.groupby(["train_set", "name"], sort=False):

@@ -1,7 +1,8 @@
 """From finished cells to what a person looks at: tables, the chosen detector, the page."""
 
 import json
-import shutil
+import logging
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,18 +14,18 @@ import numpy as np
 import pandas as pd
 
 from dfl.data.manifest import Manifest
+from dfl.errors import DflError
 from dfl.evaluation import LOWER_IS_BETTER
 from dfl.files import writing
-from dfl.heads.persistence import save_head
 from dfl.report.study_summary import StudyPage
 from dfl.study.cells import CellStore
 from dfl.study.chosen import chosen_table
 from dfl.study.claims import check_claims
-from dfl.study.closeup import CloseLook, Contender
+from dfl.study.closeup import CloseLook, Contender, has_several_generators
 from dfl.study.effects import effects
 from dfl.study.estimates import Estimator
 from dfl.study.findings import Choice, choose, leaders, matrix, models
-from dfl.study.fitting import fit_head, split_rows
+from dfl.study.fitting import cause_of
 from dfl.study.grid import Cell
 from dfl.study.input import StudyInput
 from dfl.study.notes import notes
@@ -33,25 +34,29 @@ from dfl.study.run import CellRun
 from dfl.study.selections import CONFIGURATION, configuration_of
 from dfl.study.settings import Settings
 from dfl.study.tables import ViewFeatures
+from dfl.study.taking_home import take_home
 from dfl.study.training_sets import COMBINED
-from dfl.types import FAKE, REAL
 
-__all__ = ["BEST", "Publisher", "fingerprint_of"]
+__all__ = ["Published", "Publisher", "fingerprint_of"]
 
-BEST: Final = "best"
-"""The folder of the chosen detector."""
+logger = logging.getLogger(__name__)
 
-_PAGE_VERSION: Final = 1  # raised when the same cells would give another page
+_PAGE_VERSION: Final = 2  # raised when the same cells would give another page
 _RIVALS: Final = 8
 _HARDEST: Final = 24
 
 
 def fingerprint_of(run: CellRun, study: StudyInput, settings: Settings) -> str:
-    """Identify what a report is made from: finished cells by name, failures and settings."""
+    """Identify what a report is made from: finished cells by name, failures, rows, settings.
+
+    Intervals and caveats rest on the rows' groups and generators, which decide no cell's scores.
+    """
     facts = [
         _PAGE_VERSION,
         [[str(cell), cell.grid, key] for cell, key in run.keys.items()],
-        [str(outcome) for outcome in run.failures],
+        sorted(str(outcome) for outcome in run.failures),
+        [[str(seed), _digest(frame)] for seed, frame in study.frames.items()],
+        [[each.name, each.seen, each.generators] for each in study.training_sets.values()],
         list(study.features),
         settings.title,
         settings.metric,
@@ -59,6 +64,11 @@ def fingerprint_of(run: CellRun, study: StudyInput, settings: Settings) -> str:
         [str(claim) for claim in settings.claims],
     ]
     return sha256(json.dumps(facts).encode()).hexdigest()
+
+
+def _digest(frame: pd.DataFrame) -> str:
+    hashed = pd.util.hash_pandas_object(frame[["group", "generator"]], index=False)
+    return sha256(hashed.to_numpy().tobytes()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -130,28 +140,25 @@ class Publisher:
         judge = Judge(self.study, metric=settings.metric, replicates=settings.replicates)
         look = CloseLook(judge, estimator, run.keys, store)
         own = _cells_of(cells, choices[0].configuration, home) if choices else []
-        detector = self._take_home(own[0], run.keys[own[0]]) if own else None
-        page = self._page(run, facts, estimator, look, choices, home, detector)
+        detector, troubles = self._take_home(own[0], run.keys[own[0]]) if own else (None, [])
+        page = self._page(run, facts, estimator, look, choices, home, detector, troubles)
         return Published(page, results, detector)
 
-    def _take_home(self, cell: Cell, key: str) -> Path:
-        """Give the chosen detector: a head that is fitted once more, or a network's checkpoint."""
-        folder = self.settings.out / BEST
-        if cell.classifier in self.study.classifiers:
-            self.save_best(cell)
-            return folder
-        if folder.exists():
-            shutil.rmtree(folder)  # what an earlier run chose
-        return self.checkpoint_of(key)
-
-    def save_best(self, cell: Cell) -> None:
-        """Fit the chosen head once more and store it, so that `dfl detect` can use it."""
-        head = fit_head(cell, self.study, self.views)
-        frame = self.study.frames[cell.seed]
-        rows = split_rows(frame, self.study.training_sets[cell.train_set], "train")
-        label = frame["label"].iloc[rows]
-        counts = {"real": int((label == REAL).sum()), "fake": int((label == FAKE).sum())}
-        save_head(head, self.settings.out / BEST, counts=counts, overwrite=True)
+    def _take_home(self, cell: Cell, key: str) -> tuple[Path | None, list[str]]:
+        """Store the chosen detector; what goes wrong must not cost the report."""
+        try:
+            found = take_home(
+                cell,
+                key,
+                self.study,
+                self.views,
+                out=self.settings.out,
+                checkpoint_of=self.checkpoint_of,
+            )
+        except (DflError, OSError) as err:
+            logger.warning("the chosen detector could not be stored: %s", err)
+            return None, [f"The chosen detector could not be stored: {cause_of(err)}."]
+        return found, []
 
     def _home(self, estimator: Estimator) -> str:
         """The training set of the detector to take home: everything, or what validation likes."""
@@ -175,6 +182,7 @@ class Publisher:
         choices: list[Choice],
         home: str,
         detector: Path | None,
+        troubles: list[str],
     ) -> StudyPage:
         settings = self.settings
         view = self.first_view
@@ -184,6 +192,7 @@ class Publisher:
         closely = [look.metrics(contender, self._tested(contender)) for contender in contenders]
         roc = look.roc_curves([*contenders, *rivals[:4]])
         pairs = [look.comparison(contenders[0], rival) for rival in rivals] if contenders else []
+        several = has_several_generators(next(iter(self.study.frames.values())))
         return StudyPage(
             title=settings.title,
             subtitle=self._subtitle(len(run.keys)),
@@ -195,12 +204,14 @@ class Publisher:
             leaders=ranked.drop(columns="configuration"),
             models=models(ranked, settings.metric),
             matrices={
-                choice.criterion: matrix(estimator, choice.configuration, first_view=view)
+                choice.criterion: matrix(
+                    estimator, choice.configuration, first_view=view, several=several
+                )
                 for choice in _distinct(choices)
             },
             effects=effects(estimator),
             statements=check_claims(estimator, settings.claims),
-            comparisons=_corrected(pairs),
+            comparisons=_corrected([pair for pair in pairs if pair is not None]),
             metrics=pd.concat(closely, ignore_index=True) if closely else pd.DataFrame(),
             roc=roc,
             hardest=look.hardest(contenders[0], self.manifest, _HARDEST) if contenders else [],
@@ -208,7 +219,7 @@ class Publisher:
                 [{"cell": str(o.cell), "cause": o.cause} for o in run.failures],
                 columns=["cell", "cause"],
             ),
-            notes=notes(self.study, estimator),
+            notes=[*troubles, *notes(self.study, estimator)],
             commands=self._commands(detector),
             config=settings.config,
         )
@@ -254,10 +265,12 @@ class Publisher:
         )
 
     def _commands(self, detector: Path | None) -> list[str]:
-        commands = [f"dfl study --config {self.settings.out / 'config.yaml'}"]
+        config = str(self.settings.out / "config.yaml")
+        commands = [["dfl", "study", "--config", config]]
         if detector is not None:
-            commands.append(f"dfl detect --detector {detector} --images FOLDER --out scores.csv")
-        return commands
+            images = ["--images", "FOLDER", "--out", "scores.csv"]
+            commands.append(["dfl", "detect", "--detector", str(detector), *images])
+        return [shlex.join(command) for command in commands]
 
 
 def write_tables(table: pd.DataFrame, out: Path) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,9 @@ from dfl.types import FAKE, REAL
 __all__ = ["TrainOn", "TrainingSet", "training_sets"]
 
 TrainOn = Literal["each", "combined", "all_but_one", "all_but_one_generator"]
-COMBINED = "combined"
+COMBINED: Final = "combined"
+RESERVED: Final = frozenset({"macro", "pooled", "worst", "seen", "unseen"})
+"""What tables call summaries of test sets, and so no dataset."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,8 @@ class TrainingSet:
     Attributes:
         name: What it is called.
         rows: Which rows of the manifest, shape ``(N,)``.
-        seen: The datasets whose fakes are among them; all others test generalisation.
+        seen: The datasets whose fakes are among them, or whose reals are where they have no fakes;
+            all others test generalisation.
         generators: The generators whose fakes are among them.
     """
 
@@ -49,6 +52,10 @@ def training_sets(frame: pd.DataFrame, train_on: Sequence[TrainOn]) -> dict[str,
     Raises:
         ConfigError: If nothing is left to train on, or a dataset has the name of another set.
     """
+    if taken := RESERVED.intersection(frame["dataset"].unique()):
+        raise ConfigError(
+            f"a dataset is called {min(taken)!r}, which a study calls a summary of all; rename it"
+        )
     known = frame["label"].isin((REAL, FAKE)).to_numpy()
     dataset = frame["dataset"].to_numpy()
     generator = frame["generator"].to_numpy()
@@ -60,7 +67,11 @@ def training_sets(frame: pd.DataFrame, train_on: Sequence[TrainOn]) -> dict[str,
     def add(name: str, rows: npt.NDArray[np.bool_]) -> None:
         rows = rows & known
         if len(set(frame["label"][rows])) == 2:
-            seen = tuple(d for d in datasets if (rows & fake & (dataset == d)).any())
+            seen = tuple(
+                d
+                for d in datasets
+                if (rows & (dataset == d) & (fake | ~(fake & (dataset == d)).any())).any()
+            )
             if name in found and (found[name].rows != rows).any():
                 raise ConfigError(
                     f"{name!r} names both a dataset and another training set; rename the dataset"

@@ -104,3 +104,10 @@ def test_evaluate__several_splits_but_no_test(tmp_path):
 def test_evaluate__no_table():
     with pytest.raises(ScoreError, match="at least one"):
         evaluate([])
+
+
+def test_evaluate__figures_of_names_that_look_alike_in_a_file_name(tmp_path):
+    for folder in ("x/a-b", "y/a-b", "x-a/b", "x/a/b"):
+        write_scores(table(), tmp_path / "in" / folder / "scores.csv")
+    evaluate(tmp_path / "in", tmp_path / "out")
+    assert len(list((tmp_path / "out").glob("*-roc.png"))) == 4

@@ -15,6 +15,7 @@ from dfl.data import JPEG, GaussianBlur, HorizontalFlip, Manifest, PairDataModul
 from dfl.data.pairs import Pair
 from dfl.errors import ConfigError, DataError
 from dfl.evaluation import binary_metrics, read_scores
+from dfl.heads.checkpoint import copy_with_operating_point
 from dfl.heads.finetune_task import FineTuneTask
 from tests.runs import FIT, image_data
 
@@ -122,6 +123,23 @@ def test_fine_tune__a_finished_one_is_not_repeated_but_prolonged(
     np.testing.assert_array_equal(longer, run(data, tmp_path / "whole", max_epochs=3))
 
 
+def test_fine_tune__killed_after_its_last_epoch_it_does_not_go_on(
+    data: PairDataModule, tmp_path: Path, steps: list[int]
+) -> None:
+    """Whether early stopping or the number of epochs ended it, no epoch more is made."""
+    for name, settings in {
+        "stopped": {"task": tiny(lr=0.3), "max_epochs": 30, "patience": 1},
+        "complete": {"max_epochs": 2, "patience": 9},
+        "unvalidated": {"max_epochs": 2, "patience": None},
+    }.items():
+        scores = run(data, tmp_path / name, **settings)
+        (tmp_path / name / "finished.json").unlink()
+        steps.clear()
+        np.testing.assert_array_equal(run(data, tmp_path / name, **settings), scores)
+        assert steps == []
+        assert (tmp_path / name / "finished.json").is_file()
+
+
 def test_fine_tune__other_seed_other_scores_same_seed_same_scores(
     data: PairDataModule, tmp_path: Path
 ) -> None:
@@ -147,6 +165,12 @@ def test_fine_tune__scores_are_those_of_dfl_test_and_detect(
     machine = {"accelerator": "cpu", "devices": 1, "num_workers": 0}
     detected = detect(best, image_root, tmp_path / "d.csv", **machine).set_index("path")["score"]
     np.testing.assert_allclose(detected.loc[tested["path"]], scores, rtol=1e-5)
+    chosen = tmp_path / "network.ckpt"
+    copy_with_operating_point(best, chosen, float(np.median(scores)), (2.0, -1.0))
+    detect(chosen, image_root, tmp_path / "c.csv", **machine)
+    table = pd.read_csv(tmp_path / "c.csv").set_index("path").loc[tested["path"]]
+    assert (table["verdict"] == "fake").tolist() == (table["score"] > np.median(scores)).tolist()
+    np.testing.assert_allclose(table["prob"], 1 / (1 + np.exp(1 - 2 * table["score"])), rtol=1e-4)
     with pytest.raises(Exception, match=r"weights for \['clip'\], but .* has the backbones \[\]"):
         detect(best, image_root, tmp_path / "e.csv", {"clip": "w.safetensors"}, **machine)
 

@@ -100,6 +100,17 @@ def test_run__no_result_no_config() -> None:
     assert list(Path().iterdir()) == []
 
 
+def plan(out: Path) -> None:
+    """Only look what there is to do."""
+
+
+def test_run__nothing_made_no_config() -> None:
+    Path("out").mkdir()
+    Path("out/config.yaml").write_text("mine")
+    run_command(plan, ["--out=out"])
+    assert Path("out/config.yaml").read_text() == "mine"
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [

@@ -314,6 +314,47 @@ def test_study__again_there_is_nothing_to_do(home: Path, finished: Finished) -> 
     assert {file: file.stat().st_mtime_ns for file in before} == before
 
 
+@pytest.mark.parametrize("gone", ["best", "cells.csv", "report.html"])
+def test_study__what_is_gone_is_made_again(home: Path, finished: Finished, gone: str) -> None:
+    before = (finished.out / "results.csv").read_bytes()
+    path = finished.out / gone
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    assert "nothing to do" not in run(options(home))
+    assert path.exists()
+    assert "nothing to do" in run(options(home))
+    assert (finished.out / "results.csv").read_bytes() == before
+
+
+def test_study__stopped_while_it_writes_its_report_it_is_not_done(
+    home: Path, finished: Finished, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files of one config beside those of another must not pass for the results of either."""
+    other = options(home, classifiers={"lda": CLASSIFIERS["lda"]}, claims=None)
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("dfl.commands.study_whole.write_study_page", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(other)
+    assert "nothing to do" not in run(options(home))
+    pd.testing.assert_frame_equal(pd.read_csv(finished.out / "results.csv"), finished.table)
+
+
+def test_study__a_wandb_failure_costs_no_result(
+    home: Path, finished: Finished, monkeypatch: pytest.MonkeyPatch, caplog
+) -> None:
+    def broken(*_: object) -> None:
+        raise OSError("no network")
+
+    logger = ["--logger=lightning.pytorch.loggers.WandbLogger", "--logger.project=p"]
+    monkeypatch.setattr("dfl.commands.study_whole.log_study", broken)
+    run([*options(home), *logger, "--logger.offline=true"])
+    assert "the study could not be logged (OSError: no network); it is there" in caplog.text
+    assert "nothing to do" in run(options(home))
+
+
 def test_study__more_of_everything_keeps_what_is_there(home: Path, finished: Finished) -> None:
     shutil.copytree(finished.out, home / "more")
     before = kept(home / "more")
@@ -442,6 +483,7 @@ def test_mistake__images_without_labels(home: Path, capsys, tmp_path) -> None:
 def test_mistake__features_of_other_images(home: Path, finished: Finished, capsys) -> None:
     message = fails([*options(home), "--data.crop.size=24"], capsys)
     assert "holds other features" in message
+    assert "name another folder with --features_dir, or delete this one" in message
     assert kept(finished.out) == finished.cells
 
 

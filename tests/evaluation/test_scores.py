@@ -118,6 +118,13 @@ def test_write_scores__null_text(tmp_path):
         write_scores(table(dataset=[None, "p", "p"]), tmp_path / "s.csv")
 
 
+@pytest.mark.parametrize("name", ["dataset", "generator", "split"])
+def test_read_scores__numbers_where_text_should_be(tmp_path, name):
+    table().assign(**{name: [1, 2, 3]}).to_parquet(tmp_path / "s.parquet")
+    with pytest.raises(ScoreError, match=f"row 1: {name} must be text, got 1 "):
+        read_scores(tmp_path / "s.parquet")
+
+
 def test_probability__is_the_logistic_function_without_overflow():
     score = np.array([0.0, 1.0, -1.0, 1e3, -1e3, -700.0])
     prob = probability(score)

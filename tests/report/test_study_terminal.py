@@ -2,6 +2,7 @@ import io
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from rich.console import Console
 
@@ -46,8 +47,22 @@ def test_print_study__matrix_row_by_row():
     lines = printed(page).splitlines()
     (table, *_) = page.matrices.values()
     for train, own in table.groupby("train_set", sort=False):
-        line = next(line for line in lines if line.startswith(f"{train} "))
-        assert line.split()[1:] == [f"{100 * value:.1f}" for value in own["value"]]
+        said = [line.split()[1:] for line in lines if line.startswith(f"{train} ")]
+        numbers = [number for line in said for number in line]
+        expected = [f"{100 * value:.1f}" for value in own["value"]]
+        assert numbers[: len(expected)] == expected
+
+
+def test_print_study__matrix_of_many_test_sets_is_whole():
+    names = [f"generator_{i:02}" for i in range(20)] + ["pooled", "macro", "worst"]
+    table = pd.DataFrame(
+        {"train_set": "combined", "test_set": names, "value": np.linspace(0.5, 0.72, 23)}
+    ).assign(low=0.4, high=0.8)
+    text = printed(replace(bare_page(), matrices={"Best": table}))
+    for name, value in zip(names, table["value"], strict=True):
+        assert name.removeprefix("generator_") in text
+        assert f" {100 * value:.1f}" in text
+    assert all(len(line) <= 80 for line in text.splitlines())
 
 
 def test_print_study__can_be_written_in_plain_ascii():

@@ -20,9 +20,9 @@ def _own_wandb(monkeypatch, tmp_path):
     wandb.teardown()
 
 
-def logged(folder, page, results):
+def logged(folder, page, results, files=()):
     logger = WandbLogger(project="p", offline=True, save_dir=folder)
-    log_study(logger, page, results)
+    log_study(logger, page, results, files)
     summary = dict(logger.experiment.summary)
     wandb.finish()
     wandb.teardown()  # waits until the files are complete
@@ -32,14 +32,25 @@ def logged(folder, page, results):
 def test_log_study__offline_run_reads_back(tmp_path):
     page = full_page()
     results = pd.DataFrame(
-        {"features": ["clip", "dino"], "reduction": ["pca", None], "accuracy": [0.9, float("nan")]}
+        {
+            "features": ["clip", "dino", "clip", "clip"],
+            "reduction": ["pca", None, "pca", "pca"],
+            "accuracy": [0.9, float("nan"), 0.8, 0.7],
+            "split": ["test", "test", "val", "test"],
+            "scope": ["macro", "unseen", "macro", "dataset"],
+        }
     )
-    run, summary = logged(tmp_path, page, results)
+    numbers = tmp_path / "results.csv"
+    results.to_csv(numbers)
+    run, summary = logged(tmp_path, page, results, [numbers])
     columns, rows = run.table("study/results")
-    assert columns == ["features", "reduction", "accuracy"]
-    assert rows[0] == ["clip", "pca", 0.9]
+    assert columns == ["features", "reduction", "accuracy", "split", "scope"]
+    assert rows[0] == ["clip", "pca", 0.9, "test", "macro"]
     assert rows[1][:2] == ["dino", None]
     assert np.isnan(rows[1][2])
+    assert len(rows) == 2  # the rest is in the file
+    (kept,) = [paths for name, paths in run.artifacts.items() if name.startswith("study-")]
+    assert kept == ["results.csv"]
     for name in ("leaders", "effects", "statements", "metrics", "comparisons", "failures"):
         columns, rows = run.table(f"study/{name}")
         expected = getattr(page, name)

@@ -37,13 +37,16 @@ class OfflineRun:
     def __init__(self, root):
         (self.folder,) = root.glob("wandb/offline-run-*")
         (log,) = self.folder.glob("*.wandb")
-        self.config, self.history = {}, {}
+        self.config, self.history, self.artifacts = {}, {}, {}
         for record in log_records(log):
             kind = record.WhichOneof("record_type")
             if kind == "history":
                 for item in record.history.item:
                     key = item.key or "/".join(item.nested_key)
                     self.history[key] = json.loads(item.value_json)
+            elif kind == "artifact":
+                contents = record.artifact.manifest.contents
+                self.artifacts[record.artifact.name] = [each.path for each in contents]
             elif kind == "config":
                 for item in record.config.update:
                     self.config[item.key or "/".join(item.nested_key)] = json.loads(item.value_json)

@@ -10,7 +10,7 @@ from PIL import Image
 from dfl.data.manifest import Manifest
 from dfl.evaluation import STUDY_METRICS, mcnemar
 from dfl.study.cells import CellStore
-from dfl.study.closeup import CloseLook, Contender
+from dfl.study.closeup import CloseLook, Contender, has_several_generators
 from dfl.study.estimates import Estimator
 from dfl.study.fitting import held_rows
 from dfl.study.results import Judge, Results
@@ -84,3 +84,26 @@ def test_hardest__what_is_there(look: CloseLook, tmp_path: Path) -> None:
     assert [image.caption for image in found] == worst[1:4]  # the very worst has no file
     assert all(image.label != image.verdict for image in found)
     assert all(image.jpeg.startswith(b"\xff\xd8") for image in found)
+
+
+def test_comparison__in_the_seeds_that_both_have(look: CloseLook) -> None:
+    """Another seed has other test images: one that failed must not be compared with them."""
+    both = look.comparison(Contender("good", GOOD[1:]), Contender("poor", POOR[1:]))
+    for good, poor in ((GOOD, POOR[1:]), (GOOD[1:], POOR)):
+        found = look.comparison(Contender("good", good), Contender("poor", poor))
+        assert found == both
+    assert look.comparison(Contender("good", GOOD[:1]), Contender("poor", POOR[1:])) is None
+
+
+@pytest.mark.parametrize(
+    ("generators", "several"), [(["g", "g", "h"], False), (["g", "k", "h"], True)]
+)
+def test_several_generators__of_a_dataset(generators: list[str], several: bool) -> None:
+    frame = pd.DataFrame(
+        {
+            "label": [0, 1, 1, 1, 0],
+            "dataset": ["a", "a", "a", "b", "c"],  # c has real images alone
+            "generator": ["real", *generators, "real"],
+        }
+    )
+    assert has_several_generators(frame) == several

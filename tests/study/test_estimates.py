@@ -1,15 +1,16 @@
 import numpy as np
 import pandas as pd
+import pytest
 
 from dfl.study.estimates import Estimator, balanced
 from dfl.study.results import Results
 from tests.study.study_tables import B, cases, results
 
 
-def seed_weights(seeds: int) -> np.ndarray:
+def seed_deviations(seeds: int) -> np.ndarray:
     drawn = np.random.default_rng(0).multinomial(seeds, np.full(seeds, 1 / seeds), size=B) / seeds
     wider = {2: 12.7062, 3: 4.30265}[seeds] / 1.959964 * np.sqrt(seeds / (seeds - 1))
-    return 1 / seeds + wider * (drawn - 1 / seeds)
+    return wider * (drawn - 1 / seeds)
 
 
 def test_mean__one_seed_is_the_mean_of_rows_and_of_replicates() -> None:
@@ -26,8 +27,8 @@ def test_mean__seeds_are_drawn_and_weigh_alike() -> None:
     made = results(rows, lambda row: float(row["seed"]))
     found = Estimator(made, "ap").mean(made.table)
     assert found.value == 2.5  # not 5 / 4: a seed with more rows counts no more
-    weights = seed_weights(2)
-    expected = weights[:, 0] * made.replicates[:3].mean(0) + weights[:, 1] * made.replicates[3]
+    images = (made.replicates[:3].mean(0) + made.replicates[3]) / 2
+    expected = images + seed_deviations(2) @ [0, 5]
     np.testing.assert_allclose(found.replicates, expected, rtol=1e-4)
     assert np.ptp(found.replicates) > 4  # what the seed changes is within
 
@@ -36,7 +37,7 @@ def test_mean__over_the_seeds_that_are_there() -> None:
     made = results(cases(seed=[0, 1, 2]), lambda row: float(row["seed"]))
     found = Estimator(made, "ap").mean(made.table[made.table["seed"] != 1])
     assert found.value == 1
-    expected = (seed_weights(2) * made.replicates[[0, 2]].T).sum(1)
+    expected = made.replicates[[0, 2]].mean(0) + seed_deviations(2) @ [0, 2]
     np.testing.assert_allclose(found.replicates, expected, rtol=1e-4, atol=1e-4)
 
 
@@ -50,6 +51,26 @@ def test_mean__intervals_over_a_few_seeds_cover_what_other_seeds_would_give() ->
         found = own.mean(made.table)
         covered += found.low <= 0.5 <= found.high
     assert covered / 200 >= 0.9
+
+
+@pytest.mark.parametrize(("seeds", "widest"), [(2, 5.0), (3, 2.6), (5, 2.2)])
+def test_mean__seeds_that_differ_in_their_images_alone_widen_an_interval_little(
+    seeds: int, widest: float
+) -> None:
+    """The images' noise must not be multiplied by the weights that stand for other seeds."""
+    rng = np.random.default_rng(2)
+    widths, covered = [], []
+    for _ in range(100):
+        hits = rng.random((seeds, 200)) < 0.8
+        drawn = rng.multinomial(200, np.full(200, 1 / 200), size=B) / 200
+        values, replicates = hits.mean(1), (hits @ drawn.T).astype("f4")
+        made = results(cases(seed=list(range(seeds))), lambda row, v=values: v[row["seed"]])
+        found = Estimator(Results(made.table, replicates), "ap").mean(made.table)
+        widths.append(found.high - found.low)
+        covered.append(found.low <= 0.8 <= found.high)
+    plain = 2 * 1.96 * np.sqrt(0.8 * 0.2 / 200 / seeds)
+    assert np.mean(covered) >= 0.94
+    assert np.median(widths) < widest * plain
 
 
 def test_mean__rows_and_replicates_that_are_nan() -> None:

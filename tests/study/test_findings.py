@@ -6,6 +6,7 @@ from dfl.study.claims import Claim, check_claims
 from dfl.study.effects import effects
 from dfl.study.estimates import Estimator
 from dfl.study.findings import choose, leaders, matrix, models
+from dfl.study.results import Results
 from tests.study.study_tables import cases, results
 
 BEST = {"lda": 0.80, "svm": 0.75, "bayes": 0.60}
@@ -115,6 +116,44 @@ def test_claims__undecided() -> None:
     assert row["low"] < 0 < row["high"]
 
 
+def test_claims__undecided_shows_an_interval_that_holds_0() -> None:
+    """One pair contradicts at 95 %, though not at the level that many pairs call for."""
+    names = [f"head{i}" for i in range(5)]
+    shown = []
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        truth = dict(zip(names, 0.8 + rng.normal(scale=0.01, size=5), strict=True))
+        made = results(
+            cases(classifier=names),
+            lambda row, truth=truth: truth[row["classifier"]],
+            noise=0.02,
+            seed=seed,
+        )
+        row = verdict(Estimator(made, "ap"), axis="classifier", better=names[:2])
+        if row["verdict"] == "undecided":
+            shown.append((row["low"], row["high"]))
+    assert len(shown) > 30
+    assert all(low <= 0 <= high for low, high in shown)
+
+
+def test_claims__are_not_refuted_by_a_tail_without_replicates() -> None:
+    made = results(cases(classifier=list(BEST)), lambda row: BEST[row["classifier"]])
+    few = Results(made.table, made.replicates[:, :30])
+    against = {"axis": "classifier", "better": ["bayes"]}
+    assert verdict(Estimator(made, "ap"), **against)["verdict"] == "did not hold"
+    row = verdict(Estimator(few, "ap"), **against)
+    assert row["verdict"] == "undecided"
+    assert str(row["evidence"]).endswith("; too few replicates for 2 pairs")
+
+
+def test_leaders__without_those_that_failed_for_a_seed() -> None:
+    rows = cases(classifier=["lda", "svm"], seed=[0, 1], split=["val", "test"], scope=["macro"])
+    rows = [row for row in rows if not (row["classifier"] == "svm" and row["seed"] == 0)]
+    made = results(rows, lambda row: 0.9 if row["classifier"] == "svm" else 0.8)
+    ranked = leaders(Estimator(made, "ap"), home="alpha", first_view="none")
+    assert ranked["classifier"].tolist() == ["lda"]
+
+
 def test_claims__equally_good_levels_are_seldom_said_not_to_hold() -> None:
     names = [f"head{i}" for i in range(9)]
     verdicts = []
@@ -150,8 +189,14 @@ def test_claims__of_a_metric_that_is_better_when_lower() -> None:
 @pytest.mark.parametrize(
     ("claim", "evidence"),
     [
-        ({"axis": "classifier", "better": ["knn"]}, "no classifier knn"),
-        ({"axis": "classifier", "better": ["lda"], "others": ["x", "y"]}, "no classifier x, y"),
+        (
+            {"axis": "classifier", "better": ["knn"]},
+            "no classifier knn in the first grid, on which claims rest",
+        ),
+        (
+            {"axis": "classifier", "better": ["lda"], "others": ["x", "y"]},
+            "no classifier x, y in the first grid, on which claims rest",
+        ),
         ({"axis": "reduction", "better": ["none"]}, "nothing to compare with"),
         ({"axis": "classifier", "better": list(BEST)}, "nothing to compare with"),
     ],
@@ -280,7 +325,9 @@ def test_matrix__trained_on_against_tested_on() -> None:
     rows += cases(train_set=["alpha", "beta"], scope=["macro", "worst", "pooled"])
     made = results(rows, lambda row: 0.9 if row["name"] == row["train_set"] else 0.6)
     estimator = Estimator(made, "ap")
-    found = matrix(estimator, ("frozen", "clip", "none", "lda", "none"), first_view="none")
+    found = matrix(
+        estimator, ("frozen", "clip", "none", "lda", "none"), first_view="none", several=False
+    )
     values = found.set_index(["train_set", "test_set"])["value"]
     assert list(dict.fromkeys(found["test_set"])) == ["alpha", "beta", "pooled", "macro", "worst"]
     assert values["alpha", "alpha"] == values["beta", "beta"] == pytest.approx(0.9)

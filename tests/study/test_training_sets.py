@@ -51,6 +51,20 @@ def test_training_sets__a_dataset_of_one_class_only_joins_others() -> None:
     assert sets["combined"].seen == ("alpha", "beta", "gamma")
 
 
+def test_training_sets__real_images_that_are_learnt_are_seen() -> None:
+    frame = images()
+    frame = frame[~((frame["dataset"] == "gamma") & (frame["label"] == 1))].reset_index(drop=True)
+    sets = training_sets(frame, ["combined", "all_but_one"])
+    assert sets["combined"].seen == ("alpha", "beta", "gamma")
+    assert sets["all but gamma"].seen == ("alpha", "beta")
+
+
+@pytest.mark.parametrize("name", ["macro", "pooled", "worst", "seen", "unseen"])
+def test_training_sets__a_dataset_is_not_called_like_a_summary(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"a dataset is called '{name}', which a study calls"):
+        training_sets(images().replace({"dataset": {"alpha": name}}), ["combined"])
+
+
 SETS = {"alpha", "beta", "gamma"}
 
 

@@ -1,0 +1,29 @@
+"""What makes a report another one."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from dfl.study.fitting import Outcome
+from dfl.study.publish import fingerprint_of
+from dfl.study.run import CellRun
+from dfl.study.settings import Settings
+from tests.study.study_examples import cell, example
+
+
+def test_fingerprint__of_rows_and_failures(tmp_path: Path) -> None:
+    """Intervals rest on groups, which decide no cell's scores."""
+    study = example(tmp_path)
+    settings = Settings(tmp_path, "t", "auroc", 100, 1, [], "")
+    run = CellRun({cell("lda"): "ab"}, [Outcome(cell(name), "x") for name in ("p", "q")], 0, 0.0)
+    first = fingerprint_of(run, study, settings)
+    assert fingerprint_of(run, example(tmp_path), settings) == first
+    for column in ("group", "generator"):
+        frames = {
+            seed: frame.assign(**{column: frame[column].str[:1]})
+            for seed, frame in study.frames.items()
+        }
+        assert fingerprint_of(run, replace(study, frames=frames), settings) != first
+    # failures come in the order in which processes meet them
+    turned = replace(run, failures=run.failures[::-1])
+    assert fingerprint_of(turned, study, settings) == first
+    assert fingerprint_of(replace(run, failures=[]), study, settings) != first

@@ -86,11 +86,10 @@ def test_extract__equals_one_process(images: Path, tmp_path: Path, processes: in
     assert sorted(path.name for path in tmp_path.iterdir()) == ["many", "one", "splits"]
 
 
-@pytest.mark.parametrize("launcher", [[], ["-m", "torch.distributed.run", "--nproc_per_node=2"]])
-def test_extract__as_a_user_launches_it(images: Path, tmp_path: Path, launcher: list[str]) -> None:
-    """With Lightning's own launcher, and with torchrun; each image once either way."""
+def test_extract__as_a_user_launches_it(images: Path, tmp_path: Path) -> None:
+    """With Lightning's own launcher; all other tests start processes as torchrun does."""
     devices = ["--accelerator=cpu", "--devices=2", "--strategy=ddp"]
-    command = [*launcher, str(REPOSITORY / "train.py"), *_extract_args(images, "f"), *devices]
+    command = [str(REPOSITORY / "train.py"), *_extract_args(images, "f"), *devices]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1"}
     done = subprocess.run(
         [sys.executable, *command],

@@ -314,22 +314,31 @@ def test_study__again_there_is_nothing_to_do(home: Path, finished: Finished) -> 
     assert {file: file.stat().st_mtime_ns for file in before} == before
 
 
-@pytest.mark.parametrize("gone", ["best", "cells.csv", "report.html"])
-def test_study__what_is_gone_is_made_again(home: Path, finished: Finished, gone: str) -> None:
-    before = (finished.out / "results.csv").read_bytes()
-    path = finished.out / gone
-    shutil.rmtree(path) if path.is_dir() else path.unlink()
-    assert "nothing to do" not in run(options(home))
-    assert path.exists()
-    assert "nothing to do" in run(options(home))
-    assert (finished.out / "results.csv").read_bytes() == before
+def small(home: Path, *heads: str) -> list[str]:
+    """A study of one backbone without reductions, in a folder of its own."""
+    return options(
+        home,
+        "small",
+        grids={"frozen": {"features": [["net"]], "reductions": ["none"]}},
+        classifiers={name: CLASSIFIERS[name] for name in heads},
+        reductions=None,
+        views=None,
+        view_use=None,
+        claims=None,
+    )
 
 
-def test_study__stopped_while_it_writes_its_report_it_is_not_done(
-    home: Path, finished: Finished, monkeypatch: pytest.MonkeyPatch
+def test_study__its_files_are_all_there_and_of_one_config_or_it_is_not_done(
+    home: Path, monkeypatch: pytest.MonkeyPatch, caplog
 ) -> None:
-    """Files of one config beside those of another must not pass for the results of either."""
-    other = options(home, classifiers={"lda": CLASSIFIERS["lda"]}, claims=None)
+    out = home / "small"
+    run(small(home, "lda"))
+    assert "nothing to do" in run(small(home, "lda"))
+    numbers = (out / "results.csv").read_bytes()
+    for gone in (out / "best", out / "cells.csv"):
+        shutil.rmtree(gone) if gone.is_dir() else gone.unlink()
+        assert "nothing to do" not in run(small(home, "lda"))
+        assert gone.exists()
 
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
@@ -337,30 +346,32 @@ def test_study__stopped_while_it_writes_its_report_it_is_not_done(
     with monkeypatch.context() as patch:
         patch.setattr("dfl.commands.study_whole.write_study_page", killed)
         with pytest.raises(KeyboardInterrupt):
-            run(other)
-    assert "nothing to do" not in run(options(home))
-    pd.testing.assert_frame_equal(pd.read_csv(finished.out / "results.csv"), finished.table)
+            run(small(home, "svm"))
+    assert (out / "results.csv").read_bytes() != numbers
+    assert "nothing to do" not in run(small(home, "lda"))
+    assert (out / "results.csv").read_bytes() == numbers
 
-
-def test_study__a_wandb_failure_costs_no_result(
-    home: Path, finished: Finished, monkeypatch: pytest.MonkeyPatch, caplog
-) -> None:
     def broken(*_: object) -> None:
         raise OSError("no network")
 
-    logger = ["--logger=lightning.pytorch.loggers.WandbLogger", "--logger.project=p"]
     monkeypatch.setattr("dfl.commands.study_whole.log_study", broken)
-    run([*options(home), *logger, "--logger.offline=true"])
+    logger = ["--logger=lightning.pytorch.loggers.WandbLogger", "--logger.project=p"]
+    run([*small(home, "lda"), *logger, "--logger.offline=true"])
     assert "the study could not be logged (OSError: no network); it is there" in caplog.text
-    assert "nothing to do" in run(options(home))
+    assert "nothing to do" in run(small(home, "lda"))
 
 
-def test_study__more_of_everything_keeps_what_is_there(home: Path, finished: Finished) -> None:
-    shutil.copytree(finished.out, home / "more")
-    before = kept(home / "more")
+def test_study__more_of_everything_keeps_what_is_there(home: Path) -> None:
+    heads = {name: CLASSIFIERS[name] for name in ("lda", "svm")}
     changes = {
-        "classifiers": CLASSIFIERS | {"bayes": [estimator("naive_bayes")]},
-        "grids": {"frozen": GRIDS["frozen"]},
+        "grids": {"frozen": {"features": [["net"]], "reductions": ["none"]}},
+        "reductions": None,
+    }
+    run(options(home, "more", **changes, classifiers=heads))
+    before, table = kept(home / "more"), pd.read_csv(home / "more" / "results.csv")
+    assert len(before) == 2 * 3 * 2
+    changes |= {
+        "classifiers": heads | {"bayes": [estimator("naive_bayes")]},
         "seeds": [0, 5],
         "baselines": {"tuned": NETWORK},
         "finetuning": {"max_epochs": 1, "train_sets": ["alpha"]},
@@ -370,13 +381,13 @@ def test_study__more_of_everything_keeps_what_is_there(home: Path, finished: Fin
     assert not seen.total()  # neither a classifier nor a seed costs a forward pass
     assert {(cell.seed, cell.classifier) for cell in sent} == {
         (0, "bayes"),
-        *((5, name) for name in (*CLASSIFIERS, "bayes")),
+        *((5, name) for name in (*heads, "bayes")),
     }
     after = kept(home / "more")
     assert {file: after[file] for file in before} == before
-    assert len(after) == 2 * (108 + 36) + 2  # and a network for each seed
-    table = pd.read_csv(home / "more" / "results.csv")
-    tuned = table[table["classifier"] == "end to end"]
+    assert len(after) == 2 * 3 * 3 * 2 + 2  # and a network for each seed
+    more = pd.read_csv(home / "more" / "results.csv")
+    tuned = more[more["classifier"] == "end to end"]
     assert set(tuned["features"]) == {"tuned"}
     assert set(tuned["seed"]) == {0, 5}
     tested = tuned[(tuned["scope"] == "dataset") & (tuned["split"] == "test")]
@@ -385,12 +396,11 @@ def test_study__more_of_everything_keeps_what_is_there(home: Path, finished: Fin
     }
     assert tested["auroc"].between(0, 1).all()
     # what was there has the numbers that it had
-    same = table[(table["seed"] == 0) & table["classifier"].isin(list(CLASSIFIERS))]
+    same = more[(more["seed"] == 0) & more["classifier"].isin(list(heads))]
+    order = [*AXES, "split", "scope", "name"]
     pd.testing.assert_frame_equal(
-        same.reset_index(drop=True).sort_values(
-            [*AXES, "split", "scope", "name"], ignore_index=True
-        ),
-        finished.table.sort_values([*AXES, "split", "scope", "name"], ignore_index=True),
+        same.reset_index(drop=True).sort_values(order, ignore_index=True),
+        table.sort_values(order, ignore_index=True),
     )
     with counting() as seen, sending() as sent:
         assert "nothing to do" in run(options(home, "more", **changes))

@@ -16,7 +16,8 @@ from dfl.commands.finetuning import fine_tune, training_settings
 from dfl.data import ImageDataModule, Manifest
 from dfl.data.transforms import Augmentation
 from dfl.errors import ConfigError
-from dfl.features.plan import extraction_fingerprint, images_digest
+from dfl.features.images import hash_images
+from dfl.features.plan import extraction_fingerprint, method_digest
 from dfl.heads.finetune_task import FineTuneTask
 from dfl.recipe import describe
 from dfl.study.cells import CellStore, Scores, cell_key
@@ -163,9 +164,8 @@ class Baselines:
     @cached_property
     def _images(self) -> str:
         """Identify the images, all of which are read for it."""
-        return extraction_fingerprint(
-            images_digest(self._data.manifest), (), view=self._data.view(), run=self._precision
-        )
+        method = method_digest((), view=self._data.view(), run=self._precision)
+        return extraction_fingerprint(hash_images(self._data.manifest).digest, method)
 
     def _train(self, cell: Cell, key: str, study: StudyInput) -> Scores:
         frame = study.frames[cell.seed]

@@ -19,13 +19,8 @@ from dfl.data.transforms import Augmentation
 from dfl.errors import DataError
 from dfl.evaluation import known_rows
 from dfl.features.extraction import ExtractionDataModule, Target
-from dfl.features.plan import (
-    ExtractionPlan,
-    distinct_images,
-    extraction_fingerprint,
-    images_digest,
-    pending_images,
-)
+from dfl.features.images import distinct_images, hash_images
+from dfl.features.plan import ExtractionPlan, method_digest, pending_images
 from dfl.study.tables import ViewFeatures
 
 __all__ = ["FeatureFolders", "frames_by_seed"]
@@ -128,18 +123,15 @@ class FeatureFolders:
                 key: 0 if (target.out / "features.json").is_file() else self.images
                 for key, target in self._targets.items()
             }
-        digest = images_digest(next(iter(self._data.values())).manifest)
+        hashed = hash_images(next(iter(self._data.values())).manifest)
         return {
             (view, name): pending_images(
                 ExtractionPlan(
                     target.out,
-                    extraction_fingerprint(
-                        digest,
-                        target.spec,
-                        view=self._data[view].view(),
-                        run=self._runner.description,
+                    hashed,
+                    method_digest(
+                        target.spec, view=self._data[view].view(), run=self._runner.description
                     ),
-                    images=self.images,
                     batch_size=1,
                     spec=target.spec,
                 ),

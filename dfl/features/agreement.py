@@ -19,7 +19,7 @@ import numpy as np
 from dfl.data.content import content_hash
 from dfl.data.manifest import Manifest
 from dfl.errors import DflError, FeatureError
-from dfl.features.plan import rows_digest
+from dfl.features.images import rows_digest
 from dfl.recipe import Plain, digest_of
 from dfl.types import FeatureSpec
 

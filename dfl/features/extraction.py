@@ -19,16 +19,14 @@ from dfl.data.views import FixedBatch, ViewsBatch
 from dfl.errors import FeatureError
 from dfl.features.agreement import check_alike, check_visible, facts_of
 from dfl.features.first_process import on_first_process
-from dfl.features.plan import (
-    REPLACE,
-    ExtractionPlan,
+from dfl.features.images import (
+    HashedImages,
     check_looks,
     distinct_images,
-    extraction_fingerprint,
-    finished_store,
+    hash_images,
     image_looks,
-    images_digest,
 )
+from dfl.features.plan import REPLACE, ExtractionPlan, finished_store, method_digest
 from dfl.folders import recover_folder
 from dfl.lock import locked
 from dfl.recipe import Recipe
@@ -199,12 +197,12 @@ class ExtractionDataModule(pl.LightningDataModule):
             The plans, their missing shards, and the token that marks their folders.
         """
         self._looks = image_looks(self.source.manifest)  # before they are hashed
-        digest = images_digest(self.source.manifest)
-        prints = [self._fingerprint(target, digest) for target in self.targets]
+        hashed = hash_images(self.source.manifest)
+        asked = [self._asked(target, hashed) for target in self.targets]
         # all processes lock in the same order, so that none waits for one that waits for it
-        for number in sorted(range(len(prints)), key=lambda i: self.targets[i].out.absolute()):
-            self._lock(self.targets[number].out, prints[number])
-        plans = [self._plan(*both) for both in zip(self.targets, prints, strict=True)]
+        for wanted in sorted(asked, key=lambda each: each.out.absolute()):
+            self._lock(wanted.out, wanted.fingerprint)
+        plans = [self._begun(plan) for plan in asked]
         token = uuid.uuid4().hex
         for plan in plans:
             if plan is not None:
@@ -213,9 +211,9 @@ class ExtractionDataModule(pl.LightningDataModule):
         shards = [plan.pending(remove=True) if plan is not None else [] for plan in plans]
         return plans, shards, token
 
-    def _fingerprint(self, target: Target, digest: str) -> str:
-        view = self.views[target.view].view()
-        return extraction_fingerprint(digest, target.spec, view=view, run=self.run)
+    def _asked(self, target: Target, hashed: HashedImages) -> ExtractionPlan:
+        method = method_digest(target.spec, view=self.views[target.view].view(), run=self.run)
+        return ExtractionPlan(target.out, hashed, method, self.source.batch_size, target.spec)
 
     def _lock(self, out: Path, fingerprint: str) -> None:
         last = fingerprint
@@ -232,24 +230,30 @@ class ExtractionDataModule(pl.LightningDataModule):
         self._locks.enter_context(locked(out, note=fingerprint, on_wait=check))
         recover_folder(out)
 
-    def _plan(self, target: Target, fingerprint: str) -> ExtractionPlan | None:
-        plan = ExtractionPlan(
-            target.out, fingerprint, len(self.images), self.source.batch_size, target.spec
-        )
-        for other in plan.others():
-            logger.info(
-                "%s: of an extraction of other images, backbones or settings that was interrupted; "
-                "remove it if it is not to go on",
-                other,
-            )
+    def _begun(self, plan: ExtractionPlan) -> ExtractionPlan | None:
+        """Begin an extraction, or go on with it; None where its features are there already."""
         store = finished_store(
-            target.out, fingerprint, overwrite=self.overwrite, advice=self.advice
+            plan.out, plan.fingerprint, overwrite=self.overwrite, advice=self.advice
         )
         if store is not None:
             store.note_root(self.source.manifest.root)
             shutil.rmtree(plan.folder, ignore_errors=True)  # of a run killed while it cleaned up
             return None
-        return plan.start()
+        begun = plan.start()
+        if count := begun.take_over():
+            logger.info(
+                "%s: %d of %d shards were made of the same images before and are kept",
+                begun.out,
+                count,
+                begun.shards,
+            )
+        for other in begun.others():
+            logger.info(
+                "%s: of an extraction of other images, backbones or settings that was interrupted; "
+                "remove it if it is not to go on",
+                other,
+            )
+        return begun
 
     def _deal(self, rank: int, world_size: int) -> Iterator[Work]:
         """Cut the shards of a process into batches; targets that miss the same one share them."""

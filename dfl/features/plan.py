@@ -9,162 +9,44 @@ import json
 import logging
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
+from itertools import repeat
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import Final
 
-import numpy as np
-import numpy.typing as npt
-from tqdm.auto import tqdm
-
-from dfl.data.content import content_hash, look_of
-from dfl.data.manifest import Manifest
 from dfl.errors import FeatureError
+from dfl.features.images import HashedImages
 from dfl.features.shard import read_shard
 from dfl.features.store import FeatureStore, Matrix, check_replaceable, fingerprint_at
 from dfl.files import writing
 from dfl.recipe import Plain, digest_of
-from dfl.texts import repeated
 from dfl.types import FeatureSpec
 
-if TYPE_CHECKING:
-    from _hashlib import HASH
-
 __all__ = [
+    "REPLACE",
     "ExtractionPlan",
-    "check_looks",
-    "distinct_images",
     "extraction_fingerprint",
     "finished_store",
-    "image_looks",
-    "images_digest",
+    "method_digest",
     "pending_images",
-    "rows_digest",
 ]
 
 logger = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 _SHARD_ROWS: Final = 128
 REPLACE: Final = "name another folder with --out, or replace them with --overwrite=true"
 
 _PLAN: Final = "plan.json"
 _THREADS: Final = 8
-_AT_ONCE: Final = 4096
-"""Images, rows of the table or shards that are looked at together: a million of them never are."""
 
 
-def distinct_images(manifest: Manifest) -> tuple[Manifest, npt.NDArray[np.int64]]:
-    """Find the images of a manifest, each once.
+def method_digest(spec: FeatureSpec, *, view: Plain, run: Plain) -> str:
+    """Identify how features are made of an image, by everything that decides it.
 
     Args:
-        manifest: Rows, some of which may name the same image in several dataset pairs.
-
-    Returns:
-        A manifest with the first row of each path, and for every row of `manifest` the position of
-        its image in that, shape ``(N,)``.
-    """
-    again = repeated(manifest.frame, ["path"])
-    if not again.any():
-        return manifest, np.arange(len(manifest), dtype=np.int64)
-    codes, _ = manifest.frame["path"].factorize()
-    images = Manifest(manifest.frame[~again].reset_index(drop=True), manifest.root)
-    return images, codes.astype(np.int64)
-
-
-def images_digest(manifest: Manifest) -> str:
-    """Hash a table and the content of its images, wherever they are.
-
-    Args:
-        manifest: The rows; their images are read.
-
-    Returns:
-        A hexadecimal SHA-256.
-    """
-    digest = _hashed_rows(manifest)
-    for content in _of_each_image(manifest, content_hash, "hash images"):
-        digest.update(content.encode())
-    return digest.hexdigest()
-
-
-def image_looks(manifest: Manifest) -> npt.NDArray[np.uint64]:
-    """Note by what it shows whether an image has changed, without reading it.
-
-    Args:
-        manifest: The rows.
-
-    Returns:
-        A number for every distinct image, in the order of their first rows.
-    """
-    found = _of_each_image(manifest, look_of, "look at images")
-    return np.fromiter(found, dtype=np.uint64)
-
-
-def check_looks(manifest: Manifest, before: npt.NDArray[np.uint64]) -> None:
-    """Refuse images that have changed since they were looked at.
-
-    Args:
-        manifest: The rows.
-        before: What `image_looks` gave.
-
-    Raises:
-        FeatureError: If one has changed, which it names, or is gone.
-    """
-    paths = manifest.frame["path"][~repeated(manifest.frame, ["path"])]
-    try:
-        changed = np.flatnonzero(image_looks(manifest) != before)
-    except FileNotFoundError as err:
-        raise FeatureError(f"{err.filename}: was removed while its features were made") from err
-    if changed.size:
-        raise FeatureError(
-            f"{manifest.resolve(paths.iloc[int(changed[0])])}: was changed while features of "
-            f"{len(paths)} images were made ({changed.size} were); run the same command again"
-        )
-
-
-def _of_each_image(manifest: Manifest, look: Callable[[Path], T], what: str) -> Iterator[T]:
-    """Apply something to every distinct image, some at once, in the order of their first rows."""
-    paths = manifest.frame["path"][~repeated(manifest.frame, ["path"])]
-    with (
-        ThreadPoolExecutor(_THREADS) as pool,
-        tqdm(desc=what, total=len(paths), leave=False, disable=None) as bar,
-    ):
-        for start in range(0, len(paths), _AT_ONCE):
-            some = [manifest.resolve(path) for path in paths.iloc[start : start + _AT_ONCE]]
-            for found in pool.map(look, some):
-                yield found
-                bar.update()
-
-
-def rows_digest(manifest: Manifest) -> str:
-    """Hash a table alone, none of whose images is read.
-
-    Args:
-        manifest: The rows.
-
-    Returns:
-        A hexadecimal SHA-256.
-    """
-    return _hashed_rows(manifest).hexdigest()
-
-
-def _hashed_rows(manifest: Manifest) -> "HASH":
-    digest = sha256()
-    for start in range(0, max(1, len(manifest)), _AT_ONCE):
-        rows = manifest.frame.iloc[start : start + _AT_ONCE]
-        digest.update(rows.to_csv(index=False, header=start == 0).encode())
-    return digest
-
-
-def extraction_fingerprint(images: str, spec: FeatureSpec, *, view: Plain, run: Plain) -> str:
-    """Identify the features that an extraction makes, by everything that decides them.
-
-    Args:
-        images: What `images_digest` says of the rows; the folder of the images does not count.
         spec: The parts, whose fingerprints stand for architecture, weights, preprocessing and
             layer.
         view: The description of the crop and the perturbations.
@@ -174,8 +56,20 @@ def extraction_fingerprint(images: str, spec: FeatureSpec, *, view: Plain, run: 
         A hexadecimal SHA-256.
     """
     parts: list[Plain] = [dict(asdict(part)) for part in spec]
-    facts: Plain = {"images": images, "parts": parts, "view": view, "run": run}
-    return digest_of(facts)
+    return digest_of({"parts": parts, "view": view, "run": run})
+
+
+def extraction_fingerprint(images: str, method: str) -> str:
+    """Identify the features that an extraction makes.
+
+    Args:
+        images: The digest of `hash_images`; the folder of the images does not count.
+        method: What `method_digest` gives.
+
+    Returns:
+        A hexadecimal SHA-256.
+    """
+    return digest_of({"images": images, "method": method})
 
 
 @dataclass(frozen=True)
@@ -184,17 +78,27 @@ class ExtractionPlan:
 
     Attributes:
         out: The feature folder to make.
-        fingerprint: What identifies the features.
-        images: How many distinct images there are.
+        hashed: The images.
+        method: What `method_digest` says of how features are made.
         batch_size: Images in a batch.
         spec: The parts.
     """
 
     out: Path
-    fingerprint: str
-    images: int
+    hashed: HashedImages = field(repr=False, compare=False)
+    method: str
     batch_size: int
     spec: FeatureSpec
+    fingerprint: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        fingerprint = extraction_fingerprint(self.hashed.digest, self.method)
+        object.__setattr__(self, "fingerprint", fingerprint)
+
+    @property
+    def images(self) -> int:
+        """How many distinct images there are."""
+        return len(self.hashed.each)
 
     def start(self) -> "ExtractionPlan":
         """Begin the extraction, or go on with one that was interrupted.
@@ -289,15 +193,43 @@ class ExtractionPlan:
                 self.file(shard).unlink(missing_ok=True)
         return sorted(missing + damaged)
 
-    def read(self, shard: int) -> dict[str, Matrix] | None:
-        """Read a shard: by part ``(n, D)``; None if it is damaged."""
+    def read(self, shard: int, folder: Path | None = None) -> dict[str, Matrix] | None:
+        """Read a shard: by part ``(n, D)``; None if it is damaged, or of something else.
+
+        Args:
+            shard: Which one.
+            folder: Where it is; in the plan's own folder by default.
+        """
         count = len(self.rows(shard))
         shapes = {part.name: (count, part.dim) for part in self.spec}
-        return read_shard(self.file(shard), shapes, identity=self.identity(shard))
+        file = self.file(shard) if folder is None else folder / self.file(shard).name
+        return read_shard(file, shapes, identity=self.identity(shard))
 
     def identity(self, shard: int) -> str:
-        """Say what a shard is of, so that none is taken for another."""
-        return f"{self.fingerprint}:{self.batch_size}:{shard}"
+        """Say what a shard is of, so that none is taken for another: its images, and the method."""
+        rows = self.rows(shard)
+        images = sha256(self.hashed.each[rows.start : rows.stop].tobytes()).hexdigest()
+        return f"{self.method}:{self.batch_size}:{images}"
+
+    def take_over(self) -> int:
+        """Take the shards that others, interrupted ones of other images, have of the same images.
+
+        An image that could not be read is repaired or removed, and all others are what they were;
+        only for who holds the lock of the folder.
+
+        Returns:
+            How many shards were taken over; they stay in their old place as well.
+        """
+        count = 0
+        for other in self.others():
+            missing = self.missing()
+            with ThreadPoolExecutor(_THREADS) as pool:
+                found = pool.map(self._is_whole, missing, repeat(other))
+                for shard, is_same in zip(missing, found, strict=True):
+                    if is_same:
+                        _link(other / self.file(shard).name, self.file(shard))
+                        count += 1
+        return count
 
     def batches(self, shard: int) -> Iterator[range]:
         """Cut a shard into its batches: the images of each, as positions among the distinct."""
@@ -312,8 +244,16 @@ class ExtractionPlan:
     def _check(self) -> str:
         return sha256(f"{self.fingerprint}:{self.batch_size}".encode()).hexdigest()
 
-    def _is_whole(self, shard: int) -> bool:
-        return self.read(shard) is not None
+    def _is_whole(self, shard: int, folder: Path | None = None) -> bool:
+        return self.read(shard, folder) is not None
+
+
+def _link(source: Path, target: Path) -> None:
+    with writing(target, synced=False) as partial:
+        try:
+            partial.hardlink_to(source)
+        except OSError:  # a file system without such links
+            shutil.copyfile(source, partial)
 
 
 def pending_images(plan: ExtractionPlan, *, advice: str = REPLACE) -> int:

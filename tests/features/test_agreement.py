@@ -8,7 +8,7 @@ from dfl.data.manifest import Manifest
 from dfl.errors import FeatureError
 from dfl.features import agreement
 from dfl.features.agreement import check_alike, check_visible, facts_of
-from dfl.features.plan import distinct_images
+from dfl.features.images import distinct_images
 from dfl.types import FeaturePart
 from tests.features.small_extraction import images
 

@@ -17,7 +17,7 @@ from dfl.backbones import FusedBackbone
 from dfl.backbones.runner import Runner
 from dfl.commands.extract import extract, origin_of, run_extraction
 from dfl.data import ColorJitter, ManifestDataModule, RandomCrop, Resize, TableDataModule
-from dfl.errors import FeatureError
+from dfl.errors import FeatureError, ImageError
 from dfl.features import ExtractionDataModule
 from dfl.features.extraction import Target
 from dfl.lock import locked
@@ -270,9 +270,30 @@ def test_extract__an_image_that_changes_meanwhile_is_an_error(
 
     again = backbone()
     store = run(manifest, tmp_path / "f", again)
-    assert again.batches == [2] * 6  # of other images, so that no shard serves
+    assert again.batches == [2, 2]  # the shard with that image; the others serve
     row = store.manifest.frame["path"].tolist().index("09.png")
     np.testing.assert_allclose(store.matrix(["m.mean"])[row], np.array([1, 2, 3]) / 255, atol=1e-6)
+
+
+def test_extract__an_image_that_stopped_it_is_mended_and_the_rest_is_kept(
+    manifest: Path, tmp_path: Path, caplog
+) -> None:
+    """It takes hours until a damaged image is met; what was made by then is not made again."""
+    caplog.set_level("INFO", "dfl")
+    broken = manifest.parent / "11.png"
+    content = broken.read_bytes()
+    broken.write_bytes(content[:50])
+    with pytest.raises(ImageError, match=r"11\.png: cannot be decoded"):
+        run(manifest, tmp_path / "f", backbone())
+    broken.write_bytes(content)
+    rest = backbone()
+    store = run(manifest, tmp_path / "f", rest)
+    assert rest.batches == [2] * 4  # what was under way then is lost
+    assert "1 of 3 shards were made of the same images before and are kept" in caplog.text
+    np.testing.assert_allclose(store.matrix(), expected(store), atol=1e-6)
+    whole = run(manifest, tmp_path / "whole", backbone()).path
+    for name in ("m.mean.npy", "m.square.npy", "manifest.csv"):
+        assert (store.path / name).read_bytes() == (whole / name).read_bytes()
 
 
 def test_extract__an_interrupted_one_of_other_features_is_named(

@@ -7,16 +7,17 @@ import pytest
 
 from dfl.data.manifest import Manifest
 from dfl.errors import FeatureError
+from dfl.features.images import distinct_images, hash_images
 from dfl.features.plan import (
     ExtractionPlan,
-    distinct_images,
     extraction_fingerprint,
     finished_store,
-    images_digest,
+    method_digest,
     pending_images,
 )
 from dfl.features.shard import write_shard
 from dfl.types import FeaturePart
+from tests.features.small_extraction import hashed
 
 SPEC = (FeaturePart("clip.pooled", 3, "aa"),)
 
@@ -41,7 +42,8 @@ def _manifest(root: Path, content: str = "x") -> Manifest:
 
 def _fingerprint(manifest: Manifest, **changes) -> str:
     arguments = {"spec": SPEC, "view": {"size": 8}, "run": {"precision": "32-true"}} | changes
-    return extraction_fingerprint(images_digest(manifest), arguments.pop("spec"), **arguments)
+    method = method_digest(arguments.pop("spec"), **arguments)
+    return extraction_fingerprint(hash_images(manifest).digest, method)
 
 
 def test_distinct_images__shared_image_once(tmp_path: Path) -> None:
@@ -68,7 +70,7 @@ def test_fingerprint__moves_with_the_folder_changes_with_the_rest(tmp_path: Path
 def test_plan__every_image_once_in_fixed_batches(
     tmp_path: Path, images: int, batch_size: int
 ) -> None:
-    plan = ExtractionPlan(tmp_path / "f", "ab" * 32, images, batch_size, SPEC)
+    plan = ExtractionPlan(tmp_path / "f", hashed(images), "ab" * 32, batch_size, SPEC)
     batches = [batch for shard in range(plan.shards) for batch in plan.batches(shard)]
     assert [row for batch in batches for row in batch] == list(range(images))
     assert all(len(batch) == batch_size for batch in batches[:-1])
@@ -76,7 +78,7 @@ def test_plan__every_image_once_in_fixed_batches(
 
 def _begun(tmp_path: Path) -> ExtractionPlan:
     """Three shards of which two are there."""
-    plan = ExtractionPlan(tmp_path / "f", "ab" * 32, 300, 32, SPEC).start()
+    plan = ExtractionPlan(tmp_path / "f", hashed(300), "ab" * 32, 32, SPEC).start()
     for shard in (0, 1):
         rows = np.full((len(plan.rows(shard)), 3), shard, np.float32)
         write_shard(plan.file(shard), {"clip.pooled": rows}, identity=plan.identity(shard))
@@ -89,7 +91,7 @@ def test_start__goes_on_with_the_batch_size_it_began_with(tmp_path: Path) -> Non
     assert other.start() == plan
     assert plan.pending() == [2]
     assert pending_images(other) == 300 - 256
-    assert pending_images(replace(other, fingerprint="cd" * 32)) == 300
+    assert pending_images(replace(other, method="cd" * 32)) == 300
 
 
 def test_pending__any_flipped_bit_or_foreign_shard_is_found(tmp_path: Path, caplog) -> None:
@@ -140,3 +142,31 @@ def test_finished_store__something_else_is_not_touched(tmp_path: Path) -> None:
     for overwrite in (False, True):
         with pytest.raises(FeatureError, match="not a finished feature folder"):
             finished_store(out, "aa", overwrite=overwrite)
+
+
+def test_take_over__shards_of_the_same_images_and_the_same_method(tmp_path: Path) -> None:
+    """One image of the second shard was repaired; the first shard serves, the second does not."""
+    begun = _begun(tmp_path)
+    repaired = replace(begun, hashed=hashed(300, changed=[200])).start()
+    assert repaired.missing() == [0, 1, 2]
+    assert repaired.take_over() == 1
+    assert repaired.pending() == [1, 2]
+    assert begun.pending() == [2]
+    assert repaired.take_over() == 0
+    one_less = replace(begun, hashed=hashed(299)).start()
+    assert one_less.take_over() == 2
+    assert one_less.pending() == [2]
+    for other in (
+        replace(begun, method="cd" * 32),
+        replace(begun, spec=(FeaturePart("clip.pooled", 4, "aa"),), method="ef" * 32),
+        replace(begun, out=tmp_path / "g"),
+    ):
+        assert other.start().take_over() == 0
+
+
+def test_take_over__damaged_shards_are_left(tmp_path: Path) -> None:
+    begun = _begun(tmp_path)
+    begun.file(0).write_bytes(begun.file(0).read_bytes()[:-1] + b"!")
+    repaired = replace(begun, hashed=hashed(300, changed=[299])).start()
+    assert repaired.take_over() == 1
+    assert repaired.pending() == [0, 2]

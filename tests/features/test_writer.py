@@ -15,6 +15,7 @@ from dfl.features import ExtractionDataModule, ExtractionPlan, FeatureStore, Fea
 from dfl.features.extraction import Target, Work
 from dfl.features.writer import join_shards
 from dfl.types import FeaturePart
+from tests.features.small_extraction import hashed
 
 SPEC = (FeaturePart("a.x", 2, "aa"), FeaturePart("a.y", 1, "bb"))
 
@@ -37,7 +38,7 @@ class Late(Pending):
 @pytest.fixture
 def plan(tmp_path: Path, monkeypatch) -> ExtractionPlan:
     monkeypatch.setattr("dfl.features.plan._SHARD_ROWS", 4)
-    return ExtractionPlan(tmp_path / "f", "ab" * 32, 7, 2, SPEC).start()
+    return ExtractionPlan(tmp_path / "f", hashed(7), "ab" * 32, 2, SPEC).start()
 
 
 def _run(plan: ExtractionPlan, shards: list[int]) -> list[int]:

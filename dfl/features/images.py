@@ -1,0 +1,157 @@
+"""The images of an extraction: each once, hashed, and watched for changes."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from hashlib import blake2b, sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from tqdm.auto import tqdm
+
+from dfl.data.content import content_hash, look_of
+from dfl.data.manifest import Manifest
+from dfl.errors import FeatureError
+from dfl.texts import repeated
+
+if TYPE_CHECKING:
+    from _hashlib import HASH
+
+__all__ = [
+    "HashedImages",
+    "check_looks",
+    "distinct_images",
+    "hash_images",
+    "image_looks",
+    "rows_digest",
+]
+
+T = TypeVar("T")
+
+_THREADS: Final = 8
+_AT_ONCE: Final = 4096
+"""Images or rows of the table that are looked at together: a million of them never are."""
+_BYTES: Final = 16
+
+
+@dataclass(frozen=True)
+class HashedImages:
+    """What the images of a manifest hold, wherever they are.
+
+    Attributes:
+        digest: Of the table and of the content of all images, a hexadecimal SHA-256.
+        each: For every distinct image, in the order of their first rows, a hash of its path in the
+            manifest and its content, shape ``(M, 16)``, uint8.
+    """
+
+    digest: str
+    each: npt.NDArray[np.uint8]
+
+
+def distinct_images(manifest: Manifest) -> tuple[Manifest, npt.NDArray[np.int64]]:
+    """Find the images of a manifest, each once.
+
+    Args:
+        manifest: Rows, some of which may name the same image in several dataset pairs.
+
+    Returns:
+        A manifest with the first row of each path, and for every row of `manifest` the position of
+        its image in that, shape ``(N,)``.
+    """
+    again = repeated(manifest.frame, ["path"])
+    if not again.any():
+        return manifest, np.arange(len(manifest), dtype=np.int64)
+    codes, _ = manifest.frame["path"].factorize()
+    images = Manifest(manifest.frame[~again].reset_index(drop=True), manifest.root)
+    return images, codes.astype(np.int64)
+
+
+def hash_images(manifest: Manifest) -> HashedImages:
+    """Hash a table and the content of its images.
+
+    Args:
+        manifest: The rows; their images are read.
+
+    Returns:
+        The hashes, the same wherever the images lie.
+    """
+    digest = _hashed_rows(manifest)
+    paths = manifest.frame["path"][~repeated(manifest.frame, ["path"])]
+    each = np.empty((len(paths), _BYTES), dtype=np.uint8)
+    contents = _of_each_image(manifest, content_hash, "hash images")
+    for row, (path, content) in enumerate(zip(paths, contents, strict=True)):
+        digest.update(content.encode())
+        own = blake2b(f"{path}\n{content}".encode("utf-8", "surrogatepass"), digest_size=_BYTES)
+        each[row] = np.frombuffer(own.digest(), dtype=np.uint8)
+    return HashedImages(digest.hexdigest(), each)
+
+
+def image_looks(manifest: Manifest) -> npt.NDArray[np.uint64]:
+    """Note by what it shows whether an image has changed, without reading it.
+
+    Args:
+        manifest: The rows.
+
+    Returns:
+        A number for every distinct image, in the order of their first rows.
+    """
+    found = _of_each_image(manifest, look_of, "look at images")
+    return np.fromiter(found, dtype=np.uint64)
+
+
+def check_looks(manifest: Manifest, before: npt.NDArray[np.uint64]) -> None:
+    """Refuse images that have changed since they were looked at.
+
+    Args:
+        manifest: The rows.
+        before: What `image_looks` gave.
+
+    Raises:
+        FeatureError: If one has changed, which it names, or is gone.
+    """
+    paths = manifest.frame["path"][~repeated(manifest.frame, ["path"])]
+    try:
+        changed = np.flatnonzero(image_looks(manifest) != before)
+    except FileNotFoundError as err:
+        raise FeatureError(f"{err.filename}: was removed while its features were made") from err
+    if changed.size:
+        raise FeatureError(
+            f"{manifest.resolve(paths.iloc[int(changed[0])])}: was changed while features of "
+            f"{len(paths)} images were made ({changed.size} were); run the same command again"
+        )
+
+
+def _of_each_image(manifest: Manifest, look: Callable[[Path], T], what: str) -> Iterator[T]:
+    """Apply something to every distinct image, some at once, in the order of their first rows."""
+    paths = manifest.frame["path"][~repeated(manifest.frame, ["path"])]
+    with (
+        ThreadPoolExecutor(_THREADS) as pool,
+        tqdm(desc=what, total=len(paths), leave=False, disable=None) as bar,
+    ):
+        for start in range(0, len(paths), _AT_ONCE):
+            some = [manifest.resolve(path) for path in paths.iloc[start : start + _AT_ONCE]]
+            for found in pool.map(look, some):
+                yield found
+                bar.update()
+
+
+def rows_digest(manifest: Manifest) -> str:
+    """Hash a table alone, none of whose images is read.
+
+    Args:
+        manifest: The rows.
+
+    Returns:
+        A hexadecimal SHA-256.
+    """
+    return _hashed_rows(manifest).hexdigest()
+
+
+def _hashed_rows(manifest: Manifest) -> "HASH":
+    digest = sha256()
+    for start in range(0, max(1, len(manifest)), _AT_ONCE):
+        rows = manifest.frame.iloc[start : start + _AT_ONCE]
+        digest.update(rows.to_csv(index=False, header=start == 0).encode())
+    return digest

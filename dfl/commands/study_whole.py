@@ -207,9 +207,10 @@ class WholeStudy:
 
     def _facts(self, run: CellRun, extraction: float) -> list[tuple[str, str]]:
         plan = self.plan
+        failed = f", and {len(run.failures)} that failed" if run.failures else ""
         return [
             ("images", str(plan.images)),
-            ("cells", f"{len(run.keys)}, and {len(run.failures)} that failed"),
+            ("cells", f"{len(run.keys)}{failed}"),
             ("cells fitted in this run", str(run.fitted)),
             ("forward passes", str(plan.passes)),
             ("made in this run", str(plan.passes - plan.passes_done)),

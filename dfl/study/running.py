@@ -1,18 +1,14 @@
 """Running cells in processes: one that dies takes no other with it; what is finished is kept."""
 
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from itertools import groupby
-from multiprocessing import (
-    connection,
-    get_all_start_methods,
-    get_context,
-    parent_process,
-)
+from multiprocessing import connection, get_context, parent_process
 from multiprocessing.context import BaseContext
 from typing import Final
 
@@ -116,8 +112,8 @@ def in_processes(
 
 
 def _context() -> BaseContext:
-    """Take processes from one that has done the imports, where the system has that."""
-    if "forkserver" not in get_all_start_methods():
+    """Take processes from one that has done the imports, where that is safe."""
+    if sys.platform != "linux":  # frameworks of macOS do not survive a fork
         return get_context("spawn")
     context = get_context("forkserver")
     context.set_forkserver_preload(["dfl.study.fitting", "dfl.study.results"])

@@ -59,7 +59,8 @@ def decode(path: str | Path) -> Tensor:
     values of Adobe's JPEGs are put right). Colour profiles of RGB images are not applied either.
 
     Args:
-        path: A file in any format that Pillow reads, or a place in a container (see ``content``).
+        path: A file in one of the common formats of pixels (``FORMATS``), or a place in a container
+            (see ``content``).
 
     Returns:
         RGB values in [0, 255], shape ``(3, H, W)``, uint8.

@@ -30,6 +30,8 @@ def making_folder(path: Path, *, workspace: Path | None = None) -> Iterator[Path
     Yields:
         The folder to fill.
     """
+    if path.is_symlink():  # the folder that it leads to is made, and the link stays
+        path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         if workspace is None:

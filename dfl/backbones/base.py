@@ -38,6 +38,9 @@ class Backbone(nn.Module, ABC):
         input_size: Side of the square input, in pixels.
         mean: Subtracted from RGB in [0, 1].
         std: RGB is divided by it afterwards.
+
+    Attributes:
+        cast_to: The precision that the network was cast to for good, None for that it was built in.
     """
 
     _mean: Tensor
@@ -62,6 +65,7 @@ class Backbone(nn.Module, ABC):
         self.std = tuple(float(value) for value in std)
         self.register_buffer("_mean", _column(self.mean), persistent=False)
         self.register_buffer("_std", _column(self.std), persistent=False)
+        self.cast_to: str | None = None
         self._dims: dict[str, int] | None = None
         self._digest: str | None = None
         self._encode: Callable[[Tensor], dict[str, Tensor]] | None = None

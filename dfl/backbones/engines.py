@@ -110,6 +110,8 @@ def _openvino(backbone: Backbone, precision: SettledPrecision, threads: int) -> 
     import openvino  # an extra, and slow to import
 
     stem = stem_of(backbone.network) if precision == "bf16-mixed" else None
+    if stem is not None and not _is_linear(stem):
+        stem = None
     size = (MICRO_BATCH, 3 if stem is None else 9, backbone.input_size, backbone.input_size)
     try:
         with torch.no_grad(), _splitting(stem), _root_logger_kept():
@@ -168,6 +170,23 @@ def _thrice(image: Tensor) -> Tensor:
     """Give pixels as the convolution of `_splitting` takes them."""
     high, low = _split(image)
     return torch.cat([high, low, high], dim=1)
+
+
+def _is_linear(stem: nn.Conv2d) -> bool:
+    """Say whether a convolution gives the same with its pixels and weights split.
+
+    One that standardises its weights, as those of NFNet and BiT do, does not.
+    """
+    side = 2 * max(stem.kernel_size)
+    image = torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = stem(image)
+        try:
+            with _splitting(stem):
+                found = stem(_thrice(image))
+        except RuntimeError:  # groups
+            return False
+    return bool((found - expected).abs().max() <= 1e-3 * expected.abs().max())
 
 
 @contextmanager

@@ -74,7 +74,7 @@ class Runner:
         reason: Why that one, in a few words for people.
 
     Raises:
-        BackboneError: If the engine cannot be had.
+        BackboneError: If the engine cannot be had, or a backbone was cast to another precision.
     """
 
     def __init__(
@@ -94,9 +94,15 @@ class Runner:
         self.description: Recipe = {"precision": self.precision, "engine": engine}
         self._pool: ThreadPoolExecutor | None = None
         self._threads = 1
-        if self.engine != "openvino":  # which casts itself
-            for member in self._members().values():
+        for name, member in self._members().items():
+            if member.cast_to not in (None, self.precision if engine != "openvino" else None):
+                raise BackboneError(
+                    f"{name}: was cast to {member.cast_to} before, and cannot run in "
+                    f"{self.precision} with the engine {engine} any more; build it anew"
+                )
+            if engine != "openvino" and member.cast_to is None:  # openvino casts itself
                 cast_network(member.network, self.precision)
+                member.cast_to = None if self.precision == "32-true" else self.precision
 
     def __enter__(self) -> Self:
         """Take the threads, and compile.

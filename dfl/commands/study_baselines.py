@@ -19,7 +19,7 @@ from dfl.errors import ConfigError
 from dfl.features.images import hash_images
 from dfl.features.plan import extraction_fingerprint, method_digest
 from dfl.heads.finetune_task import FineTuneTask
-from dfl.recipe import describe
+from dfl.recipe import Recipe, describe
 from dfl.study.cells import CellStore, Scores, cell_key
 from dfl.study.fitting import Outcome, cause_of, held_rows, split_rows
 from dfl.study.grid import Cell
@@ -78,6 +78,7 @@ class Baselines:
         self.tasks, self.views, self.settings = tasks, views, settings
         self._data = data
         self._folder = out / "baselines"
+        self._trainings: dict[str, Path] = {}
         self._accelerator = accelerator
         self._precision = precision
 
@@ -88,6 +89,11 @@ class Baselines:
             ConfigError: If a training set is not one of the study.
         """
         first = next(iter(self.views))
+        if self.tasks and self.views[first]:
+            raise ConfigError(
+                f"views: the first one, {first}, changes the images, and baselines are trained on "
+                "images as they come; put a view without augmentations (none: []) before it"
+            )
         wanted = self.settings.train_sets or list(study.training_sets)
         for name in wanted:
             if name not in study.training_sets:
@@ -104,26 +110,23 @@ class Baselines:
 
     def keys(self, study: StudyInput) -> dict[Cell, str]:
         """Give the key of each cell: images, rows, network and settings decide it."""
-        cells = self.cells(study)
-        if not cells:
-            return {}
         rows = CellKeys(study, {})
-        return {
-            cell: cell_key(
-                cell,
-                rows.facts_of_rows(cell)
-                | {
-                    "images": self._images,
-                    "network": training_settings(self.tasks[cell.features[0]]),
-                    "augment": describe([self._data.train_crop, self._data.augment]),
-                    "test": describe({v: self.views[v] for v in study.views[cell.train_view]}),
-                    "max_epochs": self.settings.max_epochs,
-                    "patience": self.settings.patience,
-                    "batch_size": self._data.batch_size,
-                },
-            )
-            for cell in cells
-        }
+        found: dict[Cell, str] = {}
+        for cell in self.cells(study):
+            training: Recipe = rows.facts_of_rows(cell) | {
+                "images": self._images,
+                "network": training_settings(self.tasks[cell.features[0]]),
+                "augment": describe([self._data.train_crop, self._data.augment]),
+                "max_epochs": self.settings.max_epochs,
+                "patience": self.settings.patience,
+                "batch_size": self._data.batch_size,
+            }
+            tested = {view: self.views[view] for view in study.views[cell.train_view]}
+            key = cell_key(cell, training | {"test": describe(tested)})
+            # what it is tested under has no part in the training, which a further view shares
+            self._trainings[key] = self._folder / cell_key(cell, training)
+            found[cell] = key
+        return found
 
     def missing(self, study: StudyInput, *, warn: bool = False) -> dict[Cell, str]:
         """Give the cells that are not there yet, or cannot be read, with their keys.
@@ -138,7 +141,7 @@ class Baselines:
 
     def checkpoint(self, key: str) -> Path:
         """Name the checkpoint of a finished cell."""
-        best = self._folder / key / "best.ckpt"
+        best = self._trainings[key] / "best.ckpt"
         return best if best.is_file() else best.with_name("last.ckpt")
 
     def run(self, study: StudyInput) -> list[Outcome]:
@@ -181,7 +184,7 @@ class Baselines:
                 train,
                 held,
                 data=self._data,
-                folder=self._folder / key,
+                folder=self._trainings[key],
                 max_epochs=self.settings.max_epochs,
                 patience=self.settings.patience,
                 seed=cell.seed,

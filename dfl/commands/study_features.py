@@ -143,8 +143,12 @@ class FeatureFolders:
     @cached_property
     def complete(self) -> bool:
         """Whether all features were there at the beginning: seen, and joined."""
-        joined = all((target.out / "features.json").is_file() for target in self._targets.values())
-        return joined and not any(self.pending.values())
+        return all(self.has(view, name) for view, name in self._targets)
+
+    def has(self, view: str, name: str) -> bool:
+        """Whether the features of a view and backbone were there at the beginning, and joined."""
+        target = self._targets[view, name]
+        return not self.pending[view, name] and (target.out / "features.json").is_file()
 
     @cached_property
     def _targets(self) -> dict[tuple[str, str], Target]:

@@ -3,7 +3,8 @@
 import json
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from importlib.metadata import version
 from typing import Final
 
@@ -19,7 +20,7 @@ from dfl.report.study_terminal import print_study
 from dfl.report.study_wandb import log_study
 from dfl.study.cells import CellStore
 from dfl.study.estimating import cell_seconds
-from dfl.study.fitting import cause_of
+from dfl.study.fitting import cause_of, held_rows, split_rows
 from dfl.study.grid import Cell
 from dfl.study.input import StudyInput
 from dfl.study.keys import CellKeys
@@ -168,9 +169,13 @@ class WholeStudy:
     def _plan(self) -> StudyPlan:
         pending = self.folders.pending
         needed, done, saved = forward_passes(
-            self.cells, self.study.views, images=self.folders.images, folders=pending
+            self.cells,
+            self.study.views,
+            images=self.folders.images,
+            folders=pending,
+            needs=self._images_of(),
         )
-        missing = self._missing() if self.folders.complete else list(self.cells)
+        missing = self._missing()
         left = sum(
             count * self.folders.seconds_per_image(name)
             for (_, name), count in pending.items()
@@ -188,11 +193,27 @@ class WholeStudy:
         )
 
     def _missing(self) -> list[Cell]:
-        """Cells that are not there yet; known only when all features are."""
+        """Cells that are not there yet; those whose features are not there cannot be."""
         key_of = CellKeys(self.study, self.folders.views)
-        keys = {cell: key_of(cell) for cell in self.cells}
+        keys = {cell: key_of(cell) for cell in self.cells if self._has_features(cell)}
         there = CellStore(self.study.folder).usable(set(keys.values()))
-        return [cell for cell, key in keys.items() if key not in there]
+        return [cell for cell in self.cells if keys.get(cell) not in there]
+
+    def _has_features(self, cell: Cell) -> bool:
+        backbones = {part.partition(".")[0] for part in cell.features}
+        seen = {cell.train_view, *self.study.views[cell.train_view]}
+        return all(self.folders.has(view, name) for view in seen for name in backbones)
+
+    def _images_of(self) -> Callable[[Cell], tuple[int, int]]:
+        """Count the images that a cell learns from and those that it scores, each once."""
+
+        @cache
+        def count(train_set: str, seed: int) -> tuple[int, int]:
+            frame = self.study.frames[seed]
+            learnt_from = split_rows(frame, self.study.training_sets[train_set], "train")
+            return len(learnt_from), frame["path"].iloc[held_rows(frame)].nunique()
+
+        return lambda cell: count(cell.train_set, cell.seed)
 
     def _is_published(self, fingerprint: str, *, logged: bool) -> bool:
         try:

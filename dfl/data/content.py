@@ -19,12 +19,13 @@ from dfl.files import sha256_of
 
 __all__ = [
     "CONTAINER_ENDINGS",
+    "NAMED_BYTES",
     "SEPARATOR",
     "Container",
     "ContainerError",
     "content_hash",
     "is_there",
-    "look_of",
+    "named_hash",
     "no_such_place",
     "open_container",
     "order_of",
@@ -40,6 +41,7 @@ PLACE: Final = re.compile(r"(.+?(?:\.tar|\.parquet|\.arrow|\.hf\.json))::(.+)", 
 SIZE_BYTES: Final = 8
 OPEN_TARS: Final = 1 << 14  # an index of offsets each
 OPEN_TABLES: Final = 4  # some decoded rows each
+NAMED_BYTES: Final = 16
 HASHES: Final = 1 << 21  # about 200 bytes each
 
 
@@ -125,6 +127,17 @@ def content_hash(path: Path) -> str:
     return _measure(path)[1].hex()
 
 
+def named_hash(path: str, content: str) -> bytes:
+    """Identify an image by the path that a manifest gives it and by its content, in 16 bytes.
+
+    Args:
+        path: The path in the manifest.
+        content: The SHA-256 of the image's bytes, hexadecimal.
+    """
+    text = f"{path}\n{content}".encode("utf-8", "surrogatepass")
+    return blake2b(text, digest_size=NAMED_BYTES).digest()
+
+
 def is_there(path: Path) -> bool:
     """Whether there is such an image, without reading it.
 
@@ -146,19 +159,6 @@ def remember(path: Path, size: int, digest: bytes) -> None:
         digest: Their SHA-256.
     """
     _note(_look(path), (size, digest))
-
-
-def look_of(path: Path) -> int:
-    """Tell whether an image may have changed, without reading it.
-
-    Returns:
-        A number of 64 bits that stays the same as long as the file, or the container, has the same
-        name, size and time of its last change.
-
-    Raises:
-        OSError: If there is no such image.
-    """
-    return int.from_bytes(_look(path)[:8], "big")
 
 
 _known: dict[bytes, bytes] = {}  # one object for size and digest, not a tuple of three

@@ -17,7 +17,7 @@ from torch import Tensor
 from dfl.data.content import ContainerError, read_bytes
 from dfl.errors import ImageError
 
-__all__ = ["MAX_PIXELS", "UnreadableImageError", "decode", "decode_bytes"]
+__all__ = ["MAX_PIXELS", "UnreadableImageError", "decode", "decode_bytes", "read_image"]
 
 MAX_PIXELS: Final = 256_000_000
 """The largest image that is decoded: above the 200 megapixels of the largest camera sensors on
@@ -69,8 +69,20 @@ def decode(path: str | Path) -> Tensor:
         UnreadableImageError: If the file is missing, empty, truncated, no image, or has more than
             ``MAX_PIXELS`` pixels.
     """
+    return _decode(read_image(path), str(path))
+
+
+def read_image(path: str | Path) -> bytes:
+    """Read the bytes of an image, which `decode_bytes` decodes.
+
+    Args:
+        path: A file, or a place in a container.
+
+    Raises:
+        UnreadableImageError: If it is missing or cannot be read.
+    """
     try:
-        return _decode(read_bytes(Path(path)), str(path))
+        return read_bytes(Path(path))
     except FileNotFoundError as err:
         raise UnreadableImageError(f"{path}: no such image; restore it or remove its row") from err
     except ContainerError as err:

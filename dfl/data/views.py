@@ -2,14 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import TypedDict
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from dfl.data.content import named_hash
 from dfl.data.dataset import View
-from dfl.data.decode import decode
+from dfl.data.decode import decode_bytes, read_image
 from dfl.data.manifest import Manifest
 
 __all__ = ["FixedBatch", "ViewsBatch", "ViewsDataset"]
@@ -34,6 +36,7 @@ class ViewsBatch(TypedDict):
     images: dict[str, Tensor]  # by view: uint8, (B, 3, H, W) or (B, V, 3, H, W)
     label: Tensor  # int64, (B,)
     index: Tensor  # int64, (B,): rows of the manifest
+    named_hash: Tensor  # uint8, (B, 16): of the bytes that were decoded, with their paths
 
 
 class ViewsDataset(Dataset[ViewsBatch]):
@@ -68,12 +71,17 @@ class ViewsDataset(Dataset[ViewsBatch]):
         """
         batch = self._batches[index]
         seen: dict[str, list[Tensor]] = {name: [] for name in batch.views}
+        hashes: list[bytes] = []
         for path in self._paths.iloc[batch.rows.start : batch.rows.stop].tolist():
-            image = decode(self._root.resolve(path))
+            file = self._root.resolve(path)
+            data = read_image(file)
+            hashes.append(named_hash(path, sha256(data).hexdigest()))
+            image = decode_bytes(data, str(file))
             for name, views in seen.items():
                 views.append(self._views[name].of(image, path))
         return ViewsBatch(
             images={name: torch.stack(views) for name, views in seen.items()},
             label=self._labels[batch.rows.start : batch.rows.stop],
             index=torch.arange(batch.rows.start, batch.rows.stop),
+            named_hash=torch.tensor([list(each) for each in hashes], dtype=torch.uint8),
         )

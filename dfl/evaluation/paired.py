@@ -1,10 +1,11 @@
 """Whether two heads differ on the same images: McNemar's test and the paired bootstrap."""
 
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import bdtr
+import pandas as pd
 
 from dfl.errors import ScoreError
 from dfl.evaluation.bootstrap import percentile_interval
@@ -29,16 +30,21 @@ class PairedDifference:
     p: float
 
 
-def mcnemar(correct_a: npt.ArrayLike, correct_b: npt.ArrayLike) -> float:
+def mcnemar(
+    correct_a: npt.ArrayLike, correct_b: npt.ArrayLike, groups: Sequence[Hashable] | None = None
+) -> float:
     """Test whether two heads are right equally often on the same images.
 
     McNemar's test (1947) in its exact form: of the images on which just one head is right, the
-    share of either is binomial with chance 1/2. Images must be independent; where several come from
-    one group, prefer ``paired_difference`` over weights by group.
+    share of either is binomial with chance 1/2. Images of one group are not independent; with
+    `groups`, whole groups favour A or B with chance 1/2, each by as many images as it does (the
+    exact randomisation test of Fisher, 1935, on the differences of the groups). With an image a
+    group that is McNemar's test.
 
     Args:
         correct_a: Whether A is right, truth values of shape ``(N,)``.
         correct_b: Whether B is, in the same order.
+        groups: The group of each image; by default every image is one.
 
     Returns:
         The two-sided p-value; 1.0 where the heads never disagree.
@@ -48,8 +54,28 @@ def mcnemar(correct_a: npt.ArrayLike, correct_b: npt.ArrayLike) -> float:
     """
     a, b = np.asarray(correct_a, dtype=bool), np.asarray(correct_b, dtype=bool)
     _check_same(a, b)
-    only_a, only_b = int(np.count_nonzero(a & ~b)), int(np.count_nonzero(b & ~a))
-    return min(1.0, 2 * float(bdtr(min(only_a, only_b), only_a + only_b, 0.5)))
+    favour = a.astype(np.int64) - b
+    if groups is not None:
+        _check_same(a, np.arange(len(groups)))
+        favour = np.bincount(pd.factorize(np.asarray(groups))[0], favour).astype(np.int64)
+    return _sign_flip(favour)
+
+
+def _sign_flip(values: npt.NDArray[np.int64]) -> float:
+    """Say how likely a sum of these integers, each with a random sign, is as far from 0.
+
+    The characteristic function of the sum is a product of cosines; its discrete Fourier transform
+    gives the chance of every sum, exact but for rounding.
+    """
+    reach, far = int(np.abs(values).sum()), abs(int(values.sum()))
+    if not far:
+        return 1.0
+    angles = np.arange(2 * reach + 1) * (2 * np.pi / (2 * reach + 1))
+    transform = np.ones_like(angles)
+    for size, count in zip(*np.unique(np.abs(values), return_counts=True), strict=True):
+        transform *= np.cos(size * angles) ** count
+    chance = np.fft.ifft(transform).real  # of the sums 0, 1, ..., reach, -reach, ..., -1
+    return float(np.clip(2 * chance[far : reach + 1].sum(), 0.0, 1.0))
 
 
 def paired_difference(

@@ -11,6 +11,7 @@ from pathlib import Path
 import lightning.pytorch as pl
 import numpy as np
 import numpy.typing as npt
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from dfl.backbones.runner import Pending, Runner
@@ -19,13 +20,7 @@ from dfl.data.views import FixedBatch, ViewsBatch
 from dfl.errors import FeatureError
 from dfl.features.agreement import check_alike, check_visible, facts_of
 from dfl.features.first_process import on_first_process
-from dfl.features.images import (
-    HashedImages,
-    check_looks,
-    distinct_images,
-    hash_images,
-    image_looks,
-)
+from dfl.features.images import HashedImages, distinct_images, hash_images
 from dfl.features.plan import REPLACE, ExtractionPlan, finished_store, method_digest
 from dfl.folders import recover_folder
 from dfl.lock import locked
@@ -43,16 +38,28 @@ class Target:
     """A feature folder that is to be made.
 
     Attributes:
-        out: The folder.
+        out: The folder; where it is a link, what that leads to.
         view: The name of the view of the images.
         spec: The parts.
         metadata: What makes them, stored beside them.
+
+    Raises:
+        FeatureError: If the folder is a mount point, whose place no other folder can take.
     """
 
     out: Path
     view: str
     spec: FeatureSpec
     metadata: Recipe
+
+    def __post_init__(self) -> None:
+        if self.out.is_symlink():
+            object.__setattr__(self, "out", self.out.resolve())
+        if self.out.is_mount():
+            raise FeatureError(
+                f"{self.out} is where a disk is mounted, and a finished folder could not take its "
+                f"place; name a folder in it, as {self.out / 'features'}"
+            )
 
     @property
     def backbones(self) -> list[str]:
@@ -118,7 +125,6 @@ class ExtractionDataModule(pl.LightningDataModule):
         self.plans: list[ExtractionPlan | None] = [None] * len(self.targets)
         self.work: list[Work] = []
         self._shards: list[list[int]] = []
-        self._looks: npt.NDArray[np.uint64] = np.empty(0, dtype=np.uint64)
         self._locks = ExitStack()
         # Lightning's switch: there may be fewer shards than processes
         self.allow_zero_length_dataloader_with_multiple_devices = True
@@ -162,13 +168,28 @@ class ExtractionDataModule(pl.LightningDataModule):
         batches = [work.batch for work in self.work]
         return self.source.views_loader(self.images, self.views, batches)
 
-    def check_images(self) -> None:
-        """Refuse images that have changed since they were hashed; for the first process.
+    def check_batch(self, work: Work, named_hash: Tensor) -> None:
+        """Refuse a batch of images that have changed since they were hashed.
+
+        Args:
+            work: The batch.
+            named_hash: What was decoded, ``(B, 16)``, uint8.
 
         Raises:
-            FeatureError: If one has: features were perhaps made of what it has become.
+            FeatureError: If one has: its features would be taken for those of what it was.
         """
-        check_looks(self.source.manifest, self._looks)
+        plan = next(self.plans[target] for target in work.targets)
+        if plan is None:
+            return
+        rows = work.batch.rows
+        hashed = plan.hashed.each[rows.start : rows.stop]
+        changed = np.flatnonzero((named_hash.cpu().numpy() != hashed).any(axis=1))
+        if changed.size:
+            path = self.images.paths()[rows.start + int(changed[0])]
+            raise FeatureError(
+                f"{path}: was changed since the images were hashed, or is another one on this "
+                "machine; run the same command again"
+            )
 
     def close(self) -> None:
         """Let other processes have the folders."""
@@ -196,7 +217,6 @@ class ExtractionDataModule(pl.LightningDataModule):
         Returns:
             The plans, their missing shards, and the token that marks their folders.
         """
-        self._looks = image_looks(self.source.manifest)  # before they are hashed
         hashed = hash_images(self.source.manifest)
         asked = [self._asked(target, hashed) for target in self.targets]
         # all processes lock in the same order, so that none waits for one that waits for it
@@ -238,6 +258,7 @@ class ExtractionDataModule(pl.LightningDataModule):
         if store is not None:
             store.note_root(self.source.manifest.root)
             shutil.rmtree(plan.folder, ignore_errors=True)  # of a run killed while it cleaned up
+            _name_others(plan)
             return None
         begun = plan.start()
         if count := begun.take_over():
@@ -247,12 +268,7 @@ class ExtractionDataModule(pl.LightningDataModule):
                 count,
                 begun.shards,
             )
-        for other in begun.others():
-            logger.info(
-                "%s: of an extraction of other images, backbones or settings that was interrupted; "
-                "remove it if it is not to go on",
-                other,
-            )
+        _name_others(begun)
         return begun
 
     def _deal(self, rank: int, world_size: int) -> Iterator[Work]:
@@ -273,6 +289,15 @@ class ExtractionDataModule(pl.LightningDataModule):
             for rows in batches:
                 ends = rows is batches[-1]
                 yield Work(FixedBatch(rows, views), targets, shard, ends)
+
+
+def _name_others(plan: ExtractionPlan) -> None:
+    for other in plan.others():
+        logger.info(
+            "%s: of an extraction of other images, backbones or settings that was interrupted; "
+            "remove it if it is not to go on",
+            other,
+        )
 
 
 class FeatureExtractionTask(pl.LightningModule):

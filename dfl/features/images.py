@@ -1,9 +1,9 @@
-"""The images of an extraction: each once, hashed, and watched for changes."""
+"""The images of an extraction: each once, and hashed."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from hashlib import blake2b, sha256
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -11,29 +11,20 @@ import numpy as np
 import numpy.typing as npt
 from tqdm.auto import tqdm
 
-from dfl.data.content import content_hash, look_of
+from dfl.data.content import NAMED_BYTES, content_hash, named_hash
 from dfl.data.manifest import Manifest
-from dfl.errors import FeatureError
 from dfl.texts import repeated
 
 if TYPE_CHECKING:
     from _hashlib import HASH
 
-__all__ = [
-    "HashedImages",
-    "check_looks",
-    "distinct_images",
-    "hash_images",
-    "image_looks",
-    "rows_digest",
-]
+__all__ = ["HashedImages", "distinct_images", "hash_images", "rows_digest"]
 
 T = TypeVar("T")
 
 _THREADS: Final = 8
 _AT_ONCE: Final = 4096
 """Images or rows of the table that are looked at together: a million of them never are."""
-_BYTES: Final = 16
 
 
 @dataclass(frozen=True)
@@ -42,8 +33,8 @@ class HashedImages:
 
     Attributes:
         digest: Of the table and of the content of all images, a hexadecimal SHA-256.
-        each: For every distinct image, in the order of their first rows, a hash of its path in the
-            manifest and its content, shape ``(M, 16)``, uint8.
+        each: For every distinct image, in the order of their first rows, its `named_hash`, shape
+            ``(M, 16)``, uint8.
     """
 
     digest: str
@@ -79,48 +70,12 @@ def hash_images(manifest: Manifest) -> HashedImages:
     """
     digest = _hashed_rows(manifest)
     paths = manifest.frame["path"][~repeated(manifest.frame, ["path"])]
-    each = np.empty((len(paths), _BYTES), dtype=np.uint8)
+    each = np.empty((len(paths), NAMED_BYTES), dtype=np.uint8)
     contents = _of_each_image(manifest, content_hash, "hash images")
     for row, (path, content) in enumerate(zip(paths, contents, strict=True)):
         digest.update(content.encode())
-        own = blake2b(f"{path}\n{content}".encode("utf-8", "surrogatepass"), digest_size=_BYTES)
-        each[row] = np.frombuffer(own.digest(), dtype=np.uint8)
+        each[row] = np.frombuffer(named_hash(path, content), dtype=np.uint8)
     return HashedImages(digest.hexdigest(), each)
-
-
-def image_looks(manifest: Manifest) -> npt.NDArray[np.uint64]:
-    """Note by what it shows whether an image has changed, without reading it.
-
-    Args:
-        manifest: The rows.
-
-    Returns:
-        A number for every distinct image, in the order of their first rows.
-    """
-    found = _of_each_image(manifest, look_of, "look at images")
-    return np.fromiter(found, dtype=np.uint64)
-
-
-def check_looks(manifest: Manifest, before: npt.NDArray[np.uint64]) -> None:
-    """Refuse images that have changed since they were looked at.
-
-    Args:
-        manifest: The rows.
-        before: What `image_looks` gave.
-
-    Raises:
-        FeatureError: If one has changed, which it names, or is gone.
-    """
-    paths = manifest.frame["path"][~repeated(manifest.frame, ["path"])]
-    try:
-        changed = np.flatnonzero(image_looks(manifest) != before)
-    except FileNotFoundError as err:
-        raise FeatureError(f"{err.filename}: was removed while its features were made") from err
-    if changed.size:
-        raise FeatureError(
-            f"{manifest.resolve(paths.iloc[int(changed[0])])}: was changed while features of "
-            f"{len(paths)} images were made ({changed.size} were); run the same command again"
-        )
 
 
 def _of_each_image(manifest: Manifest, look: Callable[[Path], T], what: str) -> Iterator[T]:

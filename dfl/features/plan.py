@@ -9,7 +9,7 @@ import json
 import logging
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
@@ -104,15 +104,20 @@ class ExtractionPlan:
         """Begin the extraction, or go on with one that was interrupted.
 
         Returns:
-            The plan, its folder made; an interrupted extraction keeps the size of batches that it
-            was begun with.
+            The plan, its folder made; an interrupted extraction that has kept a shard goes on with
+            the size of batches that it was begun with.
         """
         begun = self.begun()
-        if begun is not None:
+        if begun is not None and (begun == self or len(begun.missing()) < begun.shards):
+            if begun.batch_size != self.batch_size:
+                logger.warning(
+                    "%s: goes on in batches of %d, as it was begun, not of %d; remove the folder "
+                    "to begin anew",
+                    self.folder,
+                    begun.batch_size,
+                    self.batch_size,
+                )
             return begun
-        if self.folder.is_dir():
-            logger.info("%s: damaged; the extraction begins anew", self._file)
-            shutil.rmtree(self.folder)
         with writing(self._file) as partial:
             document = {"batch_size": self.batch_size, "sha256": self._check()}
             partial.write_text(json.dumps(document), encoding="utf-8")
@@ -123,9 +128,14 @@ class ExtractionPlan:
         try:
             document = json.loads(self._file.read_text(encoding="utf-8"))
             plan = replace(self, batch_size=int(document["batch_size"]))
-            return plan if document["sha256"] == plan._check() else None
-        except (OSError, ValueError, KeyError, TypeError):
+            if document["sha256"] == plan._check():
+                return plan
+        except FileNotFoundError:
             return None
+        except (ValueError, KeyError, TypeError):
+            pass
+        logger.info("%s: damaged; shards that are whole are kept", self._file)
+        return None
 
     @property
     def folder(self) -> Path:
@@ -220,16 +230,24 @@ class ExtractionPlan:
         Returns:
             How many shards were taken over; they stay in their old place as well.
         """
-        count = 0
+        found = self.elsewhere(self.missing())
+        for shard, file in found.items():
+            _link(file, self.file(shard))
+        return len(found)
+
+    def elsewhere(self, missing: Sequence[int]) -> dict[int, Path]:
+        """Find shards of the same images in the folders of others; by shard, their files."""
+        found: dict[int, Path] = {}
         for other in self.others():
-            missing = self.missing()
+            wanted = [shard for shard in missing if shard not in found]
             with ThreadPoolExecutor(_THREADS) as pool:
-                found = pool.map(self._is_whole, missing, repeat(other))
-                for shard, is_same in zip(missing, found, strict=True):
-                    if is_same:
-                        _link(other / self.file(shard).name, self.file(shard))
-                        count += 1
-        return count
+                same = pool.map(self._is_whole, wanted, repeat(other))
+                found |= {
+                    shard: other / self.file(shard).name
+                    for shard, is_same in zip(wanted, same, strict=True)
+                    if is_same
+                }
+        return found
 
     def batches(self, shard: int) -> Iterator[range]:
         """Cut a shard into its batches: the images of each, as positions among the distinct."""
@@ -271,10 +289,10 @@ def pending_images(plan: ExtractionPlan, *, advice: str = REPLACE) -> int:
     """
     if finished_store(plan.out, plan.fingerprint, overwrite=False, advice=advice) is not None:
         return 0
-    begun = plan.begun()
-    if begun is None:
-        return plan.images
-    return sum(len(begun.rows(shard)) for shard in begun.pending())
+    begun = plan.begun() or plan
+    missing = begun.pending()
+    elsewhere = begun.elsewhere(missing)
+    return sum(len(begun.rows(shard)) for shard in missing if shard not in elsewhere)
 
 
 def finished_store(

@@ -52,8 +52,8 @@ def read_shard(
                 return None
             features: dict[str, Matrix] = {name: file.get_tensor(name) for name in shapes}
             checksum = (file.metadata() or {}).get(_CHECKSUM)
-    except (OSError, SafetensorError, ValueError):
-        return None
+    except (FileNotFoundError, SafetensorError, ValueError):
+        return None  # any other error may pass, and what is there must not be thrown away for it
     whole = all(
         features[name].shape == shape and features[name].dtype == np.float32
         for name, shape in shapes.items()

@@ -37,7 +37,7 @@ __all__ = [
     "replaced",
 ]
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 _METADATA: Final = "features.json"
 _MANIFEST: Final = "manifest.csv"
 
@@ -60,8 +60,9 @@ def check_replaceable(out: Path, *, overwrite: bool) -> None:
         raise FeatureError(f"{out} is a file; name a folder for the features")
     there = {path.name for path in out.iterdir()}
     own = {_METADATA, _MANIFEST, "config.yaml"}
-    # a run that is killed while it writes its config leaves an unfinished one
-    own |= {name for name in there if name.endswith(".npy") or name.startswith(".config.")}
+    # a run that is killed while it writes one of these leaves it unfinished
+    own |= {name for name in there if name.startswith((".config.", f".{Path(_METADATA).stem}."))}
+    own |= {name for name in there if name.endswith(".npy")}
     if foreign := sorted(there - own):
         raise FeatureError(
             f"{out / foreign[0]} is no part of a feature folder; move it away, or name another"

@@ -59,7 +59,9 @@ class FeatureWriter(pl.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Take a batch that has been started, and write the shards that are complete by now."""
-        self._under_way.append((self._extraction.work[batch_idx], outputs))
+        work = self._extraction.work[batch_idx]
+        self._extraction.check_batch(work, batch["named_hash"])
+        self._under_way.append((work, outputs))
         while len(self._under_way) > 2 and self._images() > _UNDER_WAY:
             self._settle()
 
@@ -128,8 +130,6 @@ class FeatureWriter(pl.Callback):
 
     def _join(self) -> None:
         extraction = self._extraction
-        if any(plan is not None for plan in extraction.plans):
-            extraction.check_images()
         for target, plan in zip(extraction.targets, extraction.plans, strict=True):
             if plan is not None:
                 join_shards(

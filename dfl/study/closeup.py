@@ -16,8 +16,9 @@ from dfl.report.contact_sheet import thumbnail
 from dfl.report.study_summary import HardImage
 from dfl.study.cells import CellStore
 from dfl.study.estimates import Estimator
+from dfl.study.fitting import judged_view
 from dfl.study.grid import Cell
-from dfl.study.results import Judge, Metrics, unbiased
+from dfl.study.results import NO_INTERVAL, Judge, Metrics
 from dfl.study.selections import configuration_of, is_configuration
 from dfl.types import FAKE, REAL
 
@@ -58,10 +59,11 @@ class CloseLook:
         self._keys = keys
         self._store = store
 
-    def metrics(self, contender: Contender, test_view: str) -> pd.DataFrame:
+    def metrics(self, contender: Contender) -> pd.DataFrame:
         """Give every metric on every test set, over all seeds, with intervals.
 
         Returns:
+            Under the view that a person meets it in (`judged_view`):
             ``configuration, test_set, n_real, n_fake``, and each of ``STUDY_METRICS`` with its
             ``_low`` and ``_high``; the counts are those of the first seed.
         """
@@ -69,6 +71,7 @@ class CloseLook:
             cell.seed: self._judge.values(cell, self._scores(cell)) for cell in contender.cells
         }
         first = next(iter(by_seed.values()))
+        test_view = judged_view(contender.cells[0], self._judge.study)
         several = has_several_generators(next(iter(self._judge.study.frames.values())))
         scopes = [scope for scope in _SCOPES if scope != "generator" or several]
         rows = []
@@ -97,8 +100,8 @@ class CloseLook:
         Returns:
             ``a, b, test_set, difference, low, high, p, mcnemar_p``: the difference of the primary
             metric, mean over the datasets, with the p-value of the paired bootstrap, and McNemar's
-            exact test on the decisions of the first seed at the thresholds of validation; None if
-            they share no seed.
+            exact test by group on the decisions of the first seed at the thresholds of validation;
+            None if they share no seed.
         """
         seeds = {cell.seed for cell in first.cells} & {cell.seed for cell in second.cells}
         if not seeds:
@@ -113,7 +116,7 @@ class CloseLook:
             self._estimator.mean(
                 table[
                     _is_any(table, each.cells)
-                    & (table["test_view"] == self._judge.view_of(each.cells[0]))
+                    & (table["test_view"] == judged_view(each.cells[0], self._judge.study))
                 ]
             )
             for each in both
@@ -122,7 +125,7 @@ class CloseLook:
             means[0].value, means[1].value, means[0].replicates, means[1].replicates
         )
         of_seed = [{cell.seed: cell for cell in each.cells} for each in both]
-        right = [self.decisions(cells[both[0].cells[0].seed]) for cells in of_seed]
+        of_a, of_b = (self.decisions(cells[both[0].cells[0].seed]) for cells in of_seed)
         return {
             "a": first.name,
             "b": second.name,
@@ -131,9 +134,7 @@ class CloseLook:
             "low": difference.low,
             "high": difference.high,
             "p": difference.p,
-            "mcnemar_p": mcnemar(
-                right[0]["correct"].to_numpy(dtype=bool), right[1]["correct"].to_numpy(dtype=bool)
-            ),
+            "mcnemar_p": mcnemar(of_a["correct"], of_b["correct"], groups=of_a["group"].tolist()),
         }
 
     def roc_curves(
@@ -191,7 +192,7 @@ class CloseLook:
             estimate = self._estimator.over_seeds(
                 {seed: (float(v[metric][0]), v[metric][1:]) for seed, v in across.items()}
             )
-            bounds = unbiased(metric, estimate.value, (estimate.low, estimate.high))
+            bounds = (np.nan, np.nan) if metric in NO_INTERVAL else (estimate.low, estimate.high)
             found |= {metric: estimate.value}
             found |= {f"{metric}_low": bounds[0], f"{metric}_high": bounds[1]}
         return found

@@ -1,5 +1,6 @@
 """What a study found: the best configurations, rankings, and who generalises to what."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -8,8 +9,9 @@ import pandas as pd
 from dfl.evaluation import LOWER_IS_BETTER
 from dfl.study.estimates import Estimate, Estimator
 from dfl.study.selections import CONFIGURATION, as_images_come, is_configuration, value_columns
+from dfl.study.training_sets import COMBINED
 
-__all__ = ["Choice", "choose", "leaders", "matrix", "models"]
+__all__ = ["Choice", "choose", "home_of", "leaders", "matrix", "models"]
 
 _TEST_SETS: Final = {"dataset": "{}", "generator": "generator {}"}
 _TIE_BREAKERS: Final = ("auroc", "ap", "calibration_error")
@@ -36,6 +38,25 @@ class Choice:
     val: float
     test: Estimate
     why: str
+
+
+def home_of(estimator: Estimator, train_sets: Sequence[str]) -> str:
+    """Choose what the detector to take home is trained on: everything, or what validation likes.
+
+    Args:
+        estimator: The results.
+        train_sets: The names of the training sets.
+    """
+    if COMBINED in train_sets:
+        return COMBINED
+    table = estimator.table
+    rows = table[(table["scope"] == "macro") & (table["split"] == "val")]
+    values = rows.dropna(subset=[estimator.metric]).groupby("train_set", sort=False)
+    if not values.ngroups:  # validation has one class, of which this metric says nothing
+        return train_sets[0]
+    lowest = estimator.metric in LOWER_IS_BETTER
+    best = values[estimator.metric].min() if lowest else values[estimator.metric].max()
+    return str(best.idxmin() if lowest else best.idxmax())
 
 
 def choose(estimator: Estimator, *, home: str, first_view: str) -> list[Choice]:
@@ -85,12 +106,10 @@ def _best(
 ) -> Choice | None:
     rows = _same_company(table[table["scope"] == scope])
     val, test = (rows[rows["split"] == split] for split in ("val", "test"))
-    metrics = list(dict.fromkeys([estimator.metric, *_TIE_BREAKERS]))
-    means = val.groupby(list(CONFIGURATION), sort=False)[metrics].mean().round(9)
-    means = means.dropna(subset=[estimator.metric])
+    means = _validated(val, estimator.metric)
     if means.empty:
         return None
-    best = _argbest(means)
+    best = _by_merit(means)[0]
     ties = int((means[estimator.metric] == means[estimator.metric][best]).sum()) - 1
     if ties:
         why += (
@@ -116,8 +135,15 @@ def _same_company(rows: pd.DataFrame) -> pd.DataFrame:
     return complete
 
 
-def _argbest(means: pd.DataFrame) -> tuple[str, ...]:
-    """Choose the best row, column after column; of equally good ones the one with fewer parts."""
+def _validated(val: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Average what decides over validation rows, by configuration; without those it cannot rate."""
+    metrics = list(dict.fromkeys([metric, *_TIE_BREAKERS]))
+    means = val.groupby(list(CONFIGURATION), sort=False)[metrics].mean().round(9)
+    return means.dropna(subset=[metric])
+
+
+def _by_merit(means: pd.DataFrame) -> list[tuple[str, ...]]:
+    """Order rows, the best first, column after column; of equals the one with fewer parts first."""
     merit = means.copy()
     for metric in LOWER_IS_BETTER.intersection(merit.columns):
         merit[metric] = 1 - merit[metric]
@@ -126,7 +152,7 @@ def _argbest(means: pd.DataFrame) -> tuple[str, ...]:
     plain = [configuration[2] == "none" for configuration in merit.index]
     merit = merit.assign(parts=parts, plain=plain)
     ranked = merit.sort_values(list(merit.columns), ascending=False, kind="stable")
-    return tuple(str(name) for name in ranked.index[0])
+    return [tuple(str(name) for name in configuration) for configuration in ranked.index]
 
 
 def leaders(
@@ -143,15 +169,19 @@ def leaders(
         by: ``value`` ranks by test images, ``val`` by validation images.
 
     Returns:
-        ``features, reduction, classifier, kind, value, low, high, val``, best first, and
-        ``configuration``; ``kind`` is the grid.
+        ``features, reduction, classifier, kind, value, low, high, val``, best first; ``kind`` is
+        the grid; ``configuration``, and ``val_rank``, its place by validation alone, from 0, where
+        ties are broken as `choose` breaks them.
     """
     table = as_images_come(estimator.table, first_view)
     table = _same_company(table[(table["train_set"] == home) & (table["scope"] == "macro")])
+    order = _by_merit(_validated(table[table["split"] == "val"], estimator.metric))
+    rank = {configuration: place for place, configuration in enumerate(order)}
     rows = []
     for configuration, own in table.groupby(list(CONFIGURATION), sort=False):
         test, val = (own[own["split"] == split] for split in ("test", "val"))
-        kind, features, reduction, classifier, view = (str(name) for name in configuration)
+        named = tuple(str(name) for name in configuration)
+        kind, features, reduction, classifier, view = named
         rows.append(
             {
                 "features": features,
@@ -160,30 +190,30 @@ def leaders(
                 "kind": kind,
                 **value_columns(estimator.mean(test)),
                 "val": estimator.validation(val),
-                "configuration": (kind, features, reduction, classifier, view),
+                "val_rank": rank.get(named, len(rank)),
+                "configuration": named,
             }
         )
     columns = ["features", "reduction", "classifier", "kind", "value", "low", "high", "val"]
-    ranked = pd.DataFrame(rows, columns=[*columns, "configuration"])
+    ranked = pd.DataFrame(rows, columns=[*columns, "val_rank", "configuration"])
+    if by == "val":
+        return ranked.sort_values("val_rank", kind="stable", ignore_index=True)
     return ranked.sort_values(
         by, ascending=estimator.metric in LOWER_IS_BETTER, kind="stable", ignore_index=True
     )
 
 
-def models(ranked: pd.DataFrame, metric: str) -> pd.DataFrame:
+def models(ranked: pd.DataFrame) -> pd.DataFrame:
     """Compare sets of features, and whole networks, each with every classifier.
 
     Args:
         ranked: What `leaders` returns: configurations trained on one training set.
-        metric: The primary metric.
 
     Returns:
         ``features, classifier, value, low, high, chosen``: of several reductions the one that
         validation chose; ``chosen`` marks the classifier that it chose for these features.
     """
-    by_val = ranked.sort_values(
-        "val", ascending=metric in LOWER_IS_BETTER, kind="stable", na_position="last"
-    )
+    by_val = ranked.sort_values("val_rank", kind="stable")
     kept = by_val.drop_duplicates(["features", "classifier"])
     kept = kept.assign(chosen=~kept["features"].duplicated()).sort_index()
     columns = ["features", "classifier", "value", "low", "high", "chosen"]

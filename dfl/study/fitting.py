@@ -41,6 +41,7 @@ __all__ = [
     "fit_cells",
     "fit_head",
     "held_rows",
+    "judged_view",
     "operating_point",
     "split_rows",
 ]
@@ -95,6 +96,13 @@ def held_rows(frame: pd.DataFrame) -> Rows:
     return known.index.to_numpy(dtype=np.int64)
 
 
+def judged_view(cell: Cell, study: StudyInput) -> str:
+    """Name the view that a cell is looked at under: images as they come, where it is tested so."""
+    tested = study.views[cell.train_view]
+    first = next(iter(study.features))
+    return first if first in tested else tested[0]
+
+
 def fit_cells(
     cells: Sequence[Cell], study: StudyInput, views: Mapping[str, ViewFeatures]
 ) -> Iterator[Outcome]:
@@ -138,12 +146,12 @@ def fit_head(cell: Cell, study: StudyInput, views: Mapping[str, ViewFeatures]) -
         views: The features by view.
 
     Returns:
-        The head that validation chooses, with its operating point; its scores are those of the
-        cell.
+        The head that validation chooses, with its operating point. It sees images as the cell was
+        judged on them, whatever those went through that it was trained on.
     """
     fitter = _Fitter(cell, study, views)
     best = fitter.choose(cell.classifier)
-    backbones, view = views[cell.train_view].origin(cell.features)
+    backbones, view = views[judged_view(cell, study)].origin(cell.features)
     pipeline = best.head.pipeline
     if best.reducer is not None:
         pipeline = Pipeline([*best.reducer.steps, pipeline.steps[-1]])

@@ -1,6 +1,6 @@
 """What a study has to do, counted before it begins."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from dfl.study.grid import Cell, Views
@@ -32,7 +32,12 @@ class StudyPlan:
 
 
 def forward_passes(
-    cells: Sequence[Cell], views: Views, *, images: int, folders: Mapping[tuple[str, str], int]
+    cells: Sequence[Cell],
+    views: Views,
+    *,
+    images: int,
+    folders: Mapping[tuple[str, str], int],
+    needs: Callable[[Cell], tuple[int, int]],
 ) -> tuple[int, int, int]:
     """Count forward passes: needed, made before, and saved by the store.
 
@@ -41,16 +46,18 @@ def forward_passes(
         views: By view of training, the views of testing.
         images: How many distinct images there are.
         folders: For every (view, backbone) how many of the images are still to be seen.
+        needs: How many images a cell learns from, and how many others it scores.
 
     Returns:
-        Passes needed in all, made before, and saved: what the cells would make, each on its own
-        images, views and backbones, less those needed.
+        Passes needed in all, made before, and saved: what the cells would make, each of its own
+        images under its own views through its own backbones, less those needed.
     """
     needed = images * len(folders)
     done = needed - sum(folders.values())
     alone = 0
     for cell in cells:
         backbones = {part.partition(".")[0] for part in cell.features}
-        seen = {cell.train_view, *views[cell.train_view]}
-        alone += images * len(backbones) * len(seen)
+        scored = {cell.train_view, *views[cell.train_view]}
+        learnt_from, held = needs(cell)
+        alone += (learnt_from + held * len(scored)) * len(backbones)
     return needed, done, max(0, alone - needed)

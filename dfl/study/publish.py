@@ -15,7 +15,6 @@ import pandas as pd
 
 from dfl.data.manifest import Manifest
 from dfl.errors import DflError
-from dfl.evaluation import LOWER_IS_BETTER
 from dfl.files import writing
 from dfl.report.study_summary import StudyPage
 from dfl.study.cells import CellStore
@@ -24,7 +23,7 @@ from dfl.study.claims import check_claims
 from dfl.study.closeup import CloseLook, Contender, has_several_generators
 from dfl.study.effects import effects
 from dfl.study.estimates import Estimator
-from dfl.study.findings import Choice, choose, leaders, matrix, models
+from dfl.study.findings import Choice, choose, home_of, leaders, matrix, models
 from dfl.study.fitting import cause_of
 from dfl.study.grid import Cell
 from dfl.study.input import StudyInput
@@ -35,13 +34,12 @@ from dfl.study.selections import CONFIGURATION, configuration_of
 from dfl.study.settings import Settings
 from dfl.study.tables import ViewFeatures
 from dfl.study.taking_home import take_home
-from dfl.study.training_sets import COMBINED
 
 __all__ = ["Published", "Publisher", "fingerprint_of"]
 
 logger = logging.getLogger(__name__)
 
-_PAGE_VERSION: Final = 2  # raised when the same cells would give another page
+_PAGE_VERSION: Final = 3  # raised when the same cells would give another page
 _RIVALS: Final = 8
 _HARDEST: Final = 24
 
@@ -135,7 +133,7 @@ class Publisher:
         with writing(settings.out / "cells.csv") as partial:
             chosen_table(cells, run.keys, self.study).to_csv(partial, index=False)
         estimator = Estimator(results, settings.metric)
-        home = self._home(estimator)
+        home = home_of(estimator, list(self.study.training_sets))
         choices = choose(estimator, home=home, first_view=self.first_view)
         judge = Judge(self.study, metric=settings.metric, replicates=settings.replicates)
         look = CloseLook(judge, estimator, run.keys, store)
@@ -160,19 +158,6 @@ class Publisher:
             return None, [f"The chosen detector could not be stored: {cause_of(err)}."]
         return found, []
 
-    def _home(self, estimator: Estimator) -> str:
-        """The training set of the detector to take home: everything, or what validation likes."""
-        names = list(self.study.training_sets)
-        if COMBINED in names:
-            return COMBINED
-        rows = estimator.table[
-            (estimator.table["scope"] == "macro") & (estimator.table["split"] == "val")
-        ]
-        best = rows.groupby("train_set", sort=False)[estimator.metric]
-        lowest = estimator.metric in LOWER_IS_BETTER
-        means = best.min() if lowest else best.max()
-        return str(means.idxmin() if lowest else means.idxmax())
-
     def _page(
         self,
         run: CellRun,
@@ -189,7 +174,7 @@ class Publisher:
         ranked = leaders(estimator, home=home, first_view=view)
         contenders = self._contenders(list(run.keys), choices, home)
         rivals = self._rivals(ranked, list(run.keys), choices, home)
-        closely = [look.metrics(contender, self._tested(contender)) for contender in contenders]
+        closely = [look.metrics(contender) for contender in contenders]
         roc = look.roc_curves([*contenders, *rivals[:4]])
         pairs = [look.comparison(contenders[0], rival) for rival in rivals] if contenders else []
         several = has_several_generators(next(iter(self.study.frames.values())))
@@ -201,8 +186,8 @@ class Publisher:
             created=datetime.now(UTC).date().isoformat(),
             facts=list(facts),
             choices=_choice_table(choices),
-            leaders=ranked.drop(columns="configuration"),
-            models=models(ranked, settings.metric),
+            leaders=ranked.drop(columns=["val_rank", "configuration"]),
+            models=models(ranked),
             matrices={
                 choice.criterion: matrix(
                     estimator, choice.configuration, first_view=view, several=several
@@ -240,8 +225,7 @@ class Publisher:
         """The best of every other classifier, by validation, trained on the same set."""
         if not choices:
             return []
-        lowest = self.settings.metric in LOWER_IS_BETTER
-        by_val = ranked.sort_values("val", ascending=lowest, kind="stable", na_position="last")
+        by_val = ranked.sort_values("val_rank", kind="stable")
         found: dict[str, Contender] = {}
         for configuration in by_val["configuration"]:
             classifier = configuration[3]
@@ -249,11 +233,6 @@ class Publisher:
                 own = _cells_of(cells, configuration, home)
                 found[classifier] = Contender(_name(configuration, self.first_view), own)
         return list(found.values())[:_RIVALS]
-
-    def _tested(self, contender: Contender) -> str:
-        """The view that a contender is looked at under: images as they come, where tested."""
-        tested = self.study.views[contender.cells[0].train_view]
-        return self.first_view if self.first_view in tested else tested[0]
 
     def _subtitle(self, cells: int) -> str:
         sets = self.study.training_sets

@@ -20,14 +20,14 @@ from dfl.evaluation import (
     weighted_metrics,
 )
 from dfl.study.cells import CellStore, Scores
-from dfl.study.fitting import held_rows, operating_point
+from dfl.study.fitting import held_rows, judged_view, operating_point
 from dfl.study.grid import Cell
 from dfl.study.input import StudyInput
 from dfl.study.running import in_processes
 from dfl.study.training_sets import TrainingSet
 from dfl.types import FAKE
 
-__all__ = ["AXES", "Judge", "Results", "cell_axes", "judge_cells", "unbiased"]
+__all__ = ["AXES", "NO_INTERVAL", "Judge", "Results", "cell_axes", "judge_cells"]
 
 AXES: Final = (
     "grid",
@@ -41,6 +41,10 @@ AXES: Final = (
 )
 """The columns that name a row's cell and the view it was tested under."""
 
+NO_INTERVAL: Final = frozenset({"calibration_error"})
+"""Metrics without intervals: resampled images repeat, which makes the error of a bin larger than
+it is, so that percentiles of replicates hold the truth far less often than they say."""
+
 Values = npt.NDArray[np.float64]
 Metrics = dict[str, Values]
 TestSet = tuple[str, str, npt.NDArray[np.int64], npt.NDArray[np.uint8]]
@@ -52,7 +56,8 @@ class Results:
 
     Attributes:
         table: Tidy rows: `AXES`, ``split``, ``scope``, ``name``, ``n_real``, ``n_fake``, each of
-            ``STUDY_METRICS`` with its ``_low`` and ``_high`` (95 %, nan on validation).
+            ``STUDY_METRICS`` with its ``_low`` and ``_high`` (95 %; nan on validation, and for
+            `NO_INTERVAL`).
         replicates: For each row of the table that is of the test split, in order, the primary
             metric of every bootstrap replicate, shape ``(rows, B)``, float32.
     """
@@ -156,21 +161,15 @@ class Judge:
 
         Returns:
             The manifest's rows with ``score``, ``threshold`` (of validation) and ``correct``, each
-            image once, under `view_of` the cell.
+            image once, under its `judged_view`.
         """
         frame = self.study.frames[cell.seed]
         held = held_rows(frame)
         threshold, _ = operating_point(cell, self.study, scores)
-        score = scores[self.view_of(cell)]
+        score = scores[judged_view(cell, self.study)]
         table = frame.iloc[held].assign(score=score, threshold=threshold)
         table = unique_images(table[table["split"] == "test"])
         return table.assign(correct=(table["score"] > threshold) == (table["label"] == FAKE))
-
-    def view_of(self, cell: Cell) -> str:
-        """Name the view that a cell is looked at under: images as they come, where tested."""
-        tested = self.study.views[cell.train_view]
-        first = next(iter(self.study.features))
-        return first if first in tested else tested[0]
 
     def _test_sets(self, seed: int, split: str) -> list[TestSet]:
         """List what is tested: scope, name, positions among the held rows, and their weights."""
@@ -269,8 +268,7 @@ def _summaries(
         ("worst", "worst dataset"): _reduce(every, worst=True),
     }
     scope, known = "dataset", training_set.seen
-    if all(name in known for kind, name in found if kind == "dataset"):
-        # of a dataset that is seen, single generators may have been left out
+    if training_set.by_generator:  # the fakes of a dataset that is seen are not all known
         scope, known = "generator", training_set.generators
     seen = [values for (kind, name), values in found.items() if kind == scope and name in known]
     unseen = [
@@ -311,19 +309,8 @@ def _numbers(values: Metrics) -> dict[str, float]:
     numbers = {"n_real": float(values["n_real"][0]), "n_fake": float(values["n_fake"][0])}
     for metric in STUDY_METRICS:
         value, replicates = float(values[metric][0]), values[metric][1:]
-        bounds = percentile_interval(replicates) if len(replicates) else (np.nan, np.nan)
+        known = len(replicates) and metric not in NO_INTERVAL
+        bounds = percentile_interval(replicates) if known else (np.nan, np.nan)
         numbers[metric] = value
-        numbers[f"{metric}_low"], numbers[f"{metric}_high"] = unbiased(metric, value, bounds)
+        numbers[f"{metric}_low"], numbers[f"{metric}_high"] = bounds
     return numbers
-
-
-def unbiased(metric: str, value: float, bounds: tuple[float, float]) -> tuple[float, float]:
-    """Reflect the interval of the calibration error at its value (Davison and Hinkley, 1997).
-
-    Resampled images repeat, which makes the error of a bin larger than it is: the percentiles lie
-    too high, by as much as the value itself does.
-    """
-    if metric != "calibration_error":
-        return bounds
-    low, high = bounds
-    return max(0.0, 2 * value - high), min(1.0, max(0.0, 2 * value - low))

@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from itertools import groupby
 from multiprocessing import connection, get_context, parent_process
 from multiprocessing.context import BaseContext
+from pathlib import Path
 from typing import Final
 
 from threadpoolctl import threadpool_limits
@@ -95,8 +96,11 @@ def in_processes(
         start: Called once in each, with `arguments`.
         arguments: What it gets.
     """
-    before = {name: os.environ.get(name) for name in _THREAD_LIMITS}
-    os.environ.update(dict.fromkeys(_THREAD_LIMITS, "1"))
+    # what processes are forked from imports before it is told where this one has its modules from
+    path = os.pathsep.join(folder or str(Path.cwd()) for folder in sys.path)
+    own = dict.fromkeys(_THREAD_LIMITS, "1") | {"PYTHONPATH": path}
+    before = {name: os.environ.get(name) for name in own}
+    os.environ.update(own)
     pool = ProcessPoolExecutor(
         max(1, jobs), _context(), initializer=_begin, initargs=(start, arguments)
     )

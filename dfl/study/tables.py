@@ -1,7 +1,6 @@
 """Features of one view, put together from the folders of several backbones."""
 
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -27,23 +26,24 @@ class ViewFeatures:
     def __init__(self, folders: Mapping[str, Path]) -> None:
         self.folders = dict(folders)
         self._rows: dict[tuple[str, ...], FeatureRows] = {}
+        self._stores: dict[str, FeatureStore] = {}
 
-    @cached_property
-    def stores(self) -> dict[str, FeatureStore]:
-        """The feature folders, opened.
+    def store(self, name: str) -> FeatureStore:
+        """Give the feature folder of a backbone, opened when it is first asked for.
 
         Raises:
-            FeatureError: If one cannot be read, or its rows differ from those of the first one.
+            FeatureError: If it cannot be read, or its rows differ from those of another one.
         """
-        stores = {name: FeatureStore.open(path) for name, path in self.folders.items()}
-        first, *others = stores.values()
-        keys = first.manifest.frame[["path", "dataset"]]
-        for store in others:
-            if not store.manifest.frame[["path", "dataset"]].equals(keys):
-                raise FeatureError(
-                    f"{store.path} has other rows than {first.path}; delete both and run again"
-                )
-        return stores
+        if name not in self._stores:
+            store = FeatureStore.open(self.folders[name])
+            for other in list(self._stores.values())[:1]:
+                keys = other.manifest.frame[["path", "dataset"]]
+                if not store.manifest.frame[["path", "dataset"]].equals(keys):
+                    raise FeatureError(
+                        f"{store.path} has other rows than {other.path}; delete both and run again"
+                    )
+            self._stores[name] = store
+        return self._stores[name]
 
     def spec(self, parts: Sequence[str]) -> FeatureSpec:
         """Say what the columns of `matrix` are, in the order of `parts`."""
@@ -73,13 +73,13 @@ class ViewFeatures:
         """Describe the backbones of some parts, and the view, so that a head can be taken home."""
         backbones: Recipe = {}
         for name in dict.fromkeys(part.partition(".")[0] for part in parts):
-            store = self.stores[name]
+            store = self.store(name)
             own = tuple(part for part in self.spec(parts) if part.name.partition(".")[0] == name)
             found = backbones_of(own, store.metadata.get("backbones"))
             if not isinstance(found, dict):
                 return None, None
             backbones |= found
-        return backbones, next(iter(self.stores.values())).metadata.get("view")
+        return backbones, self._store(parts[0]).metadata.get("view")
 
     def _store(self, part: str) -> FeatureStore:
-        return self.stores[part.partition(".")[0]]
+        return self.store(part.partition(".")[0])

@@ -29,12 +29,15 @@ class TrainingSet:
         seen: The datasets whose fakes are among them, or whose reals are where they have no fakes;
             all others test generalisation.
         generators: The generators whose fakes are among them.
+        by_generator: Whether a generator was left out, so that what is unseen is a generator, not a
+            dataset.
     """
 
     name: str
     rows: npt.NDArray[np.bool_]
     seen: tuple[str, ...]
     generators: tuple[str, ...] = ()
+    by_generator: bool = False
 
 
 def training_sets(frame: pd.DataFrame, train_on: Sequence[TrainOn]) -> dict[str, TrainingSet]:
@@ -64,7 +67,7 @@ def training_sets(frame: pd.DataFrame, train_on: Sequence[TrainOn]) -> dict[str,
     makers = list(pd.unique(frame["generator"][fake]))
     found: dict[str, TrainingSet] = {}
 
-    def add(name: str, rows: npt.NDArray[np.bool_]) -> None:
+    def add(name: str, rows: npt.NDArray[np.bool_], *, by_generator: bool = False) -> None:
         rows = rows & known
         if len(set(frame["label"][rows])) == 2:
             seen = tuple(
@@ -77,7 +80,7 @@ def training_sets(frame: pd.DataFrame, train_on: Sequence[TrainOn]) -> dict[str,
                     f"{name!r} names both a dataset and another training set; rename the dataset"
                 )
             known_makers = tuple(m for m in makers if (rows & fake & (generator == m)).any())
-            found[name] = TrainingSet(name, rows, seen, known_makers)
+            found[name] = TrainingSet(name, rows, seen, known_makers, by_generator)
 
     for way in train_on:
         if way == "each":
@@ -90,7 +93,7 @@ def training_sets(frame: pd.DataFrame, train_on: Sequence[TrainOn]) -> dict[str,
                 add(f"all but {name}", dataset != name)
         elif way == "all_but_one_generator" and len(makers) > 1:
             for name in makers:
-                add(f"without {name}", ~(fake & (generator == name)))
+                add(f"without {name}", ~(fake & (generator == name)), by_generator=True)
     if not found:
         raise ConfigError(
             f"train_on {list(train_on)}: no training set with real and fake images among the "

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from dfl.backbones import Backbone, FusedBackbone, TimmBackbone
-from dfl.backbones.engines import MICRO_BATCH
+from dfl.backbones.engines import MICRO_BATCH, _is_linear
+from dfl.backbones.precision import stem_of
 from dfl.backbones.runner import Runner
 from dfl.errors import BackboneError
 
@@ -185,6 +186,19 @@ def test_openvino__gives_the_same_features_on_any_number_of_threads(
     assert torch.cosine_similarity(found[0], expected).min() > least
 
 
+@pytest.mark.parametrize("model", ["eca_nfnet_l0", "resnetv2_50x1_bit", "resnet18"])
+def test_is_linear__not_where_a_convolution_standardises_its_weights(model: str) -> None:
+    stem = stem_of(timm.create_model(model))
+    assert stem is not None
+    kept = stem.weight
+    assert _is_linear(stem) == (model == "resnet18")
+    assert (stem.weight is kept, stem.in_channels) == (True, 3)
+
+
+def test_is_linear__not_with_groups() -> None:
+    assert not _is_linear(nn.Conv2d(3, 6, 3, groups=3))
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 def test_openvino__a_network_it_cannot_convert_is_named(weights) -> None:
     root = logging.getLogger()
@@ -192,6 +206,17 @@ def test_openvino__a_network_it_cannot_convert_is_named(weights) -> None:
     with pytest.raises(BackboneError, match=r"test_vit.*OpenVINO cannot convert.*--engine=eager"):
         run(Runner(fused(weights), engine="openvino"), images(1))
     assert before == (root.level, root.filters, root.handlers)  # everybody's log stays as it was
+
+
+def test_runner__a_backbone_that_was_cast_runs_in_no_other_precision(weights) -> None:
+    backbone = fused(weights)
+    Runner(backbone, precision="32-true")
+    first = run(Runner(backbone, precision="bf16-true"), images(3))
+    again = run(Runner(backbone, precision="bf16-true"), images(3))
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    for other, engine in (("32-true", "eager"), ("bf16-mixed", "eager"), ("32-true", "openvino")):
+        with pytest.raises(BackboneError, match=r"vit: was cast to bf16-true .*; build it anew"):
+            Runner(backbone, precision=other, engine=engine)
 
 
 def test_openvino__takes_two_precisions(weights) -> None:

@@ -4,8 +4,8 @@
 
 The config is one of `dfl extract`. Give it images by the multiple of two shards (of 128 images by
 default), so that both processes have the same work. Each command is run once more into the finished
-folder, where it starts, reads and checks but has no pass to make: the difference is the speed that a
-long run tends to.
+folder, where it starts, reads and checks but has no pass to make: the difference is the time of the
+passes alone, whose ratio that of a long run tends to.
 """
 
 import argparse

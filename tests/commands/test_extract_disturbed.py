@@ -19,8 +19,8 @@ from tests.runs import image_data
 
 
 def _decode_slowly() -> None:
-    decode = views.decode
-    views.decode = lambda path: (time.sleep(0.03), decode(path))[1]
+    read = views.read_image
+    views.read_image = lambda path: (time.sleep(0.03), read(path))[1]
     plan._SHARD_ROWS, writer._UNDER_WAY = 4, 0
 
 

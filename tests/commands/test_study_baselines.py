@@ -1,5 +1,6 @@
 """The networks of a study: what their keys depend on, and what becomes of those that fail."""
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from lightning.pytorch.cli import ReduceLROnPlateau
 import dfl.commands.study_baselines
 from dfl.commands.finetuning import training_settings
 from dfl.commands.study_baselines import Baselines, FineTuning
-from dfl.data import PairDataModule, Resize
+from dfl.data import GaussianBlur, PairDataModule, Resize
 from dfl.data.pairs import Pair
 from dfl.errors import ConfigError, DataError
 from dfl.heads.finetune_task import FineTuneTask
@@ -123,6 +124,28 @@ def test_keys__another_scheduler_is_another_cell(data: PairDataModule, tmp_path:
     keys = baselines(data, tmp_path, **tasks).keys(given)
     assert len(set(keys.values())) == len(SCHEDULERS)
     assert keys == baselines(data, tmp_path, **tasks).keys(given)
+
+
+def test_keys__a_further_view_shares_the_training(data: PairDataModule, tmp_path: Path) -> None:
+    networks = baselines(data, tmp_path)
+    (key,) = networks.keys(study(data, tmp_path)).values()
+    wider = study(data, tmp_path)
+    wider = replace(wider, views=view_plan(["none", "blur"], ["both", "test"]))
+    networks.views = {"none": [], "blur": [GaussianBlur(2.0)]}
+    other = next(iter(networks.keys(wider).values()))
+    assert key != other
+    assert networks.checkpoint(key) == networks.checkpoint(other)
+    longer = baselines(data, tmp_path)
+    longer.settings = FineTuning(max_epochs=2, train_sets=["alpha"])
+    (longest,) = longer.keys(study(data, tmp_path)).values()
+    assert longer.checkpoint(longest) != networks.checkpoint(key)
+
+
+def test_cells__training_is_on_images_as_they_come(data: PairDataModule, tmp_path: Path) -> None:
+    networks = baselines(data, tmp_path)
+    networks.views = {"blur": [GaussianBlur(2.0)], "none": []}
+    with pytest.raises(ConfigError, match=r"the first one, blur, changes the images.*before it"):
+        networks.cells(study(data, tmp_path))
 
 
 @pytest.mark.parametrize(

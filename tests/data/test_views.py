@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
 
 import dfl.data.views
 from dfl.data import JPEG, ColorJitter, GaussianBlur, HorizontalFlip, Manifest, RandomCrop
 from dfl.data.dataset import ImageDataset, View
 from dfl.data.views import FixedBatch, ViewsDataset
+from dfl.features.images import hash_images
 
 VIEWS = {
     "plain": View(RandomCrop(24), (), 0),
@@ -37,13 +37,13 @@ def manifest(image_root: Path) -> Manifest:
 
 def test_views__equal_those_alone_from_one_decoding(manifest: Manifest, monkeypatch) -> None:
     decoded: list[Path] = []
-    decode = dfl.data.views.decode
+    read = dfl.data.views.read_image
 
-    def counted(path: Path) -> Tensor:
+    def counted(path: Path) -> bytes:
         decoded.append(path)
-        return decode(path)
+        return read(path)
 
-    monkeypatch.setattr(dfl.data.views, "decode", counted)
+    monkeypatch.setattr(dfl.data.views, "read_image", counted)
     batches = [
         FixedBatch(range(0, 4), tuple(VIEWS)),
         FixedBatch(range(4, 6), ("blurred", "plain")),
@@ -57,6 +57,8 @@ def test_views__equal_those_alone_from_one_decoding(manifest: Manifest, monkeypa
     assert list(last["images"]) == ["blurred", "plain"]
     assert first["index"].tolist() + last["index"].tolist() == list(range(6))
     assert last["label"].tolist() == [1, 1]
+    hashed = hash_images(manifest).each
+    assert first["named_hash"].tolist() + last["named_hash"].tolist() == hashed.tolist()
     for name, view in VIEWS.items():
         alone = ImageDataset(manifest, crop=view.crop, transforms=view.transforms, seed=view.seed)
         for row in range(4):

@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import numpy as np
@@ -17,6 +18,22 @@ def test_mcnemar__equals_the_binomial_test(only_a, only_b):
     expected = binomtest(only_a, only_a + only_b, 0.5).pvalue
     assert mcnemar(a, b) == pytest.approx(expected, rel=1e-9)
     assert mcnemar(b, a) == mcnemar(a, b)
+
+
+def test_mcnemar__groups_favour_one_head_as_a_whole():
+    rng = np.random.default_rng(0)
+    for _ in range(5):
+        groups = rng.integers(0, 8, 40)
+        a, b = rng.random((2, 40)) < [[0.8], [0.5]]
+        favour = [int(a[groups == g].sum()) - int(b[groups == g].sum()) for g in range(8)]
+        sums = [np.dot(signs, favour) for signs in itertools.product([-1, 1], repeat=8)]
+        expected = np.mean(np.abs(sums) >= abs(sum(favour)))
+        assert mcnemar(a, b, groups=groups.tolist()) == pytest.approx(expected, rel=1e-9)
+    # with an image a group it is the test of images
+    assert mcnemar(a, b, groups=list(range(40))) == pytest.approx(mcnemar(a, b), rel=1e-9)
+    # four groups cannot tell more than 2 / 2 ** 4, however many images they have
+    right, wrong = np.ones(400, bool), np.zeros(400, bool)
+    assert mcnemar(right, wrong, groups=[i % 4 for i in range(400)]) == pytest.approx(2 / 16)
 
 
 @pytest.mark.parametrize("correct", [[], [1], [0, 1, 1]])

@@ -1,6 +1,7 @@
 """Extraction from images to the folder: once, resumed, refused."""
 
 import json
+import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -10,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from torch import Tensor
 
 import dfl.data.views
 from dfl.backbones import FusedBackbone
@@ -251,28 +251,50 @@ def test_extract__a_changed_image_makes_other_features(manifest: Path, tmp_path:
         run(manifest, tmp_path / "f", backbone())
 
 
-def test_extract__an_image_that_changes_meanwhile_is_an_error(
-    manifest: Path, tmp_path: Path, monkeypatch
-) -> None:
-    """It is hashed at the start and decoded later; the features would be of something else."""
-    decode = dfl.data.views.decode
+def test_extract__through_a_link_to_another_disk(manifest: Path, tmp_path: Path) -> None:
+    (tmp_path / "large").mkdir()
+    (tmp_path / "f").symlink_to(tmp_path / "large" / "f")
+    for batches in ([2] * 6, []):
+        made = backbone()
+        run(manifest, tmp_path / "f", made)
+        assert made.batches == batches
+        assert (tmp_path / "f").is_symlink()
+    assert [path.name for path in (tmp_path / "large").iterdir()] == ["f"]
 
-    def changing(path: Path) -> Tensor:
+
+def test_target__no_mount_point() -> None:
+    with pytest.raises(FeatureError, match=r"is where a disk is mounted.*; name a folder in it"):
+        Target(Path("/proc"), "v", (), {})
+
+
+@pytest.mark.parametrize("is_put_back", [False, True])
+def test_extract__an_image_that_changes_meanwhile_is_an_error(
+    manifest: Path, tmp_path: Path, monkeypatch, is_put_back: bool
+) -> None:
+    """It is hashed at the start and decoded later; no shard may hold features of something else."""
+    image = manifest.parent / "09.png"
+    content, times = image.read_bytes(), image.stat()
+    read = dfl.data.views.read_image
+
+    def changing(path: Path) -> bytes:
         if path.name == "04.png":
-            Image.new("RGB", (9, 8), (1, 2, 3)).save(manifest.parent / "09.png")
-        return decode(path)
+            Image.new("RGB", (9, 8), (1, 2, 3)).save(image)
+        return read(path)
 
     with monkeypatch.context() as patch:
-        patch.setattr(dfl.data.views, "decode", changing)
-        with pytest.raises(FeatureError, match=r"09\.png: was changed while .*\(1 were\); run the"):
+        patch.setattr(dfl.data.views, "read_image", changing)
+        with pytest.raises(FeatureError, match=r"09\.png: was changed since .*; run the same"):
             run(manifest, tmp_path / "f", backbone())
     assert not (tmp_path / "f").exists()
 
-    again = backbone()
-    store = run(manifest, tmp_path / "f", again)
-    assert again.batches == [2, 2]  # the shard with that image; the others serve
-    row = store.manifest.frame["path"].tolist().index("09.png")
-    np.testing.assert_allclose(store.matrix(["m.mean"])[row], np.array([1, 2, 3]) / 255, atol=1e-6)
+    if is_put_back:
+        image.write_bytes(content)
+        os.utime(image, ns=(times.st_atime_ns, times.st_mtime_ns))
+    store = run(manifest, tmp_path / "f", backbone())
+    found, wanted = store.matrix(["m.mean"]), expected(store)[:, :3]
+    if not is_put_back:
+        wanted[store.manifest.frame["path"].tolist().index("09.png")] = np.array([1, 2, 3]) / 255
+    np.testing.assert_allclose(found, wanted, atol=1e-6)
 
 
 def test_extract__an_image_that_stopped_it_is_mended_and_the_rest_is_kept(
@@ -382,9 +404,9 @@ def test_run_extraction__several_views_and_backbones_equal_each_alone(
     manifest: Path, tmp_path: Path, monkeypatch
 ) -> None:
     decoded: list[str] = []
-    decode = dfl.data.views.decode
+    read = dfl.data.views.read_image
     monkeypatch.setattr(
-        dfl.data.views, "decode", lambda path: (decoded.append(path.name), decode(path))[1]
+        dfl.data.views, "read_image", lambda path: (decoded.append(path.name), read(path))[1]
     )
     together = Together(manifest, tmp_path / "f")
     together.run()

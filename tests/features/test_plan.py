@@ -121,16 +121,49 @@ def test_pending__removes_only_damaged_shards_and_only_when_asked(tmp_path: Path
 
 
 @pytest.mark.parametrize("place", [2, 17, -5])
-def test_start__damaged_plan_begins_anew(tmp_path: Path, caplog, place: int) -> None:
+def test_start__damaged_plan_is_written_anew_and_shards_prove_themselves(
+    tmp_path: Path, caplog, place: int
+) -> None:
     caplog.set_level("INFO")
     plan = _begun(tmp_path)
     file = plan.folder / "plan.json"
     content = bytearray(file.read_bytes())
     content[place] ^= 1
     file.write_bytes(content)
-    assert plan.start().missing() == [0, 1, 2]
-    assert "plan.json: damaged; the extraction begins anew" in caplog.text
+    assert plan.start().pending() == [2]
+    assert "plan.json: damaged; shards that are whole are kept" in caplog.text
     assert plan.begun() == plan
+
+
+def test_start__size_of_batches_is_kept_for_the_sake_of_a_shard_alone(
+    tmp_path: Path, caplog
+) -> None:
+    """What ran out of memory in its first batch can be begun again with smaller ones."""
+    plan = _begun(tmp_path)
+    smaller = replace(plan, batch_size=1)
+    assert smaller.start() == plan
+    assert "goes on in batches of 32, as it was begun, not of 1; remove the folder" in caplog.text
+    for shard in (0, 1):
+        plan.file(shard).unlink()
+    assert smaller.start() == smaller
+    assert smaller.begun() == smaller
+
+
+def test_begun__an_error_that_may_pass_is_not_taken_for_damage(tmp_path: Path, monkeypatch) -> None:
+    plan = _begun(tmp_path)
+
+    def stale(*_: object, **__: object) -> str:
+        raise OSError(116, "Stale file handle")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_text", stale)
+        with pytest.raises(OSError, match="Stale"):
+            plan.start()
+    with monkeypatch.context() as patch:
+        patch.setattr("dfl.features.shard.safe_open", stale)
+        with pytest.raises(OSError, match="Stale"):
+            plan.pending(remove=True)
+    assert plan.missing() == [2]
 
 
 def test_finished_store__something_else_is_not_touched(tmp_path: Path) -> None:

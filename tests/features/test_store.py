@@ -119,7 +119,7 @@ def _other_format(folder: Path) -> None:
     [
         (_damage_matrix, "missing or damaged; run `dfl extract` again"),
         (_wrong_shape, r"holds float32 \(5, 9\), expected float32 \(5, 4\)"),
-        (_other_format, "format 99, this version reads 2"),
+        (_other_format, "format 99, this version reads 3"),
         (lambda f: (f / "dino.pooled.npy").unlink(), "missing or damaged"),
         (lambda f: (f / "features.json").write_text("{"), "damaged"),
         (lambda f: (f / "features.json").unlink(), "not a finished feature folder"),
@@ -152,9 +152,20 @@ def test_new_store__never_replaces_what_is_not_features(tmp_path: Path, overwrit
 
 def test_new_store__replaces_what_a_kill_left_in_a_folder(tmp_path: Path) -> None:
     _write(tmp_path / "f")
-    (tmp_path / "f" / ".config.77-0a1b2c3d.yaml").write_text("half a con")
+    for name in (".config.77-0a1b2c3d.yaml", ".features.77-0a1b2c3d.json"):
+        (tmp_path / "f" / name).write_text("half of")
     _write(tmp_path / "f", overwrite=True)
-    assert not list((tmp_path / "f").glob(".config*"))
+    assert not list((tmp_path / "f").glob(".*"))
+
+
+def test_new_store__through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "large_disk").mkdir()
+    (tmp_path / "f").symlink_to(tmp_path / "large_disk" / "f")
+    for overwrite in (False, True):
+        _write(tmp_path / "f", overwrite=overwrite)
+        assert (tmp_path / "f").is_symlink()
+        assert len(FeatureStore.open(tmp_path / "large_disk" / "f").manifest) == 5
+        assert [path.name for path in (tmp_path / "large_disk").iterdir()] == ["f"]
 
 
 def test_new_store__two_at_once_write_one_after_the_other(tmp_path: Path) -> None:

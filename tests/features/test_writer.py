@@ -52,7 +52,8 @@ def _run(plan: ExtractionPlan, shards: list[int]) -> list[int]:
         for rows in batches:
             data.work.append(Work(FixedBatch(rows, ("v",)), (0,), shard, rows is batches[-1]))
             results = {0: [Late(rows, waited)]}
-            writer.on_predict_batch_end(None, None, results, {}, len(data.work) - 1)
+            batch = {"named_hash": torch.from_numpy(plan.hashed.each[rows.start : rows.stop])}
+            writer.on_predict_batch_end(None, None, results, batch, len(data.work) - 1)
     waited.append(-1)
     writer.on_predict_epoch_end(None, None)
     return waited

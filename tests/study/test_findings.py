@@ -5,7 +5,7 @@ import pytest
 from dfl.study.claims import Claim, check_claims
 from dfl.study.effects import effects
 from dfl.study.estimates import Estimator
-from dfl.study.findings import choose, leaders, matrix, models
+from dfl.study.findings import choose, home_of, leaders, matrix, models
 from dfl.study.results import Results
 from tests.study.study_tables import cases, results
 
@@ -301,6 +301,18 @@ def test_choose__nothing_where_validation_says_nothing() -> None:
     assert choose(estimator, home="alpha", first_view="none") == []
 
 
+@pytest.mark.parametrize(("metric", "expected"), [("auroc", "beta"), ("eer", "alpha")])
+def test_home_of__what_validation_likes(metric: str, expected: str) -> None:
+    rows = cases({"scope": "macro"}, train_set=["alpha", "beta"], split=["val", "test"])
+    good = {("alpha", "val"): 0.6, ("beta", "val"): 0.7, ("alpha", "test"): 0.9}
+    made = results(rows, lambda r: good.get((r["train_set"], r["split"]), 0.1), metric=metric)
+    estimator = Estimator(made, metric)
+    assert home_of(estimator, ["alpha", "beta"]) == expected
+    assert home_of(estimator, ["alpha", "beta", "combined"]) == "combined"
+    made.table[metric] = np.nan  # one class alone has no AUROC
+    assert home_of(Estimator(made, metric), ["alpha", "beta"]) == "alpha"
+
+
 def test_models__validation_chooses_reduction_and_classifier() -> None:
     val = {("lda", "none"): 0.7, ("lda", "pca"): 0.9, ("svm", "none"): 0.8, ("svm", "pca"): 0.6}
     rows = cases(
@@ -315,9 +327,25 @@ def test_models__validation_chooses_reduction_and_classifier() -> None:
         return own if row["split"] == "val" else 1 - own
 
     ranked = leaders(Estimator(results(rows, value), "ap"), home="alpha", first_view="none")
-    table = models(ranked, "ap").set_index("classifier")
+    table = models(ranked).set_index("classifier")
     assert table["value"].to_dict() == pytest.approx({"lda": 0.1, "svm": 0.2})
     assert table["chosen"].to_dict() == {"lda": True, "svm": False}
+
+
+@pytest.mark.parametrize("test", [{"lda": 0.9, "svm": 0.6}, {"lda": 0.6, "svm": 0.9}])
+def test_leaders__ties_of_validation_are_not_broken_by_test_images(test: dict[str, float]) -> None:
+    rows = cases({"scope": "macro"}, classifier=["lda", "svm"], split=["val", "test"])
+    made = results(rows, lambda row: test[row["classifier"]] if row["split"] == "test" else 0.8)
+    made.table["auroc"] = [{"lda": 0.9, "svm": 0.8}[row["classifier"]] for row in rows]
+    estimator = Estimator(made, "ap")
+    (choice,) = choose(estimator, home="alpha", first_view="none")
+    assert choice.configuration[3] == "lda"
+    for by in ("value", "val"):
+        ranked = leaders(estimator, home="alpha", first_view="none", by=by)
+        assert ranked.set_index("classifier")["val_rank"].to_dict() == {"lda": 0, "svm": 1}
+        chosen = models(ranked).set_index("classifier")["chosen"]
+        assert chosen.to_dict() == {"lda": True, "svm": False}
+    assert ranked["classifier"].tolist() == ["lda", "svm"]
 
 
 def test_matrix__trained_on_against_tested_on() -> None:

@@ -353,3 +353,11 @@ def test_merit__of_one_class_or_no_row() -> None:
 def test_input__a_classifier_without_candidates(study: StudyInput) -> None:
     with pytest.raises(ConfigError, match=r"classifiers\.lda: no candidate; give at least one"):
         replace(study, classifiers={"lda": []})
+
+
+def test_fit_head__sees_images_as_it_was_judged_on_them(tmp_path: Path) -> None:
+    study = example(tmp_path, use=["train"])
+    head = fit_head(cell(view="blur"), study, opened(study))
+    assert head.view == {"is": "none"}
+    both = example(tmp_path, use=["both"])
+    assert fit_head(cell(view="blur"), both, opened(both)).view == {"is": "blur"}

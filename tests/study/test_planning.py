@@ -10,10 +10,10 @@ from tests.study.study_examples import Raises, cell, example, pipeline
 
 def test_forward_passes__counted_by_hand() -> None:
     cells = [
-        cell("lda"),  # one backbone, none and blur: 2
-        cell("svm", features=("one.a", "one.b")),  # two layers of one backbone: 2
-        cell("svm", features=("one.a", "two.pooled")),  # two backbones: 4
-        cell("lda", features=("one.a", "two.pooled"), view="blur"),  # blur, and none for testing: 4
+        cell("lda"),  # one backbone, tested under none and blur
+        cell("svm", features=("one.a", "one.b")),  # two layers of one backbone
+        cell("svm", features=("one.a", "two.pooled")),  # two backbones
+        cell("lda", features=("one.a", "two.pooled"), view="blur"),  # blur, and none for testing
     ]
     views = {"none": ["none", "blur"], "blur": ["none"]}
     folders = {
@@ -22,13 +22,19 @@ def test_forward_passes__counted_by_hand() -> None:
         ("blur", "one"): 10,
         ("blur", "two"): 10,
     }
-    needed, done, saved = forward_passes(cells, views, images=10, folders=folders)
-    assert (needed, done, saved) == (40, 17, (2 + 2 + 4 + 4) * 10 - 40)
+    needed, done, saved = forward_passes(
+        cells, views, images=10, folders=folders, needs=lambda cell: (5, 3)
+    )
+    # learnt from under one view, scored under two
+    assert (needed, done, saved) == (40, 17, (1 + 1 + 2 + 2) * (5 + 2 * 3) - 40)
 
 
 def test_forward_passes__one_cell_saves_none() -> None:
     folders = {("none", "one"): 10}
-    assert forward_passes([cell()], {"none": ["none"]}, images=10, folders=folders) == (10, 0, 0)
+    found = forward_passes(
+        [cell()], {"none": ["none"]}, images=10, folders=folders, needs=lambda cell: (6, 4)
+    )
+    assert found == (10, 0, 0)
 
 
 def test_cell_seconds__grows_with_cells_and_passes_over_what_fails(tmp_path: Path) -> None:

@@ -43,6 +43,17 @@ def test_stores__rows_must_be_the_same(folders: dict[str, Path]) -> None:
         ViewFeatures(folders).matrix(PARTS, np.array([0]))
 
 
+def test_fingerprints__of_one_backbone_before_the_others_are_there(
+    folders: dict[str, Path],
+) -> None:
+    expected = ViewFeatures(folders).fingerprints(["one.a"])
+    shutil.rmtree(folders["two"])
+    views = ViewFeatures(folders)
+    assert views.fingerprints(["one.a"]) == expected
+    with pytest.raises(FeatureError):
+        views.fingerprints(["two.pooled"])
+
+
 def test_fingerprints__of_images_view_and_part(tmp_path: Path) -> None:
     views = opened(example(tmp_path))
     found = [str(f) for v in views.values() for part in PARTS for f in v.fingerprints([part])]

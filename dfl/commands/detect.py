@@ -76,7 +76,7 @@ def detect(
         raise ConfigError(f"out: must end in .csv, got {out}")
     if out.exists() and not overwrite:
         raise ConfigError(f"{out} is there already; name another, or give --overwrite=true")
-    task, view, (threshold, calibration) = _load(detector, weights or {})
+    task, view, (slope, intercept) = _load(detector, weights or {})
     data = FolderDataModule(
         root=images,
         crop=cast(Crop, build(view["crop"])),
@@ -87,22 +87,22 @@ def detect(
         num_workers=num_workers,
         seed=cast(int, view.get("seed", 0)),
     )
-    writer = ScoreWriter(str(out), threshold=threshold, calibration=calibration)
+    # scores are counted from the threshold, which the calibration is not
+    writer = ScoreWriter(str(out), calibration=(slope, intercept + slope * task.threshold))
     trainer = run_prediction(task, data, writer=writer, accelerator=accelerator, devices=devices)
     if trainer.is_global_zero:
-        fakes = int((task.scores["score"] > threshold).sum())
+        fakes = int((task.scores["score"] > 0).sum())
         print(f"wrote {out}: {len(task.scores)} images, {fakes} of them judged fake")
     return task.scores
 
 
-_Point = tuple[float, tuple[float, float]]
-
-
-def _load(detector: Path, weights: dict[str, str]) -> tuple[ScoringTask, dict[str, Plain], _Point]:
+def _load(
+    detector: Path, weights: dict[str, str]
+) -> tuple[ScoringTask, dict[str, Plain], tuple[float, float]]:
     if detector.is_dir():
         head = load_head(detector)
         backbones, view = _origin(detector, head.backbones, head.view, weights)
-        return SklearnHeadTask(head, backbones), view, (head.threshold, head.calibration)
+        return SklearnHeadTask(head, backbones), view, head.calibration
     checkpoint = read_checkpoint(detector)
     about = HeadDescription.load(checkpoint)
     backbones, view = _origin(detector, about.backbones, about.view, weights)
@@ -114,7 +114,7 @@ def _load(detector: Path, weights: dict[str, str]) -> tuple[ScoringTask, dict[st
     task = cast(ScoringTask, cast(Callable[..., object], _TASKS[about.task])(**arguments))
     task.on_load_checkpoint(checkpoint)
     task.load_state_dict(cast(dict[str, Tensor], checkpoint["state_dict"]))
-    return task, view, (about.threshold, about.calibration)
+    return task, view, about.calibration
 
 
 def _origin(

@@ -71,7 +71,12 @@ def evaluate(
 def _tables_in(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
-    files = sorted(path.rglob(_TABLE))
+    # folders that begin with a dot are of heads that are half made, or were replaced
+    files = [
+        file
+        for file in sorted(path.rglob(_TABLE))
+        if not any(part.startswith(".") for part in file.relative_to(path).parts)
+    ]
     if not files:
         raise ScoreError(f"{path}: no {_TABLE} in this folder; name a score table or its folder")
     return files

@@ -8,14 +8,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import lightning.pytorch as pl
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import EarlyStopping
 from numpy.typing import NDArray
 
 from dfl.backbones.precision import SettledPrecision
+from dfl.commands.checkpointing import MovableCheckpoint, save_whole
 from dfl.commands.quiet import quiet_lightning
 from dfl.data import Augmentation, ImageDataModule, Manifest, TableDataModule
 from dfl.errors import ConfigError
@@ -25,6 +27,8 @@ from dfl.recipe import Plain, Recipe, describe
 from dfl.report.progress import ThroughputBar
 
 __all__ = ["fine_tune", "training_settings"]
+
+logger = logging.getLogger(__name__)
 
 _SETTINGS = "training.json"
 _FINISHED = "finished.json"
@@ -139,8 +143,9 @@ def _train(
     finished = folder / _FINISHED
     if finished.exists() and json.loads(finished.read_text()) == asked and best.exists():
         return best
-    resumes = last.exists()
-    if resumes and best.exists() and _has_ended(last, max_epochs, patience if validated else None):
+    state = _read(last)
+    resumes = state is not None
+    if best.exists() and _has_ended(state, max_epochs, patience if validated else None):
         _note_finished(finished, asked)  # it was killed before it could
         return best
     fresh = task.untrained(pretrained=False) if resumes else task.untrained()
@@ -161,9 +166,23 @@ def _note_finished(file: Path, asked: Mapping[str, int | None]) -> None:
         partial_file.write_text(json.dumps(asked))
 
 
-def _has_ended(last: Path, max_epochs: int, patience: int | None) -> bool:
-    """Say whether the training whose last epoch this is would go on to another one."""
-    checkpoint = torch.load(last, map_location="cpu", weights_only=True)
+def _read(last: Path) -> dict[str, Any] | None:
+    """Read the checkpoint of the last epoch; None where there is none that can be read."""
+    if not last.exists():
+        return None
+    try:
+        state: dict[str, Any] = torch.load(last, map_location="cpu", weights_only=True)
+    except Exception as err:  # torch raises nearly any class
+        reason = " ".join(str(err).split())[:200]
+        logger.warning("%s cannot be read (%s); the training begins anew", last, reason)
+        return None
+    return state
+
+
+def _has_ended(checkpoint: dict[str, Any] | None, max_epochs: int, patience: int | None) -> bool:
+    """Say whether the training whose last epoch this is would not go on to another one."""
+    if checkpoint is None:
+        return False
     if int(checkpoint["epoch"]) + 1 >= max_epochs:
         return True
     states = [s for name, s in checkpoint["callbacks"].items() if name.startswith("EarlyStopping")]
@@ -178,7 +197,7 @@ def _keepers(folder: Path, patience: int | None, validated: bool) -> list[pl.Cal
     kept: list[pl.Callback] = []
     if patience is not None:
         kept.append(EarlyStopping("val/loss", mode="min", patience=patience))
-    keep = partial(ModelCheckpoint, folder, enable_version_counter=False)
+    keep = partial(MovableCheckpoint, folder, enable_version_counter=False)
     if validated:
         kept.append(keep(filename=Path(_BEST).stem, monitor="val/loss", mode="min"))
     kept.append(keep(filename=Path(_LAST).stem))
@@ -214,7 +233,7 @@ def _trainer(
     limit_val_batches: int | None = None,
 ) -> pl.Trainer:
     try:
-        return pl.Trainer(
+        made = pl.Trainer(
             accelerator=accelerator,
             devices=devices,
             precision=precision,
@@ -231,6 +250,8 @@ def _trainer(
         )
     except ValueError as err:
         raise ConfigError(str(err)) from err
+    save_whole(made)
+    return made
 
 
 class _EpochSeed(pl.Callback):
@@ -240,7 +261,13 @@ class _EpochSeed(pl.Callback):
         super().__init__()
         self.seed = seed
 
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: object, batch_idx: int
+    ) -> None:
+        if batch_idx:
+            return
+        # not at the start of the epoch: a loader that begins draws a number after that, but where
+        # a training goes on before
         numbers = f"{self.seed}:{trainer.current_epoch}:{trainer.global_rank}"
         digest = hashlib.blake2b(numbers.encode(), digest_size=8).digest()
         torch.manual_seed(int.from_bytes(digest, "big") >> 1)

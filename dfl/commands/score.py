@@ -46,7 +46,8 @@ def score(features: Path, head: Path, *, out: Path, overwrite: bool = False) -> 
             "extract these images with the backbones of the head"
         )
     rows = FeatureRows.of(store, [part.name for part in fitted.spec])
-    scores = store.manifest.frame.assign(score=fitted.score_rows(rows))
+    # a head of a study has its threshold from validation images; tables count from it
+    scores = store.manifest.frame.assign(score=fitted.score_rows(rows) - fitted.threshold)
     write_scores(scores, out)
     if (scores["label"] != UNKNOWN).any():
         print_metrics(metric_table(scores), title=f"{head.name} on {features.name}")

@@ -14,6 +14,7 @@ import dfl.features.datamodule
 import dfl.heads.bottleneck_task
 import dfl.heads.finetune_task
 import dfl.heads.linear_task  # noqa: F401
+from dfl.commands.checkpointing import earlier_best, save_whole
 from dfl.commands.parser import is_given
 from dfl.commands.quiet import quiet_lightning
 from dfl.errors import CheckpointError, ConfigError
@@ -89,6 +90,7 @@ class DflCLI(LightningCLI):
             super().instantiate_classes()
         except ValueError as err:
             raise ConfigError(str(err)) from err
+        save_whole(self.trainer)
 
     def after_fit(self) -> None:
         """Say which checkpoint to go on with."""
@@ -98,6 +100,12 @@ class DflCLI(LightningCLI):
         if best.best_model_path and best.best_model_score is not None:
             found = f"{best.monitor} {best.best_model_score:.4f}"
             print(f"best checkpoint: {best.best_model_path} ({found})")
+            resumed = self.config.fit.ckpt_path
+            if resumed in (None, *_RESUMABLE):
+                return
+            if (earlier := earlier_best(Path(resumed), best)) is not None:
+                path, value = earlier
+                print(f"the run that it went on with has a better one: {path} ({value:.4f})")
 
 
 def run_trainer(args: list[str]) -> None:

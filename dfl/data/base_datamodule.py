@@ -156,9 +156,12 @@ class ImageDataModule(LightningDataModule, ABC):
             rows=unique,
         )
         replicas, rank = self._place()
-        return self._loader(
-            dataset, TrainSampler(dataset, num_replicas=replicas, rank=rank, seed=self.seed)
-        )
+        sampler = TrainSampler(dataset, num_replicas=replicas, rank=rank, seed=self.seed)
+        if self.trainer is not None:
+            # where a fit is resumed, Lightning lets workers begin before it tells the epoch
+            progress = self.trainer.fit_loop.epoch_progress.current
+            sampler.set_epoch(getattr(progress, "processed", 0))  # as Lightning has it; untyped
+        return self._loader(dataset, sampler)
 
     def val_dataloader(self) -> DataLoader[Sample]:
         """Return the loader of the validation rows, or raise a DataError if there is none."""

@@ -137,8 +137,10 @@ class ManifestDataModule(SplitDataModule):
         return Manifest.read(self.path, self.root)
 
     def _recipe(self) -> object:
-        # The content, not the name: a manifest that was edited gets a new split file.
-        return sha256_of(self.path) if self.path.is_file() else None
+        # The content, not the name: a manifest that was edited gets a new split file. The root,
+        # since other files may have the same paths there.
+        content = sha256_of(self.path) if self.path.is_file() else None
+        return [content, (self.root or self.path.parent).as_posix()]
 
     def _name(self) -> str:
         return self.path.stem

@@ -84,7 +84,7 @@ class Records:
 
 
 def records_manifest(
-    records: Iterable[Records], fields: Fields, *, dataset: str, root: Path
+    records: Iterable[Records], fields: Fields, *, dataset: str, root: Path, named: bool = True
 ) -> Manifest:
     """Build a manifest from records.
 
@@ -93,6 +93,8 @@ def records_manifest(
         fields: What their fields mean.
         dataset: The name of the dataset.
         root: The folder under which containers are.
+        named: Whether the name is given, and not just what the root is called on this machine,
+            which must not decide a split.
 
     Returns:
         A row for each image, in order; reals have the generator ``real``.
@@ -103,7 +105,8 @@ def records_manifest(
             no image.
     """
     labels = _Labels(fields)
-    frames = [_frame(part, fields, labels, dataset) for part in records if part.paths]
+    groups_of = dataset if named else ""
+    frames = [_frame(part, fields, labels, dataset, groups_of) for part in records if part.paths]
     if not frames:
         raise DataError(f"{root}: its containers hold no image; name others")
     frame = pd.concat(frames, ignore_index=True)
@@ -111,7 +114,9 @@ def records_manifest(
     return Manifest(frame.astype(types), root)
 
 
-def _frame(part: Records, fields: Fields, labels: "_Labels", dataset: str) -> pd.DataFrame:
+def _frame(
+    part: Records, fields: Fields, labels: "_Labels", dataset: str, groups_of: str
+) -> pd.DataFrame:
     size = len(part.paths)
     classes = [UNKNOWN] * size
     if fields.label:
@@ -135,7 +140,7 @@ def _frame(part: Records, fields: Fields, labels: "_Labels", dataset: str) -> pd
             ],
             "split": splits,
             "group": [
-                f"{dataset}:{text}" if text else path
+                f"{groups_of}:{text}" if text else path
                 for text, path in zip(groups, part.paths, strict=True)
             ],
         }

@@ -88,7 +88,13 @@ class ParquetDataModule(SplitDataModule):
             table_records(self.root / file, file, image=self.image, fields=asked)
             for file in find_files(self.root, self.files)
         )
-        return records_manifest(records, self.fields, dataset=self._name(), root=self.root)
+        return records_manifest(
+            records,
+            self.fields,
+            dataset=self._name(),
+            root=self.root,
+            named=self.name is not None,
+        )
 
     def _recipe(self) -> object:
         return [self.root.as_posix(), self.files, self.image, asdict(self.fields), self.name]
@@ -168,7 +174,13 @@ class WebDatasetDataModule(SplitDataModule):
             tar_records(self.root / file, file, image=self.image, fields=asked)
             for file in find_files(self.root, self.files)
         )
-        return records_manifest(records, self.fields, dataset=self._name(), root=self.root)
+        return records_manifest(
+            records,
+            self.fields,
+            dataset=self._name(),
+            root=self.root,
+            named=self.name is not None,
+        )
 
     def _recipe(self) -> object:
         return [self.root.as_posix(), self.files, self.image, asdict(self.fields), self.name]

@@ -142,8 +142,10 @@ def scan_tree(root: Path, *, group: str | None = None, name: str | None = None) 
     images: list[ScannedImage] = []
     names: list[str] = []
     for side in tree.sides:
-        own = name or _generator(side, "", in_tree=True) or root.resolve().name
-        grouping = _Grouping(group, own)
+        named = name or _generator(side, "", in_tree=True)
+        own = named or root.resolve().name
+        # what the root is called on this machine must not decide a split
+        grouping = _Grouping(group, named)
         images += _images(side, root, "", grouping, own)
         names += [own] * len(side.images)
     order = sorted(range(len(images)), key=lambda image: images[image].path)

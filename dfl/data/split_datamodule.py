@@ -24,7 +24,7 @@ __all__ = ["SplitDataModule"]
 
 logger = logging.getLogger(__name__)
 
-VERSION = 1  # raised when the same settings would give another split
+VERSION = 2  # raised when the same settings would give another split
 
 
 class SplitDataModule(ImageDataModule):

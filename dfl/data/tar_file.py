@@ -42,6 +42,10 @@ def members_of(path: Path) -> Iterator[tuple[str, int, int]]:
         # "r:" does not look for compression: offsets are of no use in a compressed tar.
         with tarfile.open(path, "r:", errorlevel=2) as tar:
             while (info := tar.next()) is not None:
+                if not info.name.isprintable() and not _is_unicode(info.name):
+                    raise ContainerError(
+                        f"{path}: the name {info.name!a} is not UTF-8; pack the tar again"
+                    )
                 if info.issparse():
                     raise ContainerError(f"{path}: {info.name} is sparse; pack the tar again")
                 if info.isfile():
@@ -67,6 +71,14 @@ def members_of(path: Path) -> Iterator[tuple[str, int, int]]:
         stream.seek(stopped)
         if stream.read(tarfile.BLOCKSIZE).strip(b"\0") or stream.tell() == stopped:
             raise ContainerError(f"{path}: not a readable tar after {stopped} bytes; restore it")
+
+
+def _is_unicode(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _is_link(info: tarfile.TarInfo) -> bool:

@@ -43,6 +43,8 @@ class ScoringTask(pl.LightningModule, ABC):
 
     Attributes:
         model: What is trained, once it is built.
+        threshold: What scores are counted from, so that those above 0 say fake: 0, unless a study
+            has chosen another on validation images, of which a checkpoint knows.
         scores: The score table of the last validation, test or predict epoch, over all processes,
             in the manifest's order; empty where the model does not classify.
     """
@@ -56,6 +58,7 @@ class ScoringTask(pl.LightningModule, ABC):
         self.optimizer = optimizer
         self.lr_scheduler = lr_scheduler
         self.model: nn.Module | None = None
+        self.threshold = 0.0
         self.scores = _no_scores()
         self.train_accuracy = BinaryAccuracy()
         self._collector = ScoreCollector()
@@ -179,9 +182,10 @@ class ScoringTask(pl.LightningModule, ABC):
     def _evaluate(self, batch: Batch, split: str) -> Tensor | None:
         label = None if split == "predict" else batch["label"]
         step = self.step(batch, label)
-        columns = {"loss": step["loss"], "score": step["logit"], **step["logs"]}
+        score = None if step["logit"] is None else step["logit"] - self.threshold
+        columns = {"loss": step["loss"], "score": score, **step["logs"]}
         self._collector.add(batch, split, {k: v for k, v in columns.items() if v is not None})
-        return step["logit"]
+        return score
 
     def _finish_epoch(self, split: str) -> None:
         table = self._collector.gather()
@@ -198,7 +202,7 @@ class ScoringTask(pl.LightningModule, ABC):
         checkpoint[CHECKPOINT_KEY] = self.description().dump()
 
     def on_load_checkpoint(self, checkpoint: dict[str, object]) -> None:
-        """Refuse a checkpoint of another task or another architecture.
+        """Take over the threshold; refuse a checkpoint of another task or another architecture.
 
         Raises:
             CheckpointError: If it does not fit; says in what.
@@ -209,6 +213,8 @@ class ScoringTask(pl.LightningModule, ABC):
                 f"the checkpoint holds {saved.task} {saved.architecture}, this model is "
                 f"{self.class_path} {self.architecture()}; use the config it was trained with"
             )
+        if self._trainer is None or self.trainer.state.fn != "fit":  # which moves what it was for
+            self.threshold = saved.threshold
 
     @property
     def class_path(self) -> str:

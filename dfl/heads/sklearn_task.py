@@ -26,6 +26,7 @@ class SklearnHeadTask(HeadTask):
     def __init__(self, head: SklearnHead, backbones: dict[str, Backbone]) -> None:
         super().__init__(backbones)
         self.head = head
+        self.threshold = head.threshold
         if self.spec is not None:
             check_spec(head.spec, self.spec, saved_by="the head", present_in="this model")
 

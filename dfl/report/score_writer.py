@@ -28,19 +28,16 @@ class ScoreWriter(Callback):
     Args:
         out: A file that ends in ``.csv`` (or ``.parquet``, for a test), or a folder; by default the
             run's folder, where the checkpoints are. Relative to the working directory.
-        threshold: In a prediction, a score above it says fake.
         calibration: In a prediction, slope and intercept of the log-odds of fake in the score.
     """
 
     def __init__(
         self,
         out: str | None = None,
-        threshold: float = 0.0,
         calibration: tuple[float, float] = (1.0, 0.0),
     ) -> None:
         super().__init__()
         self.out = out
-        self.threshold = threshold
         self.calibration = calibration
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -56,7 +53,7 @@ class ScoreWriter(Callback):
         if (scores := self._to_write(trainer, pl_module)) is None:
             return
         path = self._path(trainer, "predictions.csv")
-        table = prediction_table(scores, threshold=self.threshold, calibration=self.calibration)
+        table = prediction_table(scores, calibration=self.calibration)
         with writing(path) as beside:
             table.to_csv(beside, index=False, lineterminator="\n")
         logger.info("Wrote the predictions to %s", path)
@@ -79,21 +76,17 @@ class ScoreWriter(Callback):
 
 
 def prediction_table(
-    scores: pd.DataFrame,
-    *,
-    threshold: float = 0.0,
-    calibration: tuple[float, float] = (1.0, 0.0),
+    scores: pd.DataFrame, *, calibration: tuple[float, float] = (1.0, 0.0)
 ) -> pd.DataFrame:
     """Turn scores into what a user reads.
 
     Args:
         scores: A score table.
-        threshold: A score above it says fake.
         calibration: Slope and intercept of the log-odds of fake in the score.
 
     Returns:
         One row an image, in the same order: ``path``, ``score`` (higher = fake), ``prob`` (of
-        fake, in [0, 1]), and ``verdict``, "fake" or "real".
+        fake, in [0, 1]), and ``verdict``: "fake" where the score is above 0, else "real".
     """
     score = scores["score"].to_numpy(dtype=np.float64)
     return pd.DataFrame(
@@ -101,7 +94,7 @@ def prediction_table(
             "path": scores["path"].to_numpy(),
             "score": score,
             "prob": calibrated(score, calibration),
-            "verdict": np.where(score > threshold, "fake", "real"),
+            "verdict": np.where(score > 0, "fake", "real"),
         }
     )
 

@@ -148,8 +148,9 @@ def test_detect__threshold_and_calibration_of_the_head(
     detect(tmp_path / "head", image_root / "alpha", tmp_path / "e.csv", **CPU)
     assert "24 images, 5 of them judged fake" in capsys.readouterr().out
     written = pd.read_csv(tmp_path / "e.csv")
-    np.testing.assert_array_equal(written["score"], pd.read_csv(tmp_path / "d.csv")["score"])
-    expected = 1 / (1 + np.exp(0.7 - 0.2 * written["score"]))
+    raw = pd.read_csv(tmp_path / "d.csv")["score"]
+    np.testing.assert_allclose(written["score"], raw - threshold, rtol=1e-12, atol=1e-12)
+    expected = 1 / (1 + np.exp(0.7 - 0.2 * raw))
     np.testing.assert_allclose(written["prob"], expected, rtol=1e-9)
     assert (written["verdict"] == "fake").tolist() == (plain["score"] > threshold).tolist()
     assert (written["verdict"] == "fake").sum() == 5

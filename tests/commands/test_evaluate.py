@@ -1,3 +1,5 @@
+import shutil
+
 import pandas as pd
 import pytest
 from PIL import Image
@@ -37,6 +39,12 @@ def test_evaluate__prints_each_table_and_the_comparison(heads, capsys):
 
 
 def test_evaluate__a_folder_stands_for_its_tables(heads):
+    assert evaluate(heads)["scores"].unique().tolist() == ["lda", "svm"]
+
+
+def test_evaluate__heads_that_are_half_made_are_none(heads):
+    for name in (".svm.new.0a1b2c3d", ".lda.old.12-0123abcd"):
+        shutil.copytree(heads / "svm", heads / name)
     assert evaluate(heads)["scores"].unique().tolist() == ["lda", "svm"]
 
 

@@ -1,3 +1,4 @@
+import shutil
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -90,9 +91,12 @@ def test_fine_tune__learns_and_leaves_task_and_random_state_alone(
     assert all("images/s" in line for line in captured.err.splitlines())
 
 
+@pytest.mark.parametrize("workers", [0, 1])
 def test_fine_tune__an_interrupted_one_ends_as_it_would_have(
-    data: PairDataModule, tmp_path: Path, monkeypatch, steps: list[int]
+    data: PairDataModule, tmp_path: Path, monkeypatch, steps: list[int], workers: int
 ) -> None:
+    """Where the folder is now, and whether workers decode, makes no difference."""
+    data.num_workers = workers
     whole = run(data, tmp_path / "whole")
     batches = len(steps) // 3
     with monkeypatch.context() as patch:
@@ -100,9 +104,21 @@ def test_fine_tune__an_interrupted_one_ends_as_it_would_have(
         with pytest.raises(RuntimeError, match="stopped"):
             run(data, tmp_path / "cell")
     assert (tmp_path / "cell" / "last.ckpt").exists()
+    (tmp_path / "cell").rename(tmp_path / "moved")
     steps.clear()
-    np.testing.assert_array_equal(run(data, tmp_path / "cell"), whole)
+    np.testing.assert_array_equal(run(data, tmp_path / "moved"), whole)
     assert steps == [2] * batches
+
+
+def test_fine_tune__begins_anew_where_its_last_epoch_cannot_be_read(
+    data: PairDataModule, tmp_path: Path, caplog
+) -> None:
+    whole = run(data, tmp_path / "cell")
+    (tmp_path / "cell" / "finished.json").unlink()
+    last = tmp_path / "cell" / "last.ckpt"
+    last.write_bytes(last.read_bytes()[:1000])
+    np.testing.assert_array_equal(run(data, tmp_path / "cell"), whole)
+    assert "last.ckpt cannot be read" in caplog.text
 
 
 def _stop_at_epoch_2(task: FineTuneTask) -> None:
@@ -169,8 +185,13 @@ def test_fine_tune__scores_are_those_of_dfl_test_and_detect(
     copy_with_operating_point(best, chosen, float(np.median(scores)), (2.0, -1.0))
     detect(chosen, image_root, tmp_path / "c.csv", **machine)
     table = pd.read_csv(tmp_path / "c.csv").set_index("path").loc[tested["path"]]
-    assert (table["verdict"] == "fake").tolist() == (table["score"] > np.median(scores)).tolist()
-    np.testing.assert_allclose(table["prob"], 1 / (1 + np.exp(1 - 2 * table["score"])), rtol=1e-4)
+    np.testing.assert_allclose(table["score"], scores - np.median(scores), rtol=1e-4, atol=1e-6)
+    assert (table["verdict"] == "fake").tolist() == (table["score"] > 0).tolist()
+    np.testing.assert_allclose(table["prob"], 1 / (1 + np.exp(1 - 2 * scores)), rtol=1e-4)
+    shutil.rmtree(tmp_path / "runs")
+    main(["test", *FIT, *model, *image_data(image_root), f"--ckpt_path={chosen}"])
+    again = read_scores(next(tmp_path.glob("runs/**/scores.csv")))["score"]
+    np.testing.assert_allclose(again, scores - np.median(scores), rtol=1e-4, atol=1e-6)
     with pytest.raises(Exception, match=r"weights for \['clip'\], but .* has the backbones \[\]"):
         detect(best, image_root, tmp_path / "e.csv", {"clip": "w.safetensors"}, **machine)
 

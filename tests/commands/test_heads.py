@@ -1,5 +1,6 @@
 import fcntl
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ from dfl.heads.estimators import (
     naive_bayes,
     rbf_svm,
 )
-from dfl.heads.persistence import load_head, read_head_document
+from dfl.heads.persistence import load_head, read_head_document, save_head
 from dfl.heads.reduction import pca
 from dfl.types import FeatureSpec
 from tests.heads.sklearn_examples import SPEC, images
@@ -116,6 +117,10 @@ def test_heads__stores_what_scores_again(tmp_path: Path) -> None:
     first = read_scores(tmp_path / "out" / "svm" / "scores.csv")
     assert again["score"].tolist()[:-1] == first["score"].tolist()
     assert again["label"].iloc[-1] == -1
+    stored = replace(load_head(tmp_path / "out" / "svm"), threshold=0.5)
+    save_head(stored, tmp_path / "chosen")
+    counted = score(folder, tmp_path / "chosen", out=tmp_path / "counted.csv")["score"]
+    np.testing.assert_allclose(counted, again["score"] - 0.5, rtol=1e-12, atol=1e-12)
     assert sorted(path.name for path in (tmp_path / "out" / "svm").iterdir()) == [
         "head.json",
         "head.skops",

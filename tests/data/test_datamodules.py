@@ -305,6 +305,9 @@ def test_manifest_module__keeps_splits_and_follows_the_content(
     manifest.write(tmp_path / "m.csv")
     again = ready(ManifestDataModule(tmp_path / "m.csv", image_root, **settings))
     assert again.split_file != module.split_file
+    # files of the same paths elsewhere may be other ones
+    elsewhere = ManifestDataModule(tmp_path / "m.csv", tmp_path / "copy", **settings)
+    assert elsewhere.split_file != again.split_file
 
 
 def test_manifest_module__missing_file(tmp_path: Path) -> None:

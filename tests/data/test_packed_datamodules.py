@@ -94,7 +94,7 @@ def test_parquet__fields(tmp_path: Path) -> None:
     frame = ready(ParquetDataModule, root, tmp_path / "s", fields=fields).manifest.frame
     assert frame["path"][13] == "part-1.parquet::image/1"
     assert frame["generator"].tolist()[:4] == ["real", "m1", "real", "m0"]
-    assert frame["group"].tolist() == [f"set:{i // 4}" for i in range(COUNT)]
+    assert frame["group"].tolist() == [f":{i // 4}" for i in range(COUNT)]
     assert (frame.groupby("group")["split"].nunique() == 1).all()
 
 
@@ -105,7 +105,7 @@ def test_parquet__names_of_classes_and_files(tmp_path: Path) -> None:
     fields = Fields(real=["human"], fake=["ai"], group=r"image.path: (scene\d+)_")
     frame = ready(ParquetDataModule, tmp_path / "set", tmp_path / "s", fields=fields).manifest.frame
     assert frame["label"].tolist() == [1, 0] * 10
-    assert frame["group"][3] == "set:scene1"
+    assert frame["group"][3] == ":scene1"
     # The number 0 stands for "ai": it must not pass for the usual 0 of real images.
     with pytest.raises(DataError, match="its label 'ai' is neither a real value"):
         ready(ParquetDataModule, tmp_path / "set", tmp_path / "s")
@@ -117,7 +117,25 @@ def test_webdataset__fields(tmp_path: Path) -> None:
     frame = module.manifest.frame
     assert frame["path"][12] == "shard-001.tar::d/012.png"
     assert frame["generator"].tolist()[:4] == ["real", "m1", "real", "m0"]
-    assert frame["group"].tolist()[:3] == ["set:0", "set:0", "set:1"]
+    assert frame["group"].tolist()[:3] == [":0", ":0", ":1"]
+
+
+@pytest.mark.parametrize("kind", [ParquetDataModule, WebDatasetDataModule])
+def test_groups__split_alike_whatever_the_root_is_called(
+    tmp_path: Path, kind: type[ImageDataModule]
+) -> None:
+    tables = []
+    for name in ("a", "b"):
+        tar_root(tmp_path / name)
+        scenes: list[object] = [{"scene": i // 2} for i in range(COUNT)]
+        parquet_root(tmp_path / name, cls=[i % 2 for i in range(COUNT)], json=scenes)
+        fields = Fields("cls", group="json.scene")
+        frame = ready(kind, tmp_path / name, tmp_path / "s", fields=fields).manifest.frame
+        assert frame["dataset"].unique().tolist() == [name]
+        tables.append(frame[["path", "group", "split"]])
+    assert tables[0].equals(tables[1])
+    named = ready(kind, tmp_path / "a", tmp_path / "s", fields=fields, name="x").manifest.frame
+    assert named["group"][0] == "x:0"
 
 
 def test_webdataset__class_by_name_of_shard(tmp_path: Path) -> None:

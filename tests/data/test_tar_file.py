@@ -36,6 +36,15 @@ def test_names__long_and_foreign(tmp_path: Path) -> None:
         assert packed.read("abs/p.png") == b"3"
 
 
+def test_names__not_utf8_error(tmp_path: Path) -> None:
+    with tarfile.open(
+        tmp_path / "a.tar", "w", format=tarfile.USTAR_FORMAT, encoding="latin-1"
+    ) as tar:
+        tar.addfile(tarfile.TarInfo("café.png"))
+    with pytest.raises(ContainerError, match=r"a\.tar: the name 'caf.*png' is not UTF-8; pack"):
+        list(members_of(tmp_path / "a.tar"))
+
+
 def test_folders__are_no_files(tmp_path: Path) -> None:
     (tmp_path / "d").mkdir()
     (tmp_path / "d" / "x.png").write_bytes(b"1")

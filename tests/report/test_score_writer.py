@@ -35,12 +35,12 @@ def test_score_writer__predict_writes_what_a_user_reads(tmp_path):
 
 
 def test_score_writer__operating_point_of_the_detector(tmp_path):
-    run(tmp_path, "predict", ScoreWriter(threshold=1.5, calibration=(2.0, -1.0)))
+    run(tmp_path, "predict", ScoreWriter(calibration=(2.0, -1.0)))
     table = pd.read_csv(tmp_path / "predictions.csv")
     score = six_scores()["score"]
     assert table["score"].tolist() == score.tolist()
     assert table["prob"].tolist() == pytest.approx(probability(2 * score - 1))
-    assert (table["verdict"] == "fake").tolist() == (score > 1.5).tolist()
+    assert (table["verdict"] == "fake").tolist() == (score > 0).tolist()
     assert table["verdict"].nunique() == 2
 
 

@@ -108,6 +108,9 @@ def test_fine_tune__an_interrupted_one_ends_as_it_would_have(
     steps.clear()
     np.testing.assert_array_equal(run(data, tmp_path / "moved"), whole)
     assert steps == [2] * batches
+    files = (tmp_path / name / "last.ckpt" for name in ("moved", "whole"))
+    one, other = (torch.load(file, weights_only=True)["state_dict"] for file in files)
+    assert all(torch.equal(one[name], other[name]) for name in other)  # the best may be an earlier
 
 
 def test_fine_tune__begins_anew_where_its_last_epoch_cannot_be_read(

@@ -78,7 +78,7 @@ class StudyPage:
             evidence, difference, low, high.
         comparisons: Paired tests: a, b, test_set, difference, low, high, and the paired bootstrap
             of the primary metric: p, p_holm (corrected for the number of rows by Holm); mcnemar_p
-            is McNemar's exact test on the pooled decisions of the first seed.
+            is McNemar's exact test, by group, on the pooled decisions of the first seed.
         metrics: All numbers of the chosen configurations: configuration, test_set, n_real,
             n_fake, and each of ``STUDY_METRICS`` with its ``_low`` and ``_high``.
         roc: By label, false and true positive rates, each (K,), rising.

@@ -213,8 +213,11 @@ def test_plan__counted_by_hand(finished: Finished) -> None:
     # for 3 training sets and 2 views of training
     assert "cells: 114 (3 training sets, 2 training views, 1 seeds), 0 of them" in finished.planned
     assert "forward passes: 144 (36 images x 2 views x 2 backbones), 0 made" in finished.planned
-    # trained on none: 2 views, on blur: 1; 2 sets of one backbone, 1 of both; the wide ones: vit
-    alone = 36 * 3 * 3 * (6 * (1 + 1 + 2) + 1)
+    # of each set of 12 images 6 are learnt from and 6 scored; both pairs have the same real ones
+    learnt_from, scored = (12 + 12 + 18), 3 * 18
+    # trained on none: scored under 2 views, on blur: 1; 2 sets of one backbone, 1 of both; the
+    # wide ones: vit
+    alone = (2 * learnt_from + 3 * scored) * (6 * (1 + 1 + 2) + 1)
     assert f"; {alone - 144} saved" in finished.planned
     assert "time left: about" in finished.planned
 

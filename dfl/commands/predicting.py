@@ -1,5 +1,9 @@
 """Lightning's prediction loop as the commands use it: its result is a file."""
 
+import signal
+import threading
+from types import FrameType
+
 import lightning.pytorch as pl
 from lightning.pytorch.accelerators import CUDAAccelerator, MPSAccelerator
 
@@ -69,9 +73,24 @@ def run_prediction(
                 enable_model_summary=False,
                 # the data modules of dfl deal images to processes themselves
                 use_distributed_sampler=False,
-                callbacks=[ThroughputBar(), writer],
+                callbacks=[ThroughputBar(), writer, _EndWhenAsked()],
             )
         except ValueError as err:
             raise ConfigError(str(err)) from err
         trainer.predict(task, datamodule=data, return_predictions=False)
     return trainer
+
+
+class _EndWhenAsked(pl.Callback):
+    """End on SIGTERM as on Ctrl-C: Lightning takes note of it, for training loops, and goes on.
+
+    It takes its handlers back when the prediction ends.
+    """
+
+    def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, _interrupt)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

@@ -80,6 +80,21 @@ def test_extract__killed_with_a_shard_damaged_ends_the_same(args: list[str], cap
     assert not list(Path.cwd().glob(".f.*"))
 
 
+def test_extract__ends_when_asked_and_goes_on_later(args: list[str], capsys) -> None:
+    """Schedulers send SIGTERM, which Lightning notes and goes on."""
+    asked = start([*args, "--out=f"], Path("log"), prepare=_decode_slowly)
+    while not _shards() and asked.is_alive():
+        time.sleep(0.005)
+    asked.terminate()
+    asked.join(30)
+    assert asked.exitcode == 1
+    assert _shards()
+    main([*args, "--out=f"])
+    main([*args, "--out=whole"])
+    for file in Path("whole").glob("*.npy"):
+        assert (Path("f") / file.name).read_bytes() == file.read_bytes()
+
+
 def test_extract__two_at_once_end_well(args: list[str]) -> None:
     logs = Path("one"), Path("two")
     both = [start([*args, "--out=f"], log, prepare=_decode_slowly) for log in logs]

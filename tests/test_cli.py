@@ -1,6 +1,7 @@
 """The entry as its users meet it: from images to a CSV, and the answer to each mistake."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -376,16 +377,22 @@ def test_fit__without_a_bar_and_with_a_plateau_scheduler(
     plateau = ["--model.lr_scheduler=lightning.pytorch.cli.ReduceLROnPlateau"]
     plateau += ["--model.lr_scheduler.monitor=val/loss"]
     args += ["--data.features=features", "--trainer.enable_progress_bar=false", *plateau]
-    main(
-        [
-            *args,
-            "--trainer.callbacks=lightning.pytorch.callbacks.ModelCheckpoint",
-            "--trainer.callbacks.monitor=val/loss",
-        ]
-    )
+    args += ["--trainer.callbacks=lightning.pytorch.callbacks.ModelCheckpoint"]
+    args += ["--trainer.callbacks.monitor=val/loss"]
+    main(args)
     shown = capsys.readouterr()
     assert "best checkpoint: runs/" in shown.out
     assert "images/s" not in shown.err
+
+    # a fit that goes on has a folder of its own, and no say over what was better before
+    (file,) = Path("runs").rglob("*.ckpt")
+    checkpoint = torch.load(file, weights_only=True)
+    (state,) = (s for n, s in checkpoint["callbacks"].items() if n.startswith("ModelCheckpoint"))
+    state["best_model_score"] = torch.tensor(0.001)
+    torch.save(checkpoint, file)
+    main([*args, f"--ckpt_path={file}", "--trainer.max_epochs=2"])
+    out = capsys.readouterr().out
+    assert re.search(r"has a better one: .*version_0.*\.ckpt \(0\.0010\)", out)
 
 
 def test_detect__does_not_replace_a_file_unasked(tmp_path: Path, capsys) -> None:

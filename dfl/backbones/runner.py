@@ -94,15 +94,17 @@ class Runner:
         self.description: Recipe = {"precision": self.precision, "engine": engine}
         self._pool: ThreadPoolExecutor | None = None
         self._threads = 1
+        # openvino casts itself, and nothing is lost in float32
+        cast_to = None if engine == "openvino" or self.precision == "32-true" else self.precision
         for name, member in self._members().items():
-            if member.cast_to not in (None, self.precision if engine != "openvino" else None):
+            if member.cast_to not in (None, cast_to):
                 raise BackboneError(
                     f"{name}: was cast to {member.cast_to} before, and cannot run in "
                     f"{self.precision} with the engine {engine} any more; build it anew"
                 )
-            if engine != "openvino" and member.cast_to is None:  # openvino casts itself
+            if engine != "openvino" and member.cast_to is None:
                 cast_network(member.network, self.precision)
-                member.cast_to = None if self.precision == "32-true" else self.precision
+                member.cast_to = cast_to
 
     def __enter__(self) -> Self:
         """Take the threads, and compile.

@@ -1,7 +1,7 @@
 """Checkpoints that are whole or not there, and that stay known where their folder was moved."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning.pytorch as pl
 import torch
@@ -10,6 +10,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 
 from dfl.files import writing
+from dfl.heads.checkpoint import read_checkpoint
 
 __all__ = ["MovableCheckpoint", "WholeCheckpointIO", "earlier_best", "save_whole"]
 
@@ -76,7 +77,7 @@ def earlier_best(checkpoint: Path, callback: ModelCheckpoint) -> tuple[Path, flo
     Returns:
         The checkpoint and its value of what is monitored; None if there is none that is better.
     """
-    states = torch.load(checkpoint, map_location="cpu", weights_only=True).get("callbacks", {})
+    states = cast(dict[str, Any], read_checkpoint(checkpoint).get("callbacks", {}))
     for state in states.values():
         if not isinstance(state, dict) or state.get("monitor") != callback.monitor:
             continue

@@ -20,8 +20,9 @@ from dfl.backbones.precision import SettledPrecision
 from dfl.commands.checkpointing import MovableCheckpoint, save_whole
 from dfl.commands.quiet import quiet_lightning
 from dfl.data import Augmentation, ImageDataModule, Manifest, TableDataModule
-from dfl.errors import ConfigError
+from dfl.errors import CheckpointError, ConfigError
 from dfl.files import sha256_of, writing
+from dfl.heads.checkpoint import read_checkpoint
 from dfl.heads.finetune_task import FineTuneTask
 from dfl.recipe import Plain, Recipe, describe
 from dfl.report.progress import ThroughputBar
@@ -171,12 +172,10 @@ def _read(last: Path) -> dict[str, Any] | None:
     if not last.exists():
         return None
     try:
-        state: dict[str, Any] = torch.load(last, map_location="cpu", weights_only=True)
-    except Exception as err:  # torch raises nearly any class
-        reason = " ".join(str(err).split())[:200]
-        logger.warning("%s cannot be read (%s); the training begins anew", last, reason)
+        return read_checkpoint(last)
+    except CheckpointError as err:
+        logger.warning("%s cannot be read (%s); the training begins anew", last, err)
         return None
-    return state
 
 
 def _has_ended(checkpoint: dict[str, Any] | None, max_epochs: int, patience: int | None) -> bool:

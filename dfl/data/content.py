@@ -27,6 +27,7 @@ __all__ = [
     "is_there",
     "named_hash",
     "no_such_place",
+    "not_unicode",
     "open_container",
     "order_of",
     "place_of",
@@ -244,6 +245,11 @@ def _open(path: Path) -> Container:
 def no_such_place(path: Path, member: str) -> FileNotFoundError:
     """Build the error of a place that a container does not have."""
     return FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), f"{path}{SEPARATOR}{member}")
+
+
+def not_unicode(name: str) -> bool:
+    """Say whether a name holds bytes that are not UTF-8, which Python keeps as surrogates."""
+    return not name.isprintable() and any("\ud800" <= each <= "\udfff" for each in name)
 
 
 def _forget() -> None:

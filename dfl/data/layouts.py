@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from dfl.data.content import not_unicode
 from dfl.errors import DataError
 from dfl.types import FAKE, REAL
 
@@ -156,7 +157,7 @@ def _listing(top: Path, parts: tuple[str, ...]) -> tuple[list[str], list[str]]:
         for entry in entries:
             if entry.name.startswith(".") or entry.name == "__MACOSX":
                 continue
-            if not entry.name.isprintable() and _not_unicode(entry.name):
+            if not_unicode(entry.name):
                 raise DataError(f"{folder}: the name {entry.name!r} is not UTF-8; rename the file")
             if entry.is_dir():
                 folders.append(entry.name)
@@ -164,10 +165,6 @@ def _listing(top: Path, parts: tuple[str, ...]) -> tuple[list[str], list[str]]:
             elif (entry.is_file() or entry.is_symlink()) and may_be_image(entry.name):
                 images.append(entry.name)
     return sorted(images), sorted(folders)
-
-
-def _not_unicode(name: str) -> bool:
-    return any("\ud800" <= character <= "\udfff" for character in name)
 
 
 def may_be_image(name: str) -> bool:

@@ -1,11 +1,12 @@
 """The data modules of images in containers of files: Parquet tables and WebDataset shards."""
 
+from abc import abstractmethod
 from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
 from dfl.data.crops import Crop
-from dfl.data.fields import Fields, records_manifest
+from dfl.data.fields import Fields, Records, records_manifest
 from dfl.data.manifest import Manifest
 from dfl.data.packed import find_files
 from dfl.data.split_datamodule import SplitDataModule
@@ -16,7 +17,36 @@ from dfl.data.transforms import Augmentation
 __all__ = ["ParquetDataModule", "WebDatasetDataModule"]
 
 
-class ParquetDataModule(SplitDataModule):
+class _PackedDataModule(SplitDataModule):
+    """What containers of files have in common: which they are, and what is read of them."""
+
+    root: Path
+    files: list[str]
+    image: str | None
+    fields: Fields
+    name: str | None
+
+    @abstractmethod
+    def _records(self, file: str) -> Records:
+        """List the images of a container, named relative to the root."""
+
+    def _scan(self) -> Manifest:
+        return records_manifest(
+            map(self._records, find_files(self.root, self.files)),
+            self.fields,
+            dataset=self._name(),
+            root=self.root,
+            named=self.name is not None,
+        )
+
+    def _recipe(self) -> object:
+        return [self.root.as_posix(), self.files, self.image, asdict(self.fields), self.name]
+
+    def _name(self) -> str:
+        return self.name or self.root.resolve().name or "images"
+
+
+class ParquetDataModule(_PackedDataModule):
     """Images in the rows of Parquet files, as bytes or as Hugging Face writes them.
 
     They are read fast from front to back. In random order each image costs its whole row group,
@@ -82,28 +112,11 @@ class ParquetDataModule(SplitDataModule):
         self.fields = fields or Fields()
         self.name = name
 
-    def _scan(self) -> Manifest:
-        asked = self.fields.names()
-        records = (
-            table_records(self.root / file, file, image=self.image, fields=asked)
-            for file in find_files(self.root, self.files)
-        )
-        return records_manifest(
-            records,
-            self.fields,
-            dataset=self._name(),
-            root=self.root,
-            named=self.name is not None,
-        )
-
-    def _recipe(self) -> object:
-        return [self.root.as_posix(), self.files, self.image, asdict(self.fields), self.name]
-
-    def _name(self) -> str:
-        return self.name or self.root.resolve().name or "images"
+    def _records(self, file: str) -> Records:
+        return table_records(self.root / file, file, image=self.image, fields=self.fields.names())
 
 
-class WebDatasetDataModule(SplitDataModule):
+class WebDatasetDataModule(_PackedDataModule):
     """Images in WebDataset shards: tars in which files of one key are one sample.
 
     The tars are not unpacked, and read in any order at the same speed; they must not be compressed.
@@ -168,22 +181,5 @@ class WebDatasetDataModule(SplitDataModule):
         self.fields = fields or Fields(label="cls")
         self.name = name
 
-    def _scan(self) -> Manifest:
-        asked = self.fields.names()
-        records = (
-            tar_records(self.root / file, file, image=self.image, fields=asked)
-            for file in find_files(self.root, self.files)
-        )
-        return records_manifest(
-            records,
-            self.fields,
-            dataset=self._name(),
-            root=self.root,
-            named=self.name is not None,
-        )
-
-    def _recipe(self) -> object:
-        return [self.root.as_posix(), self.files, self.image, asdict(self.fields), self.name]
-
-    def _name(self) -> str:
-        return self.name or self.root.resolve().name or "images"
+    def _records(self, file: str) -> Records:
+        return tar_records(self.root / file, file, image=self.image, fields=self.fields.names())

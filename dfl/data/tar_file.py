@@ -11,7 +11,7 @@ from typing import Final
 
 import numpy as np
 
-from dfl.data.content import ContainerError, no_such_place
+from dfl.data.content import ContainerError, no_such_place, not_unicode
 
 __all__ = ["TarFile", "member_name", "members_of"]
 
@@ -42,7 +42,7 @@ def members_of(path: Path) -> Iterator[tuple[str, int, int]]:
         # "r:" does not look for compression: offsets are of no use in a compressed tar.
         with tarfile.open(path, "r:", errorlevel=2) as tar:
             while (info := tar.next()) is not None:
-                if not info.name.isprintable() and not _is_unicode(info.name):
+                if not_unicode(info.name):
                     raise ContainerError(
                         f"{path}: the name {info.name!a} is not UTF-8; pack the tar again"
                     )
@@ -71,14 +71,6 @@ def members_of(path: Path) -> Iterator[tuple[str, int, int]]:
         stream.seek(stopped)
         if stream.read(tarfile.BLOCKSIZE).strip(b"\0") or stream.tell() == stopped:
             raise ContainerError(f"{path}: not a readable tar after {stopped} bytes; restore it")
-
-
-def _is_unicode(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _is_link(info: tarfile.TarInfo) -> bool:

@@ -178,7 +178,7 @@ class ExtractionDataModule(pl.LightningDataModule):
         Raises:
             FeatureError: If one has: its features would be taken for those of what it was.
         """
-        plan = next(self.plans[target] for target in work.targets)
+        plan = self.plans[work.targets[0]]  # all are of the same images
         if plan is None:
             return
         rows = work.batch.rows

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 import pandas as pd
 
@@ -155,9 +155,7 @@ def _by_merit(means: pd.DataFrame) -> list[tuple[str, ...]]:
     return [tuple(str(name) for name in configuration) for configuration in ranked.index]
 
 
-def leaders(
-    estimator: Estimator, *, home: str, first_view: str, by: Literal["value", "val"] = "value"
-) -> pd.DataFrame:
+def leaders(estimator: Estimator, *, home: str, first_view: str) -> pd.DataFrame:
     """Rank the configurations trained on one training set, by the mean over the datasets.
 
     Those that failed for a seed are left out: another mean would be of other test images.
@@ -166,7 +164,6 @@ def leaders(
         estimator: The results.
         home: The training set.
         first_view: How images come; ranked under it where it is tested.
-        by: ``value`` ranks by test images, ``val`` by validation images.
 
     Returns:
         ``features, reduction, classifier, kind, value, low, high, val``, best first; ``kind`` is
@@ -196,10 +193,8 @@ def leaders(
         )
     columns = ["features", "reduction", "classifier", "kind", "value", "low", "high", "val"]
     ranked = pd.DataFrame(rows, columns=[*columns, "val_rank", "configuration"])
-    if by == "val":
-        return ranked.sort_values("val_rank", kind="stable", ignore_index=True)
     return ranked.sort_values(
-        by, ascending=estimator.metric in LOWER_IS_BETTER, kind="stable", ignore_index=True
+        "value", ascending=estimator.metric in LOWER_IS_BETTER, kind="stable", ignore_index=True
     )
 
 

@@ -36,12 +36,12 @@ class ViewFeatures:
         """
         if name not in self._stores:
             store = FeatureStore.open(self.folders[name])
-            for other in list(self._stores.values())[:1]:
-                keys = other.manifest.frame[["path", "dataset"]]
-                if not store.manifest.frame[["path", "dataset"]].equals(keys):
-                    raise FeatureError(
-                        f"{store.path} has other rows than {other.path}; delete both and run again"
-                    )
+            first = next(iter(self._stores.values()), store)
+            rows, known = (each.manifest.frame[["path", "dataset"]] for each in (store, first))
+            if not rows.equals(known):
+                raise FeatureError(
+                    f"{store.path} has other rows than {first.path}; delete both and run again"
+                )
             self._stores[name] = store
         return self._stores[name]
 

@@ -16,6 +16,7 @@ from dfl.commands.checkpointing import (
     earlier_best,
     save_whole,
 )
+from dfl.heads.checkpoint import CHECKPOINT_KEY
 
 
 def test_whole_checkpoint_io__keeps_the_old_one_where_the_new_one_fails(
@@ -74,7 +75,7 @@ def test_earlier_best__of_the_run_before(
     state = {"monitor": "val/loss", "best_model_path": str(best)}
     state["best_model_score"] = torch.tensor(0.7)
     states = {"a": {"wait_count": 1}, "b": {"monitor": None}, "c": state}
-    torch.save({"callbacks": states}, tmp_path / "last.ckpt")
+    torch.save({"callbacks": states, CHECKPOINT_KEY: {}}, tmp_path / "last.ckpt")
     callback = SimpleNamespace(monitor="val/loss", mode=mode, best_model_score=torch.tensor(now))
     found = earlier_best(tmp_path / "last.ckpt", callback)
     assert (found is not None) == is_better

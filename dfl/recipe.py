@@ -8,6 +8,7 @@ in a config file.
 import inspect
 import json
 from collections.abc import Mapping
+from functools import cache
 from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Final
 
 from dfl.errors import ConfigError
 
-__all__ = ["Plain", "Recipe", "build", "describe", "digest_of"]
+__all__ = ["Plain", "Recipe", "build", "describe", "digest_of", "public_name"]
 
 Plain = None | bool | int | float | str | list["Plain"] | dict[str, "Plain"]
 Recipe = dict[str, Plain]
@@ -55,7 +56,30 @@ def describe(value: object) -> Plain:
                 f"set self.{name} in its constructor"
             )
         arguments[name] = describe(getattr(value, name))
-    return {"class_path": f"{cls.__module__}.{cls.__qualname__}", "init_args": arguments}
+    return {"class_path": public_name(cls), "init_args": arguments}
+
+
+@cache
+def public_name(cls: type) -> str:
+    """Name a class as its users import it, whichever module defines it.
+
+    What is stored on disk carries these names, so a class that moves to another file keeps the
+    fingerprints of what it made.
+
+    Args:
+        cls: A class.
+
+    Returns:
+        The outermost package that exports the class, and its name, such as ``dfl.data.Resize``; the
+        module that defines it where no package exports it.
+    """
+    module, name = cls.__module__, cls.__qualname__
+    parts = module.split(".")
+    for end in range(1, len(parts)):
+        package = ".".join(parts[:end])
+        if getattr(import_module(package), name, None) is cls:
+            return f"{package}.{name}"
+    return f"{module}.{name}"
 
 
 def digest_of(value: Plain) -> str:

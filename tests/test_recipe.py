@@ -1,13 +1,21 @@
 import hashlib
 import re
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
+from sklearn.preprocessing import StandardScaler
+from torch.optim import SGD
 
+from dfl.backbones import Backbone
+from dfl.data import Augmentation, Crop
 from dfl.data.crops import MultiCrop, Resize
 from dfl.data.transforms import JPEG, GaussianBlur
 from dfl.errors import ConfigError
-from dfl.recipe import build, describe, digest_of
+from dfl.heads.scoring_task import ScoringTask
+from dfl.heads.skops_file import TRUSTED_TYPES
+from dfl.recipe import build, describe, digest_of, public_name
 
 
 @pytest.mark.parametrize(
@@ -26,7 +34,7 @@ def test_build__nested_objects_come_back() -> None:
     view = {"crop": MultiCrop(64, 9), "perturb": [GaussianBlur((0.1, 2.0), p=0.5), JPEG(75)]}
     recipe = describe(view)
     assert recipe["crop"] == {
-        "class_path": "dfl.data.crops.MultiCrop",
+        "class_path": "dfl.data.MultiCrop",
         "init_args": {"size": 64, "count": 9},
     }
     again = build(recipe)
@@ -69,3 +77,46 @@ def test_digest_of__hashes_the_json_whatever_the_order_of_keys() -> None:
     assert (
         digest_of({"b": "x", "a": [1, None]}) == digest_of({"a": [1, None], "b": "x"}) == expected
     )
+
+
+def test_public_name__is_where_users_import_it_from() -> None:
+    assert public_name(Resize) == "dfl.data.Resize"
+    assert public_name(StandardScaler) == "sklearn.preprocessing.StandardScaler"
+    assert public_name(SGD) == "torch.optim.SGD"
+
+    class Local:
+        pass
+
+    assert public_name(Local) == f"{__name__}.{Local.__qualname__}"
+
+
+def test_describe__a_class_that_moves_keeps_its_fingerprint(monkeypatch) -> None:
+    """The file that defines a class is no part of what identifies the features it made."""
+
+    def described_from(module: str) -> str:
+        class Zoom:
+            def __init__(self, size: int) -> None:
+                self.size = size
+
+        Zoom.__module__, Zoom.__qualname__ = module, "Zoom"
+        package = ModuleType("outer")
+        package.Zoom = Zoom
+        monkeypatch.setitem(sys.modules, "outer", package)
+        return digest_of(describe(Zoom(8)))
+
+    assert described_from("outer.crops") == described_from("outer.images.geometry")
+
+
+def test_public_name__all_that_is_stored_is_exported_by_a_room() -> None:
+    """Else the name on disk would be that of a file, which may move."""
+
+    def concrete(base: type) -> set[type]:
+        found = {base} if base.__module__.startswith("dfl.") else set()
+        return found.union(*map(concrete, base.__subclasses__()))
+
+    stored = set().union(*map(concrete, (Crop, Augmentation, Backbone, ScoringTask)))
+    assert Resize in stored
+    for cls in stored:
+        assert public_name(cls).count(".") == 2, f"{cls} is exported by no room"
+    for name in TRUSTED_TYPES:
+        assert not name.startswith("dfl.") or name.count(".") == 2

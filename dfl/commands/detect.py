@@ -18,14 +18,13 @@ from dfl.heads.linear_task import LinearProbeTask
 from dfl.heads.persistence import load_head
 from dfl.heads.scoring_task import ScoringTask
 from dfl.heads.sklearn_task import SklearnHeadTask
-from dfl.recipe import Plain, build
+from dfl.recipe import Plain, build, public_name
 from dfl.report.score_writer import ScoreWriter
 
 __all__ = ["detect"]
 
 _TASKS: dict[str, type[ScoringTask]] = {
-    f"{task.__module__}.{task.__qualname__}": task
-    for task in (LinearProbeTask, BottleneckTask, FineTuneTask)
+    public_name(task): task for task in (LinearProbeTask, BottleneckTask, FineTuneTask)
 }
 
 

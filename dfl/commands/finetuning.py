@@ -24,7 +24,7 @@ from dfl.errors import CheckpointError, ConfigError
 from dfl.files import sha256_of, writing
 from dfl.heads.checkpoint import read_checkpoint
 from dfl.heads.finetune_task import FineTuneTask
-from dfl.recipe import Plain, Recipe, describe
+from dfl.recipe import Plain, Recipe, describe, public_name
 from dfl.report.progress import ThroughputBar
 
 __all__ = ["fine_tune", "training_settings"]
@@ -311,6 +311,8 @@ def _plain(value: object) -> Plain:
 
 
 def _name(value: object) -> str:
+    if isinstance(value, type):
+        return public_name(value)
     return f"{value.__module__}.{getattr(value, '__qualname__', '')}"
 
 

@@ -37,7 +37,7 @@ __all__ = [
     "replaced",
 ]
 
-FORMAT: Final = 3
+FORMAT: Final = 4
 _METADATA: Final = "features.json"
 _MANIFEST: Final = "manifest.csv"
 

@@ -9,6 +9,7 @@ from .linear import LinearHead as LinearHead
 from .linear_task import LinearProbeTask as LinearProbeTask
 from .persistence import load_head as load_head
 from .persistence import save_head as save_head
+from .reduction import StoredEncoder as StoredEncoder
 from .scoring_task import ScoringTask as ScoringTask
 from .sklearn_task import SklearnHeadTask as SklearnHeadTask
 from .task import HeadTask as HeadTask

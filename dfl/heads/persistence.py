@@ -29,7 +29,7 @@ from dfl.heads.head import SklearnHead
 from dfl.heads.reduction import StoredEncoder
 from dfl.heads.skops_file import dump_pipeline, load_pipeline, other_version
 from dfl.lock import locked
-from dfl.recipe import Plain
+from dfl.recipe import Plain, public_name
 from dfl.types import FeaturePart, FeatureSpec
 
 __all__ = [
@@ -44,7 +44,7 @@ __all__ = [
     "writing_head",
 ]
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 SCORES: Final = "scores.csv"
 
 _MODEL: Final = "head.skops"
@@ -65,7 +65,7 @@ def settings(pipeline: Pipeline) -> list[Plain]:
     return [
         {
             "step": name,
-            "class": f"{type(step).__module__}.{type(step).__qualname__}",
+            "class": public_name(type(step)),
             "params": {key: _plain(value) for key, value in _params(step).items()},
         }
         for name, step in pipeline.steps
@@ -304,7 +304,7 @@ def _plain(value: object) -> Plain:
         value = value.get_params(deep=False)
     if isinstance(value, dict):
         return {str(key): _plain(item) for key, item in value.items()}
-    return f"{type(value).__module__}.{type(value).__qualname__}"
+    return public_name(type(value))
 
 
 def _hash(array: npt.NDArray[np.generic]) -> str:

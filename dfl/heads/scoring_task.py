@@ -15,7 +15,7 @@ from dfl.evaluation import SCORE_COLUMNS
 from dfl.heads.checkpoint import CHECKPOINT_KEY, HeadDescription
 from dfl.heads.epoch_metrics import epoch_metrics
 from dfl.heads.score_collector import ScoreCollector
-from dfl.recipe import Recipe
+from dfl.recipe import Recipe, public_name
 from dfl.types import UNKNOWN, Batch
 
 __all__ = ["ScoringTask", "Step"]
@@ -219,7 +219,7 @@ class ScoringTask(pl.LightningModule, ABC):
     @property
     def class_path(self) -> str:
         """The name under which a checkpoint of this task is known."""
-        return f"{type(self).__module__}.{type(self).__qualname__}"
+        return public_name(type(self))
 
     @property
     def data(self) -> object:

@@ -4,27 +4,33 @@ skops is imported where it is used: it walks through all of sklearn, which impor
 is installed.
 """
 
+import json
 import warnings
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
+from zipfile import ZipFile
 
 from sklearn.exceptions import InconsistentVersionWarning
 from sklearn.pipeline import Pipeline
 
 from dfl.errors import HeadError
 from dfl.heads.tree_check import TREE_TYPES, check_trees
+from dfl.recipe import public_name
 
 __all__ = ["TRUSTED_TYPES", "check_types", "dump_pipeline", "load_pipeline", "other_version"]
 
 TRUSTED_TYPES: Final = (
-    "dfl.heads.autoencoder.Autoencoder",  # plain arrays and numbers
-    "dfl.heads.encoder.BottleneckEncoder",  # plain arrays and mappings
-    "dfl.heads.text.LearnedText",  # plain arrays and texts
-    "dfl.heads.text.TextSimilarity",
+    "dfl.heads.Autoencoder",  # plain arrays and numbers
+    "dfl.heads.BottleneckEncoder",  # plain arrays and mappings
+    "dfl.heads.LearnedText",  # plain arrays and texts
+    "dfl.heads.TextSimilarity",
     *TREE_TYPES,  # their content is checked after loading, before anything is scored
 )
 """What a head may hold beyond the types that skops trusts by itself."""
+
+_SCHEMA: Final = "schema.json"  # skops's name for what the archive's arrays belong to
 
 
 def dump_pipeline(pipeline: Pipeline, file: Path) -> None:
@@ -42,6 +48,7 @@ def dump_pipeline(pipeline: Pipeline, file: Path) -> None:
 
     try:
         io.dump(pipeline, file)
+        _name_publicly(file)
     except OSError:
         raise  # the disk's fault
     except Exception as err:  # a foreign estimator fails in ways of its own
@@ -121,6 +128,31 @@ def other_version(file: Path, made_by: str) -> str:
         f"{file}: made by scikit-learn {made_by}, {version('scikit-learn')} is installed; "
         f"fit the head again or install scikit-learn=={made_by}"
     )
+
+
+def _name_publicly(file: Path) -> None:
+    """Name our classes as users import them: a file outlives the module that defines a class."""
+    with ZipFile(file) as archive:
+        content = {name: archive.read(name) for name in archive.namelist()}
+    schema = json.loads(content[_SCHEMA])
+    _rename(schema)
+    content[_SCHEMA] = json.dumps(schema, indent=2).encode()
+    with ZipFile(file, "w") as archive:
+        for name, member in content.items():
+            archive.writestr(name, member)
+
+
+def _rename(node: object) -> None:
+    if isinstance(node, list):
+        for item in node:
+            _rename(item)
+    elif isinstance(node, dict):
+        module, name = node.get("__module__"), node.get("__class__")
+        if isinstance(module, str) and module.partition(".")[0] == "dfl":
+            public = public_name(getattr(import_module(module), str(name)))
+            node["__module__"] = public.rpartition(".")[0]
+        for item in node.values():
+            _rename(item)
 
 
 def _one_line(err: Exception) -> str:

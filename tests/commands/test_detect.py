@@ -130,7 +130,7 @@ def test_detect__a_checkpoint_of_unknown_features_or_of_a_foreign_task(
     content = torch.load(folder / "probe.ckpt")
     for key, value, message in (
         ("backbones", None, "does not say which backbones make its features"),
-        ("task", "my.Task", r"holds a my.Task; known: dfl.heads.linear_task.LinearProbeTask, dfl"),
+        ("task", "my.Task", r"holds a my.Task; known: dfl.heads.LinearProbeTask, dfl"),
     ):
         torch.save(content | {"dfl": content["dfl"] | {key: value}}, tmp_path / "c.ckpt")
         with pytest.raises(CheckpointError, match=message):

@@ -38,7 +38,7 @@ def _changed(saved: Path, out: Path, change) -> Path:
 def test_checkpoint__loads_without_pickle_and_says_what_it_is(saved: Path) -> None:
     content = read_checkpoint(saved)
     about = HeadDescription.load(content)
-    assert about.task == "dfl.heads.linear_task.LinearProbeTask"
+    assert about.task == "dfl.heads.LinearProbeTask"
     assert about.features == SPEC
     assert (about.architecture, about.backbones, about.view) == ({}, None, None)
     assert HeadDescription.load({"dfl": about.dump()}) == about
@@ -60,7 +60,7 @@ def test_checkpoint__frozen_weights_are_left_out_and_put_back() -> None:
     first.on_save_checkpoint(content)
     assert not [key for key in content["state_dict"] if key.startswith("backbone.")]
     recipe = content["dfl"]["backbones"]["tiny"]
-    assert recipe["class_path"] == "dfl.backbones.timm.TimmBackbone"
+    assert recipe["class_path"] == "dfl.backbones.TimmBackbone"
     assert recipe["init_args"]["input_size"] == 32
 
     second.on_load_checkpoint(content)

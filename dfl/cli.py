@@ -6,30 +6,12 @@ import sys
 from argparse import ArgumentError
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib import import_module
 
 from dfl import __version__
-from dfl.errors import ConfigError, DflError
+from dfl.app.dispatch import COMMANDS, LIGHTNING, run
+from dfl.errors import DflError
 
 __all__ = ["main"]
-
-COMMANDS = {
-    "extract": "run frozen backbones over images once; keep their features in a folder",
-    "encode": "turn a feature folder into the codes of a trained autoencoder bottleneck",
-    "heads": "fit scikit-learn heads on a feature folder: SVM, LDA and others",
-    "score": "score a feature folder with a fitted head",
-    "evaluate": "turn score tables into metrics per dataset and generator",
-    "study": "train every head on every backbone, test across datasets, and report",
-    "detect": "score a folder of images with a trained detector, into a CSV",
-    "bench": "measure images per second: data path, backbones, extract",
-    "demo": "a complete run on photographs that come with PyPI packages, in two minutes",
-}
-LIGHTNING = {
-    "fit": "train a head: a linear probe, an autoencoder bottleneck, or a whole network",
-    "validate": "evaluate a checkpoint on the validation images",
-    "test": "evaluate a checkpoint on the test images, per dataset and generator",
-    "predict": "score the images of a data module",
-}
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -51,7 +33,7 @@ def main(args: Sequence[str] | None = None) -> None:
         return
     try:
         with _log_shown():
-            _run(name, argv)
+            run(argv)
     except Exception as err:
         message = _message(name, err)
         if message is None or os.environ.get("DFL_DEBUG"):
@@ -59,28 +41,12 @@ def main(args: Sequence[str] | None = None) -> None:
         _fail(name, err, message)
 
 
-def _run(name: str, argv: list[str]) -> None:
-    # importing Lightning takes seconds, which --help and the light commands need not spend
-    if name in LIGHTNING:
-        from dfl.commands.trainer import run_trainer
-
-        run_trainer(argv)
-    elif name in COMMANDS:
-        from dfl.commands.parser import run_command
-
-        command = getattr(import_module(f"dfl.commands.{name}"), name)
-        run_command(command, argv[1:])
-    else:
-        known = ", ".join([*LIGHTNING, *COMMANDS])
-        raise ConfigError(f"no sub-command {name!r}; there are: {known}")
-
-
 def _message(name: str, err: Exception) -> str | None:
     """Say what a user did wrong; None for what is no mistake of theirs, which keeps its trace."""
     if isinstance(err, DflError):
         return str(err)
     if isinstance(err, ArgumentError):
-        from dfl.commands.wording import in_plain_words
+        from dfl.app.wording import in_plain_words
 
         return f"{in_plain_words(str(err))}; `dfl {name} --help` lists what there is"
     if isinstance(err, OSError) and err.filename is not None:

@@ -8,7 +8,6 @@ in a config file.
 import inspect
 import json
 from collections.abc import Mapping
-from functools import cache
 from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
@@ -59,7 +58,6 @@ def describe(value: object) -> Plain:
     return {"class_path": public_name(cls), "init_args": arguments}
 
 
-@cache
 def public_name(cls: type) -> str:
     """Name a class as its users import it, whichever module defines it.
 

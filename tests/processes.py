@@ -19,7 +19,7 @@ import torch
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(
-    ["dfl.commands.trainer", "dfl.commands.extract", "dfl.commands.study"]
+    ["dfl.app.lightning_cli", "dfl.commands.extract", "dfl.commands.study"]
 )
 Prepare = Callable[[], None]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from dfl.data.manifest import Manifest
+from dfl.data.manifest.manifest import Manifest
 from dfl.features.store import new_store
 from dfl.types import FeaturePart
 

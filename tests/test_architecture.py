@@ -16,42 +16,82 @@ FLOORS = {
     "lock": 0,
     "recipe": 0,
     "texts": 0,
+    "threads": 0,
     "data": 1,
     "backbones": 1,
     "evaluation": 1,
     "features": 2,
     "heads": 3,
     "report": 4,
-    "demo": 5,
-    "study": 5,
-    "commands": 6,
-    "cli": 6,
-    "__main__": 6,
+    "app": 5,
+    "bench": 6,
+    "demo": 6,
+    "study": 6,
+    "commands": 7,
+    "cli": 8,
+    "__main__": 9,
 }
+ORDER = {
+    "data": ["containers", "manifest", "images", "sources", "modules"],
+    "heads": ["modules", "estimators", "out_of_core", "storage", "tasks"],
+    "report": ["progress", "figures", "runs", "study"],
+    "study": ["design", "run", "analysis", "export", "publish", "session"],
+}
+"""Inside a room, each folder or file imports only from itself and from those before it."""
+
 FILES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
+MODULES = {
+    ".".join(("dfl", *file.with_suffix("").parts)).removesuffix(".__init__"): file for file in FILES
+}
 
 
-def _imported_rooms(file: Path) -> set[str]:
+def _imported_modules(file: Path) -> set[str]:
+    """List the modules of the package that a file imports, those in its functions included."""
     names: set[str] = set()
     for node in ast.walk(ast.parse((PACKAGE / file).read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{file}: imports are absolute"
-            names |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return {name.split(".")[1] for name in names if name.startswith("dfl.")} - {"__version__"}
+            for alias in node.names:
+                full = f"{node.module}.{alias.name}"
+                names.add(full if full in MODULES else str(node.module))
+    return {name for name in names if name in MODULES and name != "dfl"}
 
 
 @pytest.mark.parametrize("file", FILES, ids=str)
 def test_imports__own_room_or_lower_floors(file: Path) -> None:
     room = file.parts[0].removesuffix(".py")
+    rooms = {name.split(".")[1] for name in _imported_modules(file)}
     if room == "__init__":
-        assert _imported_rooms(file) == set()
+        assert rooms == set()
         return
-    for other in _imported_rooms(file) - {room}:
+    for other in rooms - {room}:
         is_lower = FLOORS[other] < FLOORS[room]
-        is_helper = FLOORS[other] == FLOORS[room] and FLOORS[room] in (0, 6)
-        assert is_lower or is_helper, f"{file} ({room}) imports {other}"
+        is_ground = FLOORS[other] == FLOORS[room] == 0
+        assert is_lower or is_ground, f"{file} ({room}) imports {other}"
+
+
+@pytest.mark.parametrize("room", ORDER)
+def test_imports__inside_a_room_from_before(room: str) -> None:
+    order = ORDER[room]
+    for file in FILES:
+        if file.parts[0] != room or len(file.parts) < 2 or file.name == "__init__.py":
+            continue
+        own = file.parts[1].removesuffix(".py")
+        assert own in order, f"{file}: say in ORDER where it stands"
+        for name in _imported_modules(file):
+            parts = name.split(".")
+            if parts[1] == room and len(parts) > 2:
+                assert order.index(parts[2]) <= order.index(own), f"{file} imports {name}"
+
+
+def test_imports__have_no_circle() -> None:
+    modules = {name: file for name, file in MODULES.items() if file.name != "__init__.py"}
+    imports = {name: _imported_modules(file) for name, file in modules.items()}
+    while leaves := {name for name, asked in imports.items() if not asked & imports.keys()}:
+        imports = {name: asked for name, asked in imports.items() if name not in leaves}
+    assert not imports, f"they import each other: {sorted(imports)}"
 
 
 def test_imports__stay_light() -> None:
@@ -60,18 +100,16 @@ def test_imports__stay_light() -> None:
         "torch": [
             "dfl.cli",
             "dfl.heads.estimators",
-            "dfl.heads.reduction",
-            "dfl.heads.head",
-            "dfl.heads.persistence",
-            "dfl.heads.text_estimators",
-            "dfl.study.fitting",
+            "dfl.heads.storage.sklearn_head",
+            "dfl.heads.storage.head_folder",
+            "dfl.study.run.fitting",
         ],
         "lightning": [
             "dfl.evaluation",
             "dfl.features.store",
-            "dfl.data.manifest",
-            "dfl.report.plots",
-            "dfl.report.terminal",
+            "dfl.data.manifest.manifest",
+            "dfl.report.figures.plots",
+            "dfl.report.figures.terminal",
             "dfl.backbones",
         ],
     }

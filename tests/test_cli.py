@@ -15,7 +15,8 @@ import yaml
 from PIL import Image
 
 from dfl import __version__
-from dfl.cli import COMMANDS, LIGHTNING, main
+from dfl.app.dispatch import COMMANDS, LIGHTNING
+from dfl.cli import main
 from dfl.evaluation import binary_metrics, read_scores
 from dfl.features import FeatureStore
 from dfl.features.seal import sealed
@@ -201,7 +202,7 @@ def test_chain__extract_heads_score_evaluate_detect(
             "--features=features",
             "--out=behind",
             f"--heads={head}",
-            "--reduction=dfl.heads.reduction.bottleneck",
+            "--reduction=dfl.heads.estimators.bottleneck",
             f"--reduction.checkpoint={checkpoint}",
         ]
     )

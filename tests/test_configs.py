@@ -13,13 +13,13 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import dfl.backbones.zoo
-import dfl.heads.finetune_task
+import dfl.heads.tasks.finetune
+from dfl.app.parser import command_parser
 from dfl.backbones import TimmBackbone
 from dfl.cli import main
 from dfl.commands.extract import extract
 from dfl.commands.heads import heads
-from dfl.commands.parser import command_parser
-from dfl.heads.image_classifier import ImageClassifier
+from dfl.heads.modules.image_classifier import ImageClassifier
 from tests.conftest import REPOSITORY
 from tests.data.packing import pack_data
 from tests.heads.text_examples import stand_in
@@ -50,7 +50,7 @@ def tiny_zoo(monkeypatch: pytest.MonkeyPatch) -> None:
     def classifier(model: str, **_: object) -> ImageClassifier:
         return ImageClassifier("test_resnet", pretrained=False, input_size=32)
 
-    monkeypatch.setattr(dfl.heads.finetune_task, "ImageClassifier", classifier)
+    monkeypatch.setattr(dfl.heads.tasks.finetune, "ImageClassifier", classifier)
 
 
 @pytest.fixture(scope="session")
@@ -233,7 +233,7 @@ def test_study__is_planned_and_its_claims_name_what_it_has(
     for block, shallow in (("15", "5"), ("11", "4"), ("7", "3")):
         text = text.replace(f"block{block}.", f"block{shallow}.")  # the tiny network has six
     (tmp_path / "study.yaml").write_text(text, encoding="utf-8")
-    monkeypatch.setattr("dfl.commands.study_whole.cell_seconds", lambda *_: 60.0)  # fits all once
+    monkeypatch.setattr("dfl.study.session.cell_seconds", lambda *_: 60.0)  # fits all once
     main(["study", "--config=study.yaml", "--plan_only=true", "--data.num_workers=0"])
     config = yaml.safe_load(text)
     fits = re.search(r"cells: (\d+)", capsys.readouterr().out)

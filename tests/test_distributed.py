@@ -229,7 +229,7 @@ def test_fit__frozen_state_is_bit_identical(images: Path, tmp_path: Path) -> Non
         val_fraction=0.25,
         split_dir=str(tmp_path / "splits"),
     )
-    from dfl.commands.quiet import quiet_lightning
+    from dfl.app.quiet import quiet_lightning
 
     with quiet_lightning():
         trainer = pl.Trainer(

@@ -3,7 +3,7 @@
 import pytest
 from torch.utils.data import DataLoader, Dataset
 
-from dfl.data.decode import UnreadableImageError
+from dfl.data.images.decode import UnreadableImageError
 from dfl.errors import DataError, DflError
 
 

@@ -23,8 +23,8 @@ from sklearn.svm import SVC
 from torchvision import transforms
 
 from dfl.cli import main
-from dfl.data.manifest import Manifest
-from dfl.data.split import assign_splits
+from dfl.data.manifest.manifest import Manifest
+from dfl.data.manifest.splits import assign_splits
 from dfl.evaluation import binary_metrics, read_scores
 from dfl.features import FeatureStore, new_store
 from tests.conftest import REPOSITORY

@@ -10,11 +10,11 @@ from torch.optim import SGD
 
 from dfl.backbones import Backbone
 from dfl.data import Augmentation, Crop
-from dfl.data.crops import MultiCrop, Resize
-from dfl.data.transforms import JPEG, GaussianBlur
+from dfl.data.images.crops import MultiCrop, Resize
+from dfl.data.images.transforms import JPEG, GaussianBlur
 from dfl.errors import ConfigError
-from dfl.heads.scoring_task import ScoringTask
-from dfl.heads.skops_file import TRUSTED_TYPES
+from dfl.heads.storage.skops_file import TRUSTED_TYPES
+from dfl.heads.tasks.scoring import ScoringTask
 from dfl.recipe import build, describe, digest_of, public_name
 
 
@@ -56,7 +56,7 @@ def test_describe__forgotten_argument_is_named() -> None:
     ("class_path", "message"),
     [
         ("os.system", "is not a class of dfl"),
-        ("dfl.data.crops.Nothing", "does not exist"),
+        ("dfl.data.images.crops.Nothing", "does not exist"),
         ("dfl.recipe.build", "is not a class of dfl"),
         ("dfl.files.Path", "is not a class of dfl"),
     ],
@@ -68,7 +68,7 @@ def test_build__only_our_classes(class_path: str, message: str) -> None:
 
 def test_build__default_arguments() -> None:
     assert isinstance(
-        build({"class_path": "dfl.data.crops.Resize", "init_args": {"size": 8}}), Resize
+        build({"class_path": "dfl.data.images.crops.Resize", "init_args": {"size": 8}}), Resize
     )
 
 

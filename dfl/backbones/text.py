@@ -1,8 +1,9 @@
 """Text embeddings of any open_clip model, in the space that its image tower shares.
 
-A head that compares images with texts (``dfl.heads.text``) takes the image features of the layer
-that lies in the same space: ``head`` of a CLIP, MetaCLIP or Perception Encoder, ``pooled`` of a
-SigLIP, whose tower ends there. Names of the zoo that have a text tower stand for these models:
+A head that compares images with texts (``dfl.heads.estimators.text``) takes the image features of
+the layer that lies in the same space: ``head`` of a CLIP, MetaCLIP or Perception Encoder,
+``pooled`` of a SigLIP, whose tower ends there. Names of the zoo that have a text tower stand for
+these models:
 
 | name              | open_clip's model            | tag                 | width | image layer |
 | ----------------- | ---------------------------- | ------------------- | ----- | ----------- |

@@ -7,18 +7,18 @@ import numpy as np
 import pandas as pd
 import torch
 
-import dfl.commands.known_data  # noqa: F401  short names of classes
+import dfl.app.register  # noqa: F401  short names of classes
+from dfl.app.prediction import device_kind
 from dfl.backbones import Backbone, FusedBackbone
 from dfl.backbones.engines import Engine
 from dfl.backbones.precision import Precision
 from dfl.backbones.runner import Runner
-from dfl.commands.bench_rates import BenchImages, backbone_rate, data_rate, extract_rate
-from dfl.commands.plain_loop import plain_loop
-from dfl.commands.predicting import device_kind
+from dfl.bench.plain_loop import plain_loop
+from dfl.bench.rates import BenchImages, backbone_rate, data_rate, extract_rate
+from dfl.bench.table import print_rates
 from dfl.data import ImageDataModule
 from dfl.errors import ConfigError
 from dfl.files import writing
-from dfl.report.bench_table import print_rates
 
 __all__ = ["bench"]
 

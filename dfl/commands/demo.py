@@ -5,7 +5,7 @@ import time
 from importlib.resources import files
 from pathlib import Path
 
-from dfl.cli import main
+from dfl.app.dispatch import run
 from dfl.demo import demo_weights, draw_contact_sheet, write_demo
 from dfl.files import writing
 
@@ -44,7 +44,7 @@ def demo(out: Path = Path("demo"), seed: int = 0) -> None:
     )
     for command in _commands(out, demo_weights(out), seed):
         print(f"\n$ dfl {shlex.join(command)}", flush=True)
-        main(command)
+        run(command)
     print(f"\nThe demo took {time.monotonic() - started:.0f} s. {out}/results has plots and a CSV.")
 
 

@@ -7,19 +7,19 @@ from typing import Literal, cast
 import pandas as pd
 from torch import Tensor
 
+from dfl.app.prediction import run_prediction
 from dfl.backbones import Backbone
-from dfl.commands.predicting import run_prediction
 from dfl.data import Augmentation, Crop, FolderDataModule
 from dfl.errors import BackboneError, CheckpointError, ConfigError
-from dfl.heads.bottleneck_task import BottleneckTask
-from dfl.heads.checkpoint import HeadDescription, read_checkpoint
-from dfl.heads.finetune_task import FineTuneTask
-from dfl.heads.linear_task import LinearProbeTask
-from dfl.heads.persistence import load_head
-from dfl.heads.scoring_task import ScoringTask
-from dfl.heads.sklearn_task import SklearnHeadTask
+from dfl.heads.storage.checkpoint import HeadDescription, read_checkpoint
+from dfl.heads.storage.head_folder import load_head
+from dfl.heads.tasks.bottleneck import BottleneckTask
+from dfl.heads.tasks.finetune import FineTuneTask
+from dfl.heads.tasks.linear_probe import LinearProbeTask
+from dfl.heads.tasks.scoring import ScoringTask
+from dfl.heads.tasks.sklearn_head import SklearnHeadTask
 from dfl.recipe import Plain, build, public_name
-from dfl.report.score_writer import ScoreWriter
+from dfl.report.runs.score_writer import ScoreWriter
 
 __all__ = ["detect"]
 

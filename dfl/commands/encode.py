@@ -7,8 +7,8 @@ from dfl.errors import FeatureError
 from dfl.features.rows import FeatureRows
 from dfl.features.store import FeatureStore, new_store
 from dfl.files import sha256_of
-from dfl.heads.encoder import BottleneckEncoder
-from dfl.heads.spec import spec_difference
+from dfl.heads.estimators.encoder_step import BottleneckEncoder
+from dfl.heads.storage.spec import spec_difference
 from dfl.types import FeaturePart
 
 __all__ = ["encode"]
@@ -20,7 +20,8 @@ def encode(features: Path, checkpoint: Path, out: Path, overwrite: bool = False)
     """Turn a feature folder into the codes of a trained autoencoder bottleneck.
 
     The result is a feature folder with one part, ``code``. To keep a head that scores images, put
-    the bottleneck in front of it instead: ``dfl heads --reduction dfl.heads.reduction.bottleneck``.
+    the bottleneck in front of it instead:
+    ``dfl heads --reduction dfl.heads.estimators.bottleneck``.
 
     Args:
         features: A feature folder that has the parts that the bottleneck was trained on.

@@ -9,8 +9,8 @@ import pandas as pd
 from dfl.errors import ScoreError
 from dfl.evaluation import known_rows, metric_table, read_scores
 from dfl.files import writing
-from dfl.report.plots import confusion_figure, roc_figure
-from dfl.report.terminal import print_comparison, print_metrics
+from dfl.report.figures.plots import confusion_figure, roc_figure
+from dfl.report.figures.terminal import print_comparison, print_metrics
 
 __all__ = ["evaluate"]
 

@@ -1,27 +1,20 @@
 """The command `extract`: images in, a feature folder out."""
 
 import logging
-from collections.abc import Mapping
 from pathlib import Path
 
-import lightning.pytorch as pl
-import timm
-import torch
-
-import dfl.commands.known_data  # noqa: F401  short names of classes
-from dfl import __version__
+import dfl.app.register  # noqa: F401  short names of classes
+from dfl.app.extraction import origin_of, run_extraction
+from dfl.app.prediction import device_kind
 from dfl.backbones import Backbone, FusedBackbone
 from dfl.backbones.engines import Engine
 from dfl.backbones.precision import Precision
 from dfl.backbones.runner import Runner
-from dfl.commands.predicting import device_kind, run_prediction
 from dfl.data import ImageDataModule
-from dfl.features.extraction import ExtractionDataModule, FeatureExtractionTask, Target
+from dfl.features.extraction import ExtractionDataModule, Target
 from dfl.features.store import FeatureStore
-from dfl.features.writer import FeatureWriter
-from dfl.recipe import Recipe, describe
 
-__all__ = ["extract", "origin_of", "run_extraction"]
+__all__ = ["extract"]
 
 logger = logging.getLogger(__name__)
 
@@ -90,57 +83,3 @@ def extract(
             f"{done} {out}: {len(store.manifest)} rows x {size} values ({', '.join(store.parts())})"
         )
     return store
-
-
-def run_extraction(
-    images: ExtractionDataModule,
-    runner: Runner,
-    accelerator: str,
-    devices: int | str,
-    num_nodes: int,
-    strategy: str,
-) -> pl.Trainer:
-    """Make feature folders, with Lightning's processes.
-
-    Args:
-        images: What is to be made of which images.
-        runner: What runs the backbones.
-        accelerator: Lightning's accelerator.
-        devices: Number of devices on each node, or auto.
-        num_nodes: Number of nodes.
-        strategy: Lightning's strategy.
-
-    Returns:
-        The trainer, which knows whether this is the first process.
-    """
-    task = FeatureExtractionTask(runner, images)
-    try:
-        return run_prediction(
-            task,
-            images,
-            writer=FeatureWriter(images),
-            accelerator=accelerator,
-            devices=devices,
-            num_nodes=num_nodes,
-            strategy=strategy,
-        )
-    finally:
-        task.close()
-        images.close()
-
-
-def origin_of(backbones: Mapping[str, Backbone], view: ImageDataModule, runner: Runner) -> Recipe:
-    """Describe what makes features, as it is stored beside them.
-
-    Args:
-        backbones: The backbones by name.
-        view: How they see images.
-        runner: What runs them.
-    """
-    versions: Recipe = {"dfl": __version__, "torch": torch.__version__, "timm": timm.__version__}
-    return {
-        "backbones": describe(backbones),
-        "view": view.view(),
-        **runner.description,
-        "versions": versions,
-    }

@@ -18,13 +18,13 @@ from dfl.evaluation import SCORE_COLUMNS, known_rows, metric_table, write_scores
 from dfl.features.origin import backbones_of
 from dfl.features.rows import FeatureRows
 from dfl.features.store import FeatureStore
-from dfl.heads.head import SklearnHead
-from dfl.heads.persistence import SCORES, check_replaceable, recover_head, writing_head
-from dfl.heads.reduction import reduced
-from dfl.heads.scratch import remove_leftovers
-from dfl.heads.stream import Stream
-from dfl.heads.streamed import OutOfCore, is_streamed
-from dfl.report.terminal import print_comparison
+from dfl.heads.estimators.reductions import reduced
+from dfl.heads.out_of_core.fit import OutOfCore, is_streamed
+from dfl.heads.out_of_core.scratch import remove_leftovers
+from dfl.heads.out_of_core.stream import Stream
+from dfl.heads.storage.head_folder import SCORES, check_replaceable, recover_head, writing_head
+from dfl.heads.storage.sklearn_head import SklearnHead
+from dfl.report.figures.terminal import print_comparison
 from dfl.texts import give_back, repeated
 from dfl.types import FAKE, REAL
 
@@ -58,9 +58,9 @@ def heads(
         features: Feature folder that `dfl extract` made.
         out: Folder in which each head gets a folder of its own name.
         heads: Heads to fit, by name: class_path is a function of dfl.heads.estimators or
-            dfl.heads.text_estimators, init_args its settings.
+            dfl.heads.estimators, init_args its settings.
         reduction: What goes between features and heads, in place of their own scaling: class_path
-            is pca, autoencoder or bottleneck of dfl.heads.reduction, as in dfl.heads.reduction.pca.
+            is pca, autoencoder or bottleneck, as in dfl.heads.estimators.pca.
         parts: Parts of the features to use, such as clip.pooled, or clip for all of its layers; all
             by default.
         out_of_core: Whether to fit in passes over the feature files rather than on a matrix in

@@ -8,9 +8,9 @@ from dfl.errors import HeadError, ScoreError
 from dfl.evaluation import metric_table, write_scores
 from dfl.features.rows import FeatureRows
 from dfl.features.store import FeatureStore
-from dfl.heads.persistence import load_head
-from dfl.heads.spec import spec_difference
-from dfl.report.terminal import print_metrics
+from dfl.heads.storage.head_folder import load_head
+from dfl.heads.storage.spec import spec_difference
+from dfl.report.figures.terminal import print_metrics
 from dfl.types import UNKNOWN
 
 __all__ = ["score"]

@@ -6,22 +6,22 @@ from typing import Literal
 from lightning.pytorch.loggers import Logger, WandbLogger
 from sklearn.pipeline import Pipeline
 
-import dfl.commands.known_data  # noqa: F401  short names of classes
+import dfl.app.register  # noqa: F401  short names of classes
+from dfl.app.parser import resolved_config
 from dfl.backbones import Backbone
 from dfl.backbones.precision import SettledPrecision
-from dfl.commands.parser import resolved_config
-from dfl.commands.study_baselines import Baselines, FineTuning
-from dfl.commands.study_features import FeatureFolders, frames_by_seed
-from dfl.commands.study_whole import WholeStudy
 from dfl.data import ImageDataModule
-from dfl.data.transforms import Augmentation
+from dfl.data.images.transforms import Augmentation
 from dfl.errors import ConfigError
-from dfl.heads.finetune_task import FineTuneTask
-from dfl.study.claims import Claim
-from dfl.study.grid import Grid, ViewUse, grid_cells, view_plan
-from dfl.study.input import StudyInput
-from dfl.study.settings import Settings, check_names
-from dfl.study.training_sets import TrainOn, training_sets
+from dfl.heads.tasks.finetune import FineTuneTask
+from dfl.study.design.claims import Claim
+from dfl.study.design.grid import Grid, ViewUse, grid_cells, view_plan
+from dfl.study.design.settings import Settings, check_names
+from dfl.study.design.training_sets import TrainOn, training_sets
+from dfl.study.run.baselines import Baselines, FineTuning
+from dfl.study.run.features import FeatureFolders, frames_by_seed
+from dfl.study.run.inputs import StudyInput
+from dfl.study.session import WholeStudy
 
 __all__ = ["study"]
 
@@ -71,9 +71,9 @@ def study(
         backbones: Frozen backbones by name, with the layers to keep.
         out: Folder of the study.
         classifiers: By name a list of candidates, of which validation chooses one: class_path is a
-            function of dfl.heads.estimators or dfl.heads.text_estimators.
+            function of dfl.heads.estimators or dfl.heads.estimators.
         reductions: By name a list of candidates between features and classifier: class_path is a
-            function of dfl.heads.reduction; an empty list is no reduction. None at all by default.
+            function of dfl.heads.estimators; an empty list is no reduction. None at all by default.
         grids: Parts of the study in which every choice meets every other, by name; one of
             everything by default. The axes' effects are computed on the first.
         baselines: Networks that are fine-tuned end to end, by name, for comparison: class_path is

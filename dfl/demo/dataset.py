@@ -8,7 +8,7 @@ from typing import Final
 
 from PIL import Image
 
-from dfl.data.manifest import Manifest
+from dfl.data.manifest.manifest import Manifest
 from dfl.demo.crops import CROP_SIZE, cut_crops, imitated_crops
 from dfl.demo.photographs import PHOTOGRAPHS, Photograph
 from dfl.errors import ConfigError

@@ -6,12 +6,12 @@ from typing import Literal
 from lightning.pytorch.cli import OptimizerCallable
 
 from dfl.backbones import TimmBackbone
-from dfl.data.crops import Crop
-from dfl.data.datamodules import ManifestDataModule
-from dfl.data.transforms import Augmentation
+from dfl.data.images.crops import Crop
+from dfl.data.images.transforms import Augmentation
+from dfl.data.modules.datamodules import ManifestDataModule
 from dfl.demo.dataset import MANIFEST_NAME, write_demo
 from dfl.demo.weights import MODEL_NAME, demo_weights
-from dfl.heads.finetune_task import FineTuneTask
+from dfl.heads.tasks.finetune import FineTuneTask
 
 __all__ = ["DemoDataModule", "demo_backbone", "demo_network"]
 

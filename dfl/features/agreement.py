@@ -16,8 +16,8 @@ from typing import Final, TypeVar
 import lightning.pytorch as pl
 import numpy as np
 
-from dfl.data.content import content_hash
-from dfl.data.manifest import Manifest
+from dfl.data.containers.content import content_hash
+from dfl.data.manifest.manifest import Manifest
 from dfl.errors import DflError, FeatureError
 from dfl.features.images import rows_digest
 from dfl.recipe import Plain, digest_of

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from dfl.data.manifest import Manifest
-from dfl.data.samplers import EvalSampler, TrainSampler
+from dfl.data.manifest.manifest import Manifest
+from dfl.data.modules.samplers import EvalSampler, TrainSampler
 from dfl.errors import ConfigError, DataError
 from dfl.features.origin import backbones_of
 from dfl.features.rows import FeatureRows

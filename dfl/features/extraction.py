@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 
 from dfl.backbones.runner import Pending, Runner
 from dfl.data import ImageDataModule, Manifest
-from dfl.data.views import FixedBatch, ViewsBatch
+from dfl.data.images.views import FixedBatch, ViewsBatch
 from dfl.errors import FeatureError
 from dfl.features.agreement import check_alike, check_visible, facts_of
 from dfl.features.first_process import on_first_process

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from tqdm.auto import tqdm
 
-from dfl.data.content import NAMED_BYTES, content_hash, named_hash
-from dfl.data.manifest import Manifest
+from dfl.data.containers.content import NAMED_BYTES, content_hash, named_hash
+from dfl.data.manifest.manifest import Manifest
 from dfl.texts import repeated
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from typing import Final, cast
 import numpy as np
 import numpy.typing as npt
 
-from dfl.data.manifest import Manifest
+from dfl.data.manifest.manifest import Manifest
 from dfl.errors import FeatureError, ManifestError
 from dfl.features.seal import damaged_files, is_sealed, resealed, sealed
 from dfl.features.written_matrix import WrittenMatrix

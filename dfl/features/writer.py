@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from dfl.backbones.runner import Pending
-from dfl.data.manifest import Manifest
-from dfl.data.views import ViewsBatch
+from dfl.data.images.views import ViewsBatch
+from dfl.data.manifest.manifest import Manifest
 from dfl.errors import FeatureError
 from dfl.features.extraction import ExtractionDataModule, Work
 from dfl.features.first_process import on_first_process

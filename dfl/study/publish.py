@@ -13,27 +13,27 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from dfl.data.manifest import Manifest
+from dfl.data.manifest.manifest import Manifest
 from dfl.errors import DflError
 from dfl.files import writing
-from dfl.report.study_summary import StudyPage
-from dfl.study.cells import CellStore
-from dfl.study.chosen import chosen_table
-from dfl.study.claims import check_claims
-from dfl.study.closeup import CloseLook, Contender, has_several_generators
-from dfl.study.effects import effects
-from dfl.study.estimates import Estimator
-from dfl.study.findings import Choice, choose, home_of, leaders, matrix, models
-from dfl.study.fitting import cause_of
-from dfl.study.grid import Cell
-from dfl.study.input import StudyInput
-from dfl.study.notes import notes
-from dfl.study.results import Judge, Results, judge_cells
-from dfl.study.run import CellRun
-from dfl.study.selections import CONFIGURATION, configuration_of
-from dfl.study.settings import Settings
-from dfl.study.tables import ViewFeatures
-from dfl.study.taking_home import take_home
+from dfl.report.study.summary import StudyPage
+from dfl.study.analysis.chosen import chosen_table
+from dfl.study.analysis.closeup import CloseLook, Contender, has_several_generators
+from dfl.study.analysis.effects import effects
+from dfl.study.analysis.estimates import Estimator
+from dfl.study.analysis.judge import Judge, Results, judge_cells
+from dfl.study.analysis.notes import notes
+from dfl.study.analysis.ranking import Choice, choose, home_of, leaders, matrix, models
+from dfl.study.analysis.selections import CONFIGURATION, configuration_of
+from dfl.study.analysis.verdicts import check_claims
+from dfl.study.design.grid import Cell
+from dfl.study.design.settings import Settings
+from dfl.study.export import take_home
+from dfl.study.run.cells import CellStore
+from dfl.study.run.fitting import cause_of
+from dfl.study.run.inputs import StudyInput
+from dfl.study.run.missing import CellRun
+from dfl.study.run.view_features import ViewFeatures
 
 __all__ = ["Published", "Publisher", "fingerprint_of"]
 

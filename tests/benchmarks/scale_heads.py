@@ -86,7 +86,7 @@ def _write(out: Path, rows: int, seed: int) -> None:
     import numpy as np
     import pandas as pd
 
-    from dfl.data.manifest import Manifest
+    from dfl.data.manifest.manifest import Manifest
     from dfl.features.store import new_store
     from dfl.types import FeaturePart
 
@@ -121,7 +121,7 @@ def _head(name: str, reduction: str | None = None) -> Callable[[Path, Path], flo
     def run(features: Path, out: Path) -> float:
         from dfl.commands.heads import heads
         from dfl.heads import estimators
-        from dfl.heads.reduction import pca
+        from dfl.heads.estimators.reductions import pca
 
         table = heads(
             features,

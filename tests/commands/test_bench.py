@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from dfl.backbones import FusedBackbone, TimmBackbone
+from dfl.bench.plain_loop import plain_loop
+from dfl.bench.table import print_rates
 from dfl.cli import main
-from dfl.commands.plain_loop import plain_loop
-from dfl.report.bench_table import print_rates
 from tests.runs import image_data
 
 

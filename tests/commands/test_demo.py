@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from dfl.app.parser import command_parser
 from dfl.commands.demo import demo
 from dfl.commands.evaluate import evaluate
 from dfl.commands.extract import extract
 from dfl.commands.heads import heads
-from dfl.commands.parser import command_parser
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def steps(tmp_path: Path, monkeypatch, capsys) -> list[list[str]]:
     monkeypatch.setattr(module, "write_demo", lambda out: [out.mkdir(parents=True)])
     monkeypatch.setattr(module, "draw_contact_sheet", lambda: Image.new("RGB", (4, 4)))
     monkeypatch.setattr(module, "demo_weights", lambda out: out / "weights.safetensors")
-    monkeypatch.setattr(module, "main", run.append)
+    monkeypatch.setattr(module, "run", run.append)
     demo(tmp_path / "my demo", seed=7)
     return run
 

@@ -13,14 +13,14 @@ from dfl.commands.detect import detect
 from dfl.commands.extract import extract
 from dfl.commands.heads import heads
 from dfl.data import PairDataModule, Resize
-from dfl.data.pairs import Pair
+from dfl.data.sources.pairs import Pair
 from dfl.errors import CheckpointError, ConfigError
 from dfl.evaluation import read_scores
 from dfl.features import FeatureStore
-from dfl.heads.bottleneck_task import BottleneckTask
 from dfl.heads.estimators import lda
-from dfl.heads.linear_task import LinearProbeTask
-from dfl.heads.persistence import load_head, save_head
+from dfl.heads.storage.head_folder import load_head, save_head
+from dfl.heads.tasks.bottleneck import BottleneckTask
+from dfl.heads.tasks.linear_probe import LinearProbeTask
 from tests.heads.small_tasks import ADAM, run
 
 CPU = {"accelerator": "cpu", "devices": 1, "num_workers": 0}

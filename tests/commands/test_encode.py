@@ -8,8 +8,8 @@ from dfl.commands.encode import encode
 from dfl.errors import CheckpointError, FeatureError
 from dfl.features import FeatureStore
 from dfl.features.plan import finished_store
-from dfl.heads.bottleneck_task import BottleneckTask
-from dfl.heads.linear_task import LinearProbeTask
+from dfl.heads.tasks.bottleneck import BottleneckTask
+from dfl.heads.tasks.linear_probe import LinearProbeTask
 from dfl.types import FeaturePart
 from tests.heads.small_tasks import ADAM, SPEC, feature_folder, run
 

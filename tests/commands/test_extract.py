@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from dfl.app.parser import run_command
 from dfl.commands.extract import extract
-from dfl.commands.parser import run_command
 from dfl.data import FolderDataModule, Resize
 from dfl.errors import BackboneError
 from dfl.features import FeatureStore

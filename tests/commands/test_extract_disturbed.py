@@ -12,7 +12,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from dfl.cli import main
-from dfl.data import Crop, Resize, views
+from dfl.data import Crop, Resize
+from dfl.data.images import views
 from dfl.features import plan, writer
 from tests.processes import start
 from tests.runs import image_data

@@ -26,14 +26,15 @@ from dfl.heads.estimators import (
     naive_bayes,
     rbf_svm,
 )
-from dfl.heads.persistence import load_head, read_head_document, save_head
-from dfl.heads.reduction import pca
+from dfl.heads.estimators.reductions import pca
+from dfl.heads.storage.head_folder import load_head, read_head_document, save_head
 from dfl.types import FeatureSpec
+from tests.conftest import REPOSITORY
+from tests.heads.estimators.test_encoder_step import checkpoint_of, trained
 from tests.heads.sklearn_examples import SPEC, images
-from tests.heads.test_encoder import checkpoint_of, trained
 from tests.heads.text_examples import stand_in
 
-CONFIGS = Path(__file__).parents[2] / "configs" / "head"
+CONFIGS = REPOSITORY / "configs" / "head"
 ALL_HEADS = [
     "linear_svm",
     "rbf_svm",
@@ -47,7 +48,7 @@ ALL_HEADS = [
     "gradient_boosting",
 ]
 METADATA = {
-    "view": {"crop": {"class_path": "dfl.data.crops.CenterCrop", "init_args": {"size": 32}}},
+    "view": {"crop": {"class_path": "dfl.data.images.crops.CenterCrop", "init_args": {"size": 32}}},
     "backbones": {
         name: {"class_path": f"dfl.backbones.{name}", "init_args": {"layers": ["block3", "pooled"]}}
         for name in ("clip", "dino")
@@ -285,15 +286,15 @@ def test_heads__too_large_for_what_needs_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = store(tmp_path / "features")
-    monkeypatch.setattr("dfl.heads.streamed.IN_MEMORY_BYTES", 100)
-    monkeypatch.setattr("dfl.heads.streamed.free_memory", lambda: 9000)
+    monkeypatch.setattr("dfl.heads.out_of_core.fit.IN_MEMORY_BYTES", 100)
+    monkeypatch.setattr("dfl.heads.out_of_core.fit.free_memory", lambda: 9000)
 
     with pytest.raises(
         HeadError, match=r"^KNeighborsClassifier needs all 49 x 12 training features"
     ):
         heads(folder, tmp_path / "out", heads={"nb": naive_bayes(), "knn": knn()})
     heads(folder, tmp_path / "out", heads={"nb": naive_bayes()})
-    monkeypatch.setattr("dfl.heads.streamed.free_memory", lambda: 2**30)
+    monkeypatch.setattr("dfl.heads.out_of_core.fit.free_memory", lambda: 2**30)
     table = heads(folder, tmp_path / "both", heads={"nb": naive_bayes(), "knn": knn()})
 
     assert set(table["head"]) == {"nb", "knn"}
@@ -320,7 +321,7 @@ def test_heads__rbf_svm_of_many_images_is_nystroems(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = store(tmp_path / "features")
-    monkeypatch.setattr("dfl.heads.streamed.EXACT_RBF_ROWS", 40)
+    monkeypatch.setattr("dfl.heads.out_of_core.fit.EXACT_RBF_ROWS", 40)
 
     heads(folder, tmp_path / "out", heads={"svm": rbf_svm()})
 
@@ -387,7 +388,7 @@ def test_command__without_a_config(tmp_path: Path) -> None:
 
     run(
         *("--features", folder, "--out", out, "--heads.near=dfl.heads.estimators.knn"),
-        *("--heads.near.n_neighbors=3", "--reduction=dfl.heads.reduction.pca"),
+        *("--heads.near.n_neighbors=3", "--reduction=dfl.heads.estimators.pca"),
         "--reduction.n_components=4",
     )
 
@@ -425,7 +426,7 @@ def test_command__missing_bottleneck_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"no\.ckpt: no such checkpoint; name the \.ckpt"):
         run(
             *("--config", CONFIGS / "svm.yaml", "--features", store(tmp_path / "features")),
-            *("--out", tmp_path / "out", "--reduction=dfl.heads.reduction.bottleneck"),
+            *("--out", tmp_path / "out", "--reduction=dfl.heads.estimators.bottleneck"),
             f"--reduction.checkpoint={tmp_path / 'no.ckpt'}",
         )
 
@@ -436,7 +437,7 @@ def test_command__behind_a_bottleneck(tmp_path: Path) -> None:
 
     run(
         *("--config", CONFIGS / "svm.yaml", "--features", folder, "--out", out),
-        *("--reduction=dfl.heads.reduction.bottleneck", f"--reduction.checkpoint={checkpoint}"),
+        *("--reduction=dfl.heads.estimators.bottleneck", f"--reduction.checkpoint={checkpoint}"),
     )
     checkpoint.unlink()
 

@@ -22,12 +22,12 @@ from sklearn.metrics import accuracy_score, roc_auc_score, roc_curve
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-import dfl.study.run
+import dfl.study.run.missing
 from dfl.backbones import Backbone
 from dfl.cli import main
-from dfl.heads.persistence import load_head
-from dfl.study.grid import Cell
-from dfl.study.results import AXES
+from dfl.heads.storage.head_folder import load_head
+from dfl.study.analysis.judge import AXES
+from dfl.study.design.grid import Cell
 from tests.processes import start
 from tests.runs import image_data
 
@@ -40,7 +40,7 @@ def estimator(name: str, **arguments: object) -> dict[str, object]:
 
 
 def reduction(**arguments: object) -> dict[str, object]:
-    return {"class_path": "dfl.heads.reduction.pca", "init_args": arguments}
+    return {"class_path": "dfl.heads.estimators.pca", "init_args": arguments}
 
 
 CLASSIFIERS = {
@@ -56,7 +56,7 @@ GRIDS = {
     },
     "wide": {"features": [["vit"]], "reductions": ["wide"], "classifiers": ["lda"]},
 }
-BLUR = {"class_path": "dfl.data.transforms.GaussianBlur", "init_args": {"sigma": 1.0}}
+BLUR = {"class_path": "dfl.data.images.transforms.GaussianBlur", "init_args": {"sigma": 1.0}}
 NETWORK = {
     "class_path": "dfl.heads.FineTuneTask",
     "init_args": {
@@ -146,14 +146,14 @@ def counting() -> Iterator[Counter[str]]:
 def sending() -> Iterator[list[Cell]]:
     """List the cells that are sent to processes."""
     sent: list[Cell] = []
-    run_cells = dfl.study.run.run_cells
+    run_cells = dfl.study.run.missing.run_cells
 
     def listed(cells, *args, **kwargs):
         sent.extend(cells)
         run_cells(cells, *args, **kwargs)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dfl.study.run, "run_cells", listed)
+        patch.setattr(dfl.study.run.missing, "run_cells", listed)
         yield sent
 
 
@@ -347,7 +347,7 @@ def test_study__its_files_are_all_there_and_of_one_config_or_it_is_not_done(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("dfl.commands.study_whole.write_study_page", killed)
+        patch.setattr("dfl.study.session.write_study_page", killed)
         with pytest.raises(KeyboardInterrupt):
             run(small(home, "svm"))
     assert (out / "results.csv").read_bytes() != numbers
@@ -357,7 +357,7 @@ def test_study__its_files_are_all_there_and_of_one_config_or_it_is_not_done(
     def broken(*_: object) -> None:
         raise OSError("no network")
 
-    monkeypatch.setattr("dfl.commands.study_whole.log_study", broken)
+    monkeypatch.setattr("dfl.study.session.log_study", broken)
     logger = ["--logger=lightning.pytorch.loggers.WandbLogger", "--logger.project=p"]
     run([*small(home, "lda"), *logger, "--logger.offline=true"])
     assert "the study could not be logged (OSError: no network); it is there" in caplog.text

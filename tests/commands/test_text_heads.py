@@ -82,7 +82,7 @@ def test_heads__learn_on_the_training_images(run: list[str], tmp_path: Path) -> 
             "--heads.learned_text.penalty=-1",
             "penalty -1.0: give a finite number that is at least 0",
         ),
-        ("--reduction=dfl.heads.reduction.pca", "columns of features for texts of 16"),
+        ("--reduction=dfl.heads.estimators.pca", "columns of features for texts of 16"),
     ],
 )
 def test_heads__errors_are_one_line(

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dfl.data.manifest import Manifest
+from dfl.data.manifest.manifest import Manifest
 from dfl.demo.crops import imitated_crops
 from dfl.demo.dataset import FAMILIES, cut_sheet, write_demo
 from dfl.demo.photographs import PHOTOGRAPHS

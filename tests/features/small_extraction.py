@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from dfl.backbones import Backbone
 from dfl.commands.extract import extract
 from dfl.data import ManifestDataModule, Resize
-from dfl.data.manifest import Manifest
+from dfl.data.manifest.manifest import Manifest
 from dfl.features import FeatureStore
 from dfl.features.images import HashedImages
 

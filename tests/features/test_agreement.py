@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from dfl.data.manifest import Manifest
+from dfl.data.manifest.manifest import Manifest
 from dfl.errors import FeatureError
 from dfl.features import agreement
 from dfl.features.agreement import check_alike, check_visible, facts_of

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import dfl.data.views
+import dfl.data.images.views
+from dfl.app.extraction import origin_of, run_extraction
 from dfl.backbones import FusedBackbone
 from dfl.backbones.runner import Runner
-from dfl.commands.extract import extract, origin_of, run_extraction
+from dfl.commands.extract import extract
 from dfl.data import ColorJitter, ManifestDataModule, RandomCrop, Resize, TableDataModule
 from dfl.errors import FeatureError, ImageError
 from dfl.features import ExtractionDataModule
@@ -274,7 +275,7 @@ def test_extract__an_image_that_changes_meanwhile_is_an_error(
     """It is hashed at the start and decoded later; no shard may hold features of something else."""
     image = manifest.parent / "09.png"
     content, times = image.read_bytes(), image.stat()
-    read = dfl.data.views.read_image
+    read = dfl.data.images.views.read_image
 
     def changing(path: Path) -> bytes:
         if path.name == "04.png":
@@ -282,7 +283,7 @@ def test_extract__an_image_that_changes_meanwhile_is_an_error(
         return read(path)
 
     with monkeypatch.context() as patch:
-        patch.setattr(dfl.data.views, "read_image", changing)
+        patch.setattr(dfl.data.images.views, "read_image", changing)
         with pytest.raises(FeatureError, match=r"09\.png: was changed since .*; run the same"):
             run(manifest, tmp_path / "f", backbone())
     assert not (tmp_path / "f").exists()
@@ -404,9 +405,9 @@ def test_run_extraction__several_views_and_backbones_equal_each_alone(
     manifest: Path, tmp_path: Path, monkeypatch
 ) -> None:
     decoded: list[str] = []
-    read = dfl.data.views.read_image
+    read = dfl.data.images.views.read_image
     monkeypatch.setattr(
-        dfl.data.views, "read_image", lambda path: (decoded.append(path.name), read(path))[1]
+        dfl.data.images.views, "read_image", lambda path: (decoded.append(path.name), read(path))[1]
     )
     together = Together(manifest, tmp_path / "f")
     together.run()

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dfl.data.manifest import Manifest
+from dfl.data.manifest.manifest import Manifest
 from dfl.errors import FeatureError
 from dfl.features.images import distinct_images, hash_images
 from dfl.features.plan import (

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dfl.data.manifest import Manifest
+from dfl.data.manifest.manifest import Manifest
 from dfl.errors import FeatureError
 from dfl.features.store import FeatureStore, new_store
 from dfl.types import FeaturePart
@@ -119,7 +119,7 @@ def _other_format(folder: Path) -> None:
     [
         (_damage_matrix, "missing or damaged; run `dfl extract` again"),
         (_wrong_shape, r"holds float32 \(5, 9\), expected float32 \(5, 4\)"),
-        (_other_format, "format 99, this version reads 3"),
+        (_other_format, "format 99, this version reads 4"),
         (lambda f: (f / "dino.pooled.npy").unlink(), "missing or damaged"),
         (lambda f: (f / "features.json").write_text("{"), "damaged"),
         (lambda f: (f / "features.json").unlink(), "not a finished feature folder"),

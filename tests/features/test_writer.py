@@ -8,8 +8,8 @@ import torch
 
 import dfl.features.writer
 from dfl.backbones.runner import Pending
-from dfl.data.manifest import Manifest
-from dfl.data.views import FixedBatch
+from dfl.data.images.views import FixedBatch
+from dfl.data.manifest.manifest import Manifest
 from dfl.errors import FeatureError
 from dfl.features import ExtractionDataModule, ExtractionPlan, FeatureStore, FeatureWriter
 from dfl.features.extraction import Target, Work

@@ -8,8 +8,8 @@ import numpy.typing as npt
 from sklearn.pipeline import Pipeline
 
 from dfl.heads import estimators
-from dfl.heads.encoder import BottleneckEncoder
-from dfl.heads.reduction import pca
+from dfl.heads.estimators.encoder_step import BottleneckEncoder
+from dfl.heads.estimators.reductions import pca
 from dfl.types import FeaturePart
 
 SPEC = (FeaturePart("clip.pooled", 8, "a" * 64), FeaturePart("dino.pooled", 4, "b" * 64))

@@ -10,8 +10,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from dfl.commands.quiet import quiet_lightning
-from dfl.data.manifest import Manifest
+from dfl.app.quiet import quiet_lightning
+from dfl.data.manifest.manifest import Manifest
 from dfl.features.datamodule import FeatureDataModule
 from dfl.features.store import new_store
 from dfl.types import FeaturePart, FeatureSpec

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw
 
-from dfl.report.study_summary import STUDY_METRICS, HardImage, StudyPage
+from dfl.report.study.summary import STUDY_METRICS, HardImage, StudyPage
 
 FEATURES = {
     "clip+dino+efficientnet": 0.93,

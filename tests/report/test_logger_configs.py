@@ -4,7 +4,9 @@ import pytest
 from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.demos.boring_classes import BoringDataModule, BoringModel
 
-CONFIGS = sorted((Path(__file__).parents[2] / "configs" / "logger").glob("*.yaml"))
+from tests.conftest import REPOSITORY
+
+CONFIGS = sorted((REPOSITORY / "configs" / "logger").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)

@@ -12,14 +12,14 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import Pipeline
 
-from dfl.data.manifest import Manifest
+from dfl.data.manifest.manifest import Manifest
 from dfl.features.seal import sealed
 from dfl.features.store import new_store
 from dfl.heads.estimators import lda, naive_bayes
-from dfl.study.grid import Cell, ViewUse, view_plan
-from dfl.study.input import StudyInput
-from dfl.study.tables import ViewFeatures
-from dfl.study.training_sets import TrainOn, training_sets
+from dfl.study.design.grid import Cell, ViewUse, view_plan
+from dfl.study.design.training_sets import TrainOn, training_sets
+from dfl.study.run.inputs import StudyInput
+from dfl.study.run.view_features import ViewFeatures
 from dfl.types import FeaturePart
 
 DIMS = {"one": {"a": 6, "b": 4}, "two": {"pooled": 5}}

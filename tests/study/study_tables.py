@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from dfl.study.results import Results
+from dfl.study.analysis.judge import Results
 
 B = 400
 CASE = {

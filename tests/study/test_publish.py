@@ -3,10 +3,10 @@
 from dataclasses import replace
 from pathlib import Path
 
-from dfl.study.fitting import Outcome
+from dfl.study.design.settings import Settings
 from dfl.study.publish import fingerprint_of
-from dfl.study.run import CellRun
-from dfl.study.settings import Settings
+from dfl.study.run.fitting import Outcome
+from dfl.study.run.missing import CellRun
 from tests.study.study_examples import cell, example
 
 

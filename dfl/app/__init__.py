@@ -1,0 +1,1 @@
+"""How commands are run: the parser, Lightning CLI, prediction, and what is shown of it."""

@@ -1,0 +1,136 @@
+"""The sub-commands fit, validate, test and predict: Lightning's CLI, with what every run needs."""
+
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.cli import LightningCLI, SaveConfigCallback
+from lightning.pytorch.loggers import WandbLogger
+
+# short class names, as in --data PairDataModule, resolve where their module is imported
+import dfl.app.register
+import dfl.features.datamodule
+import dfl.heads.tasks.bottleneck
+import dfl.heads.tasks.finetune
+import dfl.heads.tasks.linear_probe  # noqa: F401
+from dfl.app.parser import is_given
+from dfl.app.quiet import quiet_lightning
+from dfl.errors import CheckpointError, ConfigError
+from dfl.files import writing
+from dfl.heads.storage.checkpoint import read_checkpoint
+from dfl.heads.storage.movable_checkpoint import earlier_best, save_whole
+from dfl.report.progress import ThroughputBar
+from dfl.report.runs.results_printer import ResultsPrinter
+from dfl.report.runs.run_dir import run_dir
+from dfl.report.runs.score_writer import ScoreWriter
+from dfl.report.runs.wandb_report import WandbReport
+
+__all__ = ["DflCLI", "RunConfigSaver", "run_trainer"]
+
+_RESUMABLE = ("last", "hpc", "registry")  # where fit looks for a checkpoint itself
+
+
+class RunConfigSaver(SaveConfigCallback):
+    """Keep the resolved config in the run's folder, and send it to W&B.
+
+    Lightning's own callback writes to ``trainer.log_dir``, which under W&B is shared by all runs.
+    """
+
+    def save_config(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Write ``config.yaml``; called on the first process only."""
+        file = run_dir(trainer) / self.config_filename
+        # without a logger there is no folder of this run, and the working directory is the user's
+        if trainer.loggers and not is_given(file, self.config):
+            with writing(file) as partial:
+                partial.write_text(
+                    self.parser.dump(self.config, skip_unset=False), encoding="utf-8"
+                )
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                config = self.config.as_dict()
+                # a run that goes on has one already
+                logger.experiment.config.update({"config": config}, allow_val_change=True)
+
+
+class DflCLI(LightningCLI):
+    """Lightning's CLI, which looks at the checkpoint before anything is built."""
+
+    def parse_arguments(self, parser: Any, args: Any) -> None:  # noqa: ANN401
+        """Parse, and look at the checkpoint."""
+        super().parse_arguments(parser, args)
+        ckpt_path = self.config[self.config.subcommand].get("ckpt_path")
+        # elsewhere Lightning finds none under these names, and would test an untrained head
+        resumes = self.config.subcommand == "fit" and ckpt_path in _RESUMABLE
+        if ckpt_path is not None and not resumes:
+            read_checkpoint(Path(ckpt_path))
+        if ckpt_path is None and self.config.subcommand in ("validate", "test", "predict"):
+            raise CheckpointError(
+                f"{self.config.subcommand} needs the checkpoint of a run: --ckpt_path FILE.ckpt"
+            )
+
+    def before_instantiate_classes(self) -> None:
+        """Leave the results to `ResultsPrinter`, and show no bar where none is wanted."""
+        config = self.config[self.config.subcommand]
+        if config.trainer.enable_progress_bar is False:
+            callbacks = self.trainer_defaults["callbacks"]
+            self.trainer_defaults["callbacks"] = [
+                callback for callback in callbacks if not isinstance(callback, ThroughputBar)
+            ]
+        if "verbose" in config:
+            config.verbose = False  # Lightning's own table says the same, longer
+
+    def instantiate_classes(self) -> None:
+        """Build trainer, model and data.
+
+        Raises:
+            ConfigError: If Lightning or a class refuses a value.
+        """
+        try:
+            super().instantiate_classes()
+        except ValueError as err:
+            raise ConfigError(str(err)) from err
+        save_whole(self.trainer)
+
+    def after_fit(self) -> None:
+        """Say which checkpoint to go on with."""
+        best = self.trainer.checkpoint_callback
+        if not isinstance(best, ModelCheckpoint) or not self.trainer.is_global_zero:
+            return
+        if best.best_model_path and best.best_model_score is not None:
+            found = f"{best.monitor} {best.best_model_score:.4f}"
+            print(f"best checkpoint: {best.best_model_path} ({found})")
+            resumed = self.config.fit.ckpt_path
+            if resumed in (None, *_RESUMABLE):
+                return
+            if (earlier := earlier_best(Path(resumed), best)) is not None:
+                path, value = earlier
+                print(f"the run that it went on with has a better one: {path} ({value:.4f})")
+
+
+def run_trainer(args: list[str]) -> None:
+    """Run fit, validate, test or predict.
+
+    Args:
+        args: The command line, the sub-command first.
+
+    Raises:
+        ArgumentError: If an argument is unknown, missing or of the wrong type.
+        DflError: If the data, the weights or the checkpoint cannot be used.
+    """
+    raising = {"exit_on_error": False}
+    callbacks = [ThroughputBar(), ScoreWriter(), ResultsPrinter(), WandbReport()]
+    with quiet_lightning():
+        DflCLI(
+            args=args,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            model_class=pl.LightningModule,
+            datamodule_class=pl.LightningDataModule,
+            auto_configure_optimizers=False,
+            seed_everything_default=0,
+            save_config_callback=RunConfigSaver,
+            save_config_kwargs={"save_to_log_dir": False},
+            trainer_defaults={"callbacks": callbacks},
+            parser_kwargs=raising | dict.fromkeys(("fit", "validate", "test", "predict"), raising),
+        )

@@ -1,0 +1,96 @@
+"""Lightning's prediction loop as the commands use it: its result is a file."""
+
+import signal
+import threading
+from types import FrameType
+
+import lightning.pytorch as pl
+from lightning.pytorch.accelerators import CUDAAccelerator, MPSAccelerator
+
+from dfl.app.quiet import quiet_lightning
+from dfl.backbones.precision import SettledPrecision
+from dfl.errors import ConfigError
+from dfl.report.progress import ThroughputBar
+
+__all__ = ["device_kind", "run_prediction"]
+
+
+def device_kind(accelerator: str) -> str:
+    """Tell which kind of device a trainer with this accelerator runs on.
+
+    Args:
+        accelerator: Lightning's accelerator: auto, cpu, gpu, cuda, ...
+
+    Returns:
+        As torch names it: ``cpu``, ``cuda``, ``mps``, ...
+    """
+    if accelerator in ("auto", "gpu"):
+        if CUDAAccelerator.is_available():
+            return "cuda"
+        return "mps" if MPSAccelerator.is_available() else "cpu"
+    return accelerator
+
+
+def run_prediction(
+    task: pl.LightningModule,
+    data: pl.LightningDataModule,
+    *,
+    writer: pl.Callback,
+    accelerator: str,
+    devices: int | str,
+    num_nodes: int = 1,
+    strategy: str = "auto",
+    precision: SettledPrecision = "32-true",
+) -> pl.Trainer:
+    """Predict all that a data module has.
+
+    Args:
+        task: What predicts.
+        data: What is predicted.
+        writer: The callback that keeps the predictions.
+        accelerator: Lightning's accelerator.
+        devices: Number of devices on each node, or auto.
+        num_nodes: Number of nodes.
+        strategy: Lightning's strategy.
+        precision: Numeric precision.
+
+    Returns:
+        The trainer, which knows whether this is the first process.
+
+    Raises:
+        ConfigError: If Lightning refuses a value.
+    """
+    with quiet_lightning():
+        try:
+            trainer = pl.Trainer(
+                accelerator=accelerator,
+                devices=devices,
+                num_nodes=num_nodes,
+                strategy=strategy,
+                precision=precision,
+                logger=False,
+                enable_checkpointing=False,
+                enable_model_summary=False,
+                # the data modules of dfl deal images to processes themselves
+                use_distributed_sampler=False,
+                callbacks=[ThroughputBar(), writer, _EndWhenAsked()],
+            )
+        except ValueError as err:
+            raise ConfigError(str(err)) from err
+        trainer.predict(task, datamodule=data, return_predictions=False)
+    return trainer
+
+
+class _EndWhenAsked(pl.Callback):
+    """End on SIGTERM as on Ctrl-C: Lightning takes note of it, for training loops, and goes on.
+
+    It takes its handlers back when the prediction ends.
+    """
+
+    def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, _interrupt)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

@@ -1,0 +1,1 @@
+"""What the command `bench` times, and the table it prints."""

@@ -1,0 +1,198 @@
+"""Images in a tar: an index of offsets, and one read for each image."""
+
+import os
+import posixpath
+import tarfile
+from collections.abc import Iterator
+from functools import lru_cache
+from hashlib import blake2b
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from dfl.data.containers.base import ContainerError, no_such_place, not_unicode
+
+__all__ = ["TarFile", "member_name", "members_of"]
+
+DESCRIPTORS: Final = 64  # tars that are open at once
+
+_LINKS: Final = 40  # from link to link, as many as Linux follows
+_Place = tuple[int, int]  # where a content begins, and how many bytes it has
+
+
+def member_name(name: str) -> str:
+    """Return the name of a member as a manifest has it: POSIX, without ``./`` before it."""
+    return posixpath.normpath(name).lstrip("/")
+
+
+def members_of(path: Path) -> Iterator[tuple[str, int, int]]:
+    """List the files in a tar, in their order; a link is a file with the content of its target.
+
+    Yields:
+        A name, where its content begins, and how many bytes it has.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ContainerError: If it is damaged, compressed, or links to what is no file in it.
+    """
+    end = path.stat().st_size
+    linked: dict[str, _Place] | None = None
+    try:
+        # "r:" does not look for compression: offsets are of no use in a compressed tar.
+        with tarfile.open(path, "r:", errorlevel=2) as tar:
+            while (info := tar.next()) is not None:
+                if not_unicode(info.name):
+                    raise ContainerError(
+                        f"{path}: the name {info.name!a} is not UTF-8; pack the tar again"
+                    )
+                if info.issparse():
+                    raise ContainerError(f"{path}: {info.name} is sparse; pack the tar again")
+                if info.isfile():
+                    if info.offset_data + info.size > end:
+                        raise ContainerError(f"{path}: ends within {info.name}; restore the file")
+                    yield member_name(info.name), info.offset_data, info.size
+                elif _is_link(info) and (name := member_name(info.name)) != _target(info):
+                    linked = _linked(path) if linked is None else linked
+                    if name not in linked:
+                        raise ContainerError(
+                            f"{path}: {info.name} links to {info.linkname}, which is no file in "
+                            "it; pack it again with tar --dereference"
+                        )
+                    yield name, *linked[name]
+                tar.members.clear()  # type: ignore[attr-defined]  # else all headers are kept
+            stopped = tar.offset
+    except (tarfile.TarError, EOFError) as err:
+        reason = " ".join(str(err).split()) or type(err).__name__
+        raise ContainerError(
+            f"{path}: not a readable tar ({reason}); restore it, or decompress it first"
+        ) from err
+    with path.open("rb") as stream:  # tarfile takes a damaged header for the end
+        stream.seek(stopped)
+        if stream.read(tarfile.BLOCKSIZE).strip(b"\0") or stream.tell() == stopped:
+            raise ContainerError(f"{path}: not a readable tar after {stopped} bytes; restore it")
+
+
+def _is_link(info: tarfile.TarInfo) -> bool:
+    return info.islnk() or info.issym()
+
+
+def _target(info: tarfile.TarInfo) -> str:
+    """Return the name of the member that a link means, or a name that no member has."""
+    if info.islnk():  # tar writes one for a file that it is given twice, even to itself
+        return member_name(info.linkname)
+    if info.linkname.startswith("/"):
+        return info.linkname
+    beside = posixpath.join(posixpath.dirname(info.name), info.linkname)
+    # one that loops must not pass for a file that is there twice
+    return "/" if member_name(beside) == member_name(info.name) else member_name(beside)
+
+
+def _linked(path: Path) -> dict[str, _Place]:
+    """Find where the content of each link is; read only for a tar that has links.
+
+    It takes two passes over the headers: what is kept are links and their targets, not all names.
+    """
+    targets = {member_name(info.name): _target(info) for info in _headers(path) if _is_link(info)}
+    wanted = set(targets.values())
+    places: dict[str, _Place] = {}
+    for info in _headers(path):
+        if info.isfile() and (name := member_name(info.name)) in wanted:
+            places[name] = info.offset_data, info.size
+    found: dict[str, _Place] = {}
+    for link, target in targets.items():
+        for _ in range(_LINKS):
+            if target in places or target not in targets:
+                break
+            target = targets[target]
+        if target in places:
+            found[link] = places[target]
+    return found
+
+
+def _headers(path: Path) -> Iterator[tarfile.TarInfo]:
+    with tarfile.open(path, "r:", errorlevel=2) as tar:
+        while (info := tar.next()) is not None:
+            yield info
+            tar.members.clear()  # type: ignore[attr-defined]
+
+
+class TarFile:
+    """The files in a tar by name.
+
+    The index holds 24 bytes for each file: hashes of the names, sorted, and places.
+
+    Args:
+        path: The tar, not compressed.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ContainerError: If it is damaged or compressed, or has a file of one name twice.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        rows = [(_hash(name), start, size) for name, start, size in members_of(path)]
+        keys, starts, sizes = np.array(rows, dtype=np.uint64).reshape(-1, 3).T
+        order = np.argsort(keys, kind="stable")
+        self._keys, self._starts, self._sizes = keys[order], starts[order], sizes[order]
+        twice = np.flatnonzero(self._keys[1:] == self._keys[:-1])
+        if twice.size:
+            same = int(self._keys[twice[0]])
+            name = next(name for name, _, _ in members_of(path) if _hash(name) == same)
+            raise ContainerError(f"{path}: holds {name} twice; pack it again with each file once")
+        state = path.stat()
+        self._state = state.st_size, state.st_mtime_ns
+
+    def __contains__(self, member: str) -> bool:
+        return self._find(member) is not None
+
+    def size(self, member: str) -> int:
+        """Return how many bytes a file has."""
+        return self._place(member)[1]
+
+    def read(self, member: str) -> bytes:
+        """Return the bytes of a file; several threads may read at once."""
+        start, size = self._place(member)
+        file = _opened(self.path, *self._state)
+        content = os.pread(file.number, size, start)
+        while 0 < len(content) < size:  # a signal, or more than the system reads at once
+            more = os.pread(file.number, size - len(content), start + len(content))
+            if not more:
+                break
+            content += more
+        if len(content) < size:
+            raise ContainerError(f"{self.path}: ends within {member}; restore the file")
+        return content
+
+    def _place(self, member: str) -> tuple[int, int]:
+        found = self._find(member)
+        if found is None:
+            raise no_such_place(self.path, member)
+        return int(self._starts[found]), int(self._sizes[found])
+
+    def _find(self, member: str) -> int | None:
+        key = np.uint64(_hash(member))
+        place = int(np.searchsorted(self._keys, key))
+        return place if place < len(self._keys) and self._keys[place] == key else None
+
+
+class _Descriptor:
+    """A file open for reading until nobody reads it any more."""
+
+    def __init__(self, path: Path) -> None:
+        self.number = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+
+    def __del__(self) -> None:
+        if hasattr(self, "number"):
+            os.close(self.number)
+
+
+@lru_cache(maxsize=DESCRIPTORS)
+def _opened(path: Path, size: int, mtime_ns: int) -> _Descriptor:
+    return _Descriptor(path)  # one for each state of the file
+
+
+def _hash(name: str) -> int:
+    encoded = name.encode("utf-8", "surrogateescape")
+    return int.from_bytes(blake2b(encoded, digest_size=8).digest(), "big")

@@ -1,0 +1,220 @@
+"""Decoding: from a file to 8-bit RGB, as a person sees the image."""
+
+import io
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from dfl.data.containers.base import ContainerError
+from dfl.data.containers.content import read_bytes
+from dfl.errors import ImageError
+
+__all__ = ["MAX_PIXELS", "UnreadableImageError", "decode", "decode_bytes", "read_image"]
+
+MAX_PIXELS: Final = 256_000_000
+"""The largest image that is decoded: above the 200 megapixels of the largest camera sensors on
+sale, and far below what a file made to exhaust the memory claims to be."""
+
+Pixels = npt.NDArray[np.uint8]
+ORIENTATION_TAG: Final = 0x0112
+# How an array (H, W, 3) that was stored with an EXIF orientation is turned upright.
+UPRIGHT: Final[dict[int, Callable[[Pixels], Pixels]]] = {
+    2: lambda pixels: pixels[:, ::-1],
+    3: lambda pixels: pixels[::-1, ::-1],
+    4: lambda pixels: pixels[::-1],
+    5: lambda pixels: pixels.swapaxes(0, 1),
+    6: lambda pixels: np.rot90(pixels, -1),
+    7: lambda pixels: pixels[::-1, ::-1].swapaxes(0, 1),
+    8: lambda pixels: np.rot90(pixels),
+}
+
+# What may be opened, the usual first: pictures of pixels alone. Others describe pages that another
+# program draws (Ghostscript for EPS); none must run on files that strangers made.
+FORMATS: Final = (
+    *("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM", "TGA", "MPO", "DIB"),
+    *("ICO", "ICNS", "PCX", "SGI", "PSD", "QOI", "DDS", "HEIF", "JXL"),
+)
+BAND_ROWS: Final = 256  # what is worked on at a time, where that takes several copies
+
+_opening = threading.Lock()
+
+
+class UnreadableImageError(ImageError):
+    """An image that cannot be decoded."""
+
+
+def decode(path: str | Path) -> Tensor:
+    """Decode an image file.
+
+    EXIF orientation is applied, transparency is laid on white, an animation gives its first frame,
+    16-bit grey is scaled to 8 bits, and CMYK is converted without its colour profile (the inverted
+    values of Adobe's JPEGs are put right). Colour profiles of RGB images are not applied either.
+
+    Args:
+        path: A file in one of the common formats of pixels (``FORMATS``), or a place in a container
+            (see ``content``).
+
+    Returns:
+        RGB values in [0, 255], shape ``(3, H, W)``, uint8.
+
+    Raises:
+        UnreadableImageError: If the file is missing, empty, truncated, no image, or has more than
+            ``MAX_PIXELS`` pixels.
+    """
+    return _decode(read_image(path), str(path))
+
+
+def read_image(path: str | Path) -> bytes:
+    """Read the bytes of an image, which `decode_bytes` decodes.
+
+    Args:
+        path: A file, or a place in a container.
+
+    Raises:
+        UnreadableImageError: If it is missing or cannot be read.
+    """
+    try:
+        return read_bytes(Path(path))
+    except FileNotFoundError as err:
+        raise UnreadableImageError(f"{path}: no such image; restore it or remove its row") from err
+    except ContainerError as err:
+        raise UnreadableImageError(str(err)) from err
+    except OSError as err:
+        reason = err.strerror or str(err)
+        raise UnreadableImageError(f"{path}: cannot be read ({reason})") from err
+
+
+def decode_bytes(data: bytes, name: str = "image") -> Tensor:
+    """Decode an image held in memory as ``decode`` does.
+
+    Args:
+        data: The content of an image file.
+        name: What an error calls the image.
+
+    Raises:
+        UnreadableImageError: As ``decode``.
+    """
+    return _decode(data, name)
+
+
+def _decode(data: bytes, name: str) -> Tensor:
+    if not data:
+        raise UnreadableImageError(f"{name}: is an empty file; restore or remove it")
+    try:
+        with _open(io.BytesIO(data)) as image:
+            width, height = image.size
+            if width * height > MAX_PIXELS:
+                raise UnreadableImageError(
+                    f"{name}: has {width} x {height} pixels, more than the limit of {MAX_PIXELS}; "
+                    "make it smaller or remove it"
+                )
+            pixels = _from_jpeg(data, image)
+            if pixels is None:
+                image.load()
+                pixels = np.asarray(_to_rgb(image))
+            orientation = _orientation(image)  # not before: it may load some formats
+    except ImageError:
+        raise
+    except UnidentifiedImageError as err:
+        raise UnreadableImageError(f"{name}: is no image of a known format; remove it") from err
+    except Exception as err:  # decoders raise nearly any class when a file is damaged
+        reason = " ".join(str(err).split()) or type(err).__name__
+        raise UnreadableImageError(
+            f"{name}: cannot be decoded ({reason}); restore or remove it"
+        ) from err
+    if orientation in UPRIGHT:
+        pixels = UPRIGHT[orientation](pixels)
+    # NumPy takes a third of torch's time to bring the colours to the front.
+    return torch.from_numpy(np.array(pixels.transpose(2, 0, 1), order="C"))
+
+
+def _from_jpeg(data: bytes, image: Image.Image) -> Pixels | None:
+    """Decode the usual kinds of JPEG with the same library as Pillow, in less time.
+
+    Returns:
+        Pixels, shape ``(H, W, 3)``; None where Pillow is to decode, or to say what is wrong.
+    """
+    if image.format != "JPEG" or image.mode not in {"RGB", "L"}:
+        return None
+    try:
+        # torchvision 0.29 announces that these will go, without a date: then Pillow decodes all.
+        from torchvision.io import (  # type: ignore[import-untyped]
+            ImageReadMode,
+            decode_jpeg,
+        )
+
+        coded = torch.frombuffer(bytearray(data), dtype=torch.uint8)
+        decoded: Pixels = decode_jpeg(coded, mode=ImageReadMode.RGB).permute(1, 2, 0).numpy()
+    except (ImportError, RuntimeError, DeprecationWarning):
+        return None
+    return decoded if decoded.shape[:2] == (image.height, image.width) else None
+
+
+def _open(stream: io.BytesIO) -> Image.Image:
+    # Pillow's own limit is one number for the whole process, below the largest cameras, and warns
+    # before it refuses. It is lifted only while the header is read; the size is then checked here.
+    with _opening:
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            return Image.open(stream, formats=_known_formats())
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+
+
+@cache
+def _known_formats() -> list[str]:
+    """List the formats that may be opened and can be here: some come with plugins."""
+    Image.init()
+    return [name for name in FORMATS if name in Image.OPEN]
+
+
+def _orientation(image: Image.Image) -> int:
+    # Damaged metadata do not hide an image from a person, so they do not here.
+    with suppress(Exception):
+        return int(image.getexif().get(ORIENTATION_TAG, 1))
+    return 1
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith(("I", "F")):
+        return _scaled(image).convert("RGB")
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    opaque = Image.new("RGB", image.size)
+    for box in _bands(image):
+        colours = image.crop(box).convert("RGBA")
+        white = Image.new("RGBA", colours.size, "white")
+        opaque.paste(Image.alpha_composite(white, colours).convert("RGB"), box)
+    return opaque
+
+
+def _bands(image: Image.Image) -> Iterator[tuple[int, int, int, int]]:
+    """Cut an image into bands of its whole width, from top to bottom."""
+    for top in range(0, image.height, BAND_ROWS):
+        yield 0, top, image.width, min(top + BAND_ROWS, image.height)
+
+
+def _scaled(image: Image.Image) -> Image.Image:
+    """Scale grey values of more than 8 bits: integers are taken as 16-bit, floats as in [0, 1]."""
+    # Float images come in [0, 1] or, without a rule, in the range of 8 bits.
+    factor = 1 / 257  # 65535 / 255
+    if image.mode == "F":
+        factor = 255.0 if np.fmax.reduce(np.asarray(image), axis=None) <= 1 else 1.0
+    see_through = image.info.get("transparency")
+    grey = np.empty((image.height, image.width), dtype=np.uint8)
+    for box in _bands(image):
+        values = np.asarray(image.crop(box)).astype(np.float64)
+        band = np.nan_to_num(values * factor).clip(0, 255).round().astype(np.uint8)
+        if isinstance(see_through, int):
+            band[values == see_through] = 255
+        grey[box[1] : box[3]] = band
+    return Image.fromarray(grey)

@@ -1,0 +1,87 @@
+"""Several views of each image from one decoding, in batches that are fixed beforehand."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import TypedDict
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from dfl.data.containers.content import named_hash
+from dfl.data.images.dataset import View
+from dfl.data.images.decode import decode_bytes, read_image
+from dfl.data.manifest.manifest import Manifest
+
+__all__ = ["FixedBatch", "ViewsBatch", "ViewsDataset"]
+
+
+@dataclass(frozen=True)
+class FixedBatch:
+    """What one batch is made of.
+
+    Attributes:
+        rows: The rows of the manifest.
+        views: The names of the views that are wanted of them.
+    """
+
+    rows: range
+    views: tuple[str, ...]
+
+
+class ViewsBatch(TypedDict):
+    """Views of the same images."""
+
+    images: dict[str, Tensor]  # by view: uint8, (B, 3, H, W) or (B, V, 3, H, W)
+    label: Tensor  # int64, (B,)
+    index: Tensor  # int64, (B,): rows of the manifest
+    named_hash: Tensor  # uint8, (B, 16): of the bytes that were decoded, with their paths
+
+
+class ViewsDataset(Dataset[ViewsBatch]):
+    """Batches of images, each decoded once for all of its views.
+
+    A view of an image is what `ImageDataset` gives for it, whatever other views there are.
+
+    Args:
+        manifest: The table of images.
+        views: By name, what becomes of a decoded image.
+        batches: The batches, in their order; an item of the dataset is one of them.
+    """
+
+    def __init__(
+        self, manifest: Manifest, views: Mapping[str, View], batches: Sequence[FixedBatch]
+    ) -> None:
+        self._root = Manifest(manifest.frame[:0], manifest.root)
+        # one look at the table a batch; as Python's texts, each worker would get a copy of all
+        self._paths = manifest.frame["path"]
+        self._labels = torch.from_numpy(manifest.frame["label"].to_numpy(copy=True))
+        self._views = dict(views)
+        self._batches = batches
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __getitem__(self, index: int) -> ViewsBatch:
+        """Return a whole batch.
+
+        Raises:
+            ImageError: If an image cannot be decoded.
+        """
+        batch = self._batches[index]
+        seen: dict[str, list[Tensor]] = {name: [] for name in batch.views}
+        hashes: list[bytes] = []
+        for path in self._paths.iloc[batch.rows.start : batch.rows.stop].tolist():
+            file = self._root.resolve(path)
+            data = read_image(file)
+            hashes.append(named_hash(path, sha256(data).hexdigest()))
+            image = decode_bytes(data, str(file))
+            for name, views in seen.items():
+                views.append(self._views[name].of(image, path))
+        return ViewsBatch(
+            images={name: torch.stack(views) for name, views in seen.items()},
+            label=self._labels[batch.rows.start : batch.rows.stop],
+            index=torch.arange(batch.rows.start, batch.rows.stop),
+            named_hash=torch.tensor([list(each) for each in hashes], dtype=torch.uint8),
+        )

@@ -1,0 +1,1 @@
+"""Lightning data modules of images, and their samplers."""

@@ -1,0 +1,1 @@
+"""What finds images, and tells their class, generator, split and group."""

@@ -1,0 +1,108 @@
+"""Containers in a folder: which there are, and which images are in them."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+from dfl.data.containers.base import SEPARATOR
+from dfl.data.sources.layouts import list_images
+from dfl.data.sources.saved_datasets import is_saved, saved_splits, split_roles
+from dfl.data.sources.table_records import embedded_names, find_image_column, table_records
+from dfl.data.sources.tar_records import tar_images
+from dfl.errors import DataError
+
+__all__ = ["PackedImage", "find_files", "packed_files", "packed_images"]
+
+ENDINGS: Final = (".tar", ".parquet", ".arrow")
+WILD: Final = frozenset("*?[")
+
+
+def find_files(root: Path, patterns: Sequence[str]) -> list[str]:
+    """List the files that patterns name, each once, sorted.
+
+    Args:
+        root: The folder under which they are.
+        patterns: Names, or patterns with ``*``, ``?``, ``[...]`` and ``**``.
+
+    Returns:
+        POSIX paths under the root.
+
+    Raises:
+        DataError: If there is none for a pattern.
+    """
+    found: set[str] = set()
+    for pattern in patterns:
+        if os.path.isabs(pattern):  # noqa: PTH117 - string in, string out
+            raise DataError(f"{pattern}: must be under the root {root}; make it relative to it")
+        try:
+            files = [file for file in root.glob(pattern) if file.is_file()]
+        except ValueError as err:  # no file name, or "**" as a part of one
+            raise DataError(f"{pattern!r}: is no pattern of file names ({err})") from err
+        if not files:
+            raise DataError(f"{root / pattern}: no such file; files are looked for under the root")
+        found.update(file.relative_to(root).as_posix() for file in files)
+    return sorted(found)
+
+
+def packed_files(place: str, root: Path) -> list[tuple[str, str]] | None:
+    """List the containers of a source.
+
+    Args:
+        place: A container, a pattern of containers, a folder that ``save_to_disk`` wrote, or a
+            folder that has containers and no image in it; under the root unless it is absolute.
+        root: The folder.
+
+    Returns:
+        Each container under the root and the split it is for; None for a folder of images.
+
+    Raises:
+        DataError: If there is none for a pattern, or a saved dataset is damaged.
+    """
+    if WILD & set(place) and not (root / place).exists():
+        if not place.endswith(ENDINGS):
+            return None
+        return [(name, "") for name in find_files(root, [place])]
+    path = root / place
+    if place.endswith(ENDINGS) and path.is_file():
+        return [(place, "")]
+    if is_saved(path):
+        splits = saved_splits(path)
+        roles = split_roles(list(splits), str(path))
+        return [
+            ((PurePosixPath(place) / file).as_posix(), roles[split])
+            for split, files in splits.items()
+            for file in files
+        ]
+    if not path.is_dir():
+        return None
+    with os.scandir(path) as entries:
+        packed = sorted(e.name for e in entries if e.name.endswith(ENDINGS) and e.is_file())
+    if not packed or list_images(path):
+        return None
+    return [((PurePosixPath(place) / name).as_posix(), "") for name in packed]
+
+
+PackedImage = tuple[str, str]
+"""The path of an image as a manifest has it, and the name that the image itself has."""
+
+
+def packed_images(name: str, root: Path) -> list[PackedImage]:
+    """List the images of a container whatever else is known of them.
+
+    Args:
+        name: The container, under the root.
+        root: The folder.
+
+    Returns:
+        The images in the container's order; the name of one in a table is empty if none is kept.
+
+    Raises:
+        DataError: If the container is damaged or has no column of images.
+    """
+    file = root / name
+    if name.endswith(".tar"):
+        return [(f"{name}{SEPARATOR}{member}", member) for member in tar_images(file)]
+    names = embedded_names(file, find_image_column(file))
+    paths = table_records(file, name, image=None, fields=[]).paths
+    return [(path, inner or "") for path, inner in zip(paths, names, strict=True)]

@@ -1,0 +1,77 @@
+"""Folders that Hugging Face's ``save_to_disk`` wrote, read without its library."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from dfl.data.sources.columns import SPLIT_NAMES
+from dfl.errors import DataError
+
+__all__ = ["is_saved", "saved_splits", "split_roles"]
+
+
+def is_saved(folder: Path) -> bool:
+    """Whether a folder was written by ``save_to_disk``."""
+    return any((folder / name).is_file() for name in ("state.json", "dataset_dict.json"))
+
+
+def saved_splits(folder: Path) -> dict[str, list[str]]:
+    """List the Arrow files of a saved dataset, from the folder, by split, ``""`` for its only one.
+
+    Raises:
+        DataError: If the folder is damaged.
+    """
+    if (folder / "dataset_dict.json").is_file():
+        names = _read(folder / "dataset_dict.json", "splits")
+        return {
+            str(name): [f"{name}/{file}" for file in _files(folder / str(name))] for name in names
+        }
+    return {"": _files(folder)}
+
+
+def split_roles(names: Sequence[str], source: str) -> dict[str, str]:
+    """Say what the splits of a dataset are here for.
+
+    A split that is alone is split further. ``validation`` without a ``test`` beside it is a set's
+    held-out part, so its images are ``test``.
+
+    Args:
+        names: The splits that are used.
+        source: What the error names.
+
+    Raises:
+        DataError: If a name tells nothing.
+    """
+    if len(names) == 1:
+        return {names[0]: ""}
+    unknown = [name for name in names if not name or name.lower() not in SPLIT_NAMES]
+    if unknown:
+        raise DataError(
+            f"{source}: its split {unknown[0]!r} is neither train, validation nor test; choose "
+            f"from {', '.join(names)} with splits"
+        )
+    roles = {name: SPLIT_NAMES[name.lower()] for name in names}
+    if "test" not in roles.values():
+        return {name: "test" if role == "val" else role for name, role in roles.items()}
+    return roles
+
+
+def _files(folder: Path) -> list[str]:
+    state = folder / "state.json"
+    names = []
+    for entry in _read(state, "_data_files"):
+        name = entry.get("filename") if isinstance(entry, dict) else None
+        if not isinstance(name, str) or not (folder / name).is_file():
+            raise DataError(f"{state}: names a file that is missing ({name}); save the set again")
+        names.append(name)
+    return names
+
+
+def _read(file: Path, key: str) -> list[object]:
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+        if found.get("_indices_data_files"):
+            raise DataError(f"{file}: the set was saved with indices; save it again")
+        return list(found[key])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as err:
+        raise DataError(f"{file}: not written by save_to_disk; save the set again") from err

@@ -1,0 +1,143 @@
+"""The records of Parquet and Arrow tables: all but their images is read, column by column."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from dfl.data.containers.arrow import open_table
+from dfl.data.containers.base import SEPARATOR
+from dfl.data.containers.table import is_image_type, reading
+from dfl.data.sources.columns import Records
+from dfl.errors import DataError
+
+__all__ = ["embedded_names", "find_image_column", "image_column", "table_records"]
+
+
+def table_records(
+    file: Path, name: str, *, image: str | None, fields: Sequence[str], split: str = ""
+) -> Records:
+    """List the images of a table.
+
+    Args:
+        file: A ``.parquet`` or ``.arrow`` file.
+        name: What a manifest calls it.
+        image: The column of images; the only one that can hold any by default.
+        fields: The columns to read beside it, ``column.part`` for a part of one.
+        split: The split that all of them are for.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        DataError: If it is damaged, or a column is missing.
+    """
+    schema, rows = _shape(file)
+    column = image_column(schema, image, file)
+    values = _values(file, schema, fields)
+    return Records(name, [f"{name}{SEPARATOR}{column}/{i}" for i in range(rows)], values, split)
+
+
+def image_column(schema: pa.Schema, asked: str | None, source: Path) -> str:
+    """Find the column of images.
+
+    Args:
+        schema: The schema of the table.
+        asked: Its name, None to find it.
+        source: What the error names.
+
+    Raises:
+        DataError: If there is none, there are several to choose from, or it cannot hold images.
+    """
+    fit = [name for name in schema.names if is_image_type(schema.field(name).type)]
+    found = ", ".join(fit) or "none"
+    if asked is not None:
+        if asked not in schema.names:
+            raise DataError(_no_column(source, asked, schema))
+        if asked not in fit:
+            raise DataError(
+                f"{source}: column {asked!r} is {schema.field(asked).type} and holds no images; "
+                f"columns that can: {found}"
+            )
+        return asked
+    if len(fit) != 1:
+        hint = "name it with image" if fit else f"it has {', '.join(schema.names)}"
+        raise DataError(f"{source}: must have one column of images, has {found}; {hint}")
+    return str(fit[0])
+
+
+def find_image_column(file: Path) -> str:
+    """Find the column of images of a table, as ``image_column`` does."""
+    return image_column(_shape(file)[0], None, file)
+
+
+def embedded_names(file: Path, column: str) -> list[str | None]:
+    """Return the file names that a column of images keeps beside the bytes, None where none is."""
+    schema, rows = _shape(file)
+    kind = schema.field(column).type
+    if not pa.types.is_struct(kind) or kind.get_field_index("path") < 0:
+        return [None] * rows
+    names = _values(file, schema, [f"{column}.path"])[f"{column}.path"]
+    return [None if name is None else str(name) for name in names]
+
+
+def _shape(file: Path) -> tuple[pa.Schema, int]:
+    with reading(file):
+        if file.suffix == ".parquet":
+            parquet = pq.ParquetFile(file)
+            return parquet.schema_arrow, parquet.metadata.num_rows
+        table = open_table(file)
+        return table.schema, table.num_rows
+
+
+def _values(file: Path, schema: pa.Schema, fields: Sequence[str]) -> dict[str, list[object]]:
+    if not fields:
+        return {}
+    for name in fields:
+        _check_field(file, schema, name)
+    with reading(file):
+        if file.suffix == ".parquet":
+            table = pq.ParquetFile(file).read(columns=list(fields), use_threads=False)
+        else:
+            table = open_table(file)
+        return {name: _named(_dig(table, name), schema, name) for name in fields}
+
+
+def _check_field(file: Path, schema: pa.Schema, name: str) -> None:
+    if name in schema.names:
+        return
+    top, *parts = name.split(".")
+    if top not in schema.names:
+        raise DataError(_no_column(file, name, schema))
+    kind = schema.field(top).type
+    for part in parts:
+        if not pa.types.is_struct(kind) or kind.get_field_index(part) < 0:
+            raise DataError(f"{file}: column {top!r} is {kind} and has no {part!r}; name another")
+        kind = kind.field(part).type
+
+
+def _dig(table: pa.Table, name: str) -> pa.ChunkedArray:
+    if name in table.column_names:
+        return table.column(name)
+    top, *parts = name.split(".")
+    return pc.struct_field(table.column(top), parts)
+
+
+def _named(values: pa.ChunkedArray, schema: pa.Schema, name: str) -> list[object]:
+    """Give the numbers of a Hugging Face ``ClassLabel`` their names."""
+    try:
+        kept = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+        feature = kept["info"]["features"][name]
+        classes = feature["names"] if feature["_type"] == "ClassLabel" else None
+    except (ValueError, KeyError, TypeError):
+        classes = None
+    plain: list[object] = values.to_pylist()
+    if classes is None:
+        return plain
+    known = {i: str(text) for i, text in enumerate(classes)}
+    return [known.get(value) if isinstance(value, int) else value for value in plain]
+
+
+def _no_column(source: Path, name: str, schema: pa.Schema) -> str:
+    return f"{source}: no column {name!r}; it has {', '.join(schema.names)}"

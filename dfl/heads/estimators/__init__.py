@@ -1,0 +1,32 @@
+"""Sklearn heads and reductions as typed functions that a config names; none needs torch."""
+
+from dfl.heads.estimators.classifiers import (
+    decision_tree,
+    gradient_boosting,
+    knn,
+    lda,
+    linear_svm,
+    logistic_regression,
+    naive_bayes,
+    random_forest,
+    rbf_svm,
+)
+from dfl.heads.estimators.reductions import autoencoder, bottleneck, pca
+from dfl.heads.estimators.text_classifiers import learned_text, zero_shot
+
+__all__ = [
+    "autoencoder",
+    "bottleneck",
+    "decision_tree",
+    "gradient_boosting",
+    "knn",
+    "lda",
+    "learned_text",
+    "linear_svm",
+    "logistic_regression",
+    "naive_bayes",
+    "pca",
+    "random_forest",
+    "rbf_svm",
+    "zero_shot",
+]

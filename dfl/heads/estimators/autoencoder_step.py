@@ -1,0 +1,193 @@
+"""An autoencoder as an sklearn transformer: it trains with the pipeline that it stands in."""
+
+from collections.abc import Sequence
+from typing import Final, Self
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils import Tags
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from dfl.errors import HeadError
+from dfl.heads.estimators.encoding import encode_rows
+from dfl.heads.modules.bottleneck_ranges import out_of_range
+from dfl.types import FAKE, REAL
+
+__all__ = ["Autoencoder"]
+
+Array = npt.NDArray[np.float32]
+
+_LARGEST_SEED: Final = 2**32 - 1
+
+
+class Autoencoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # sklearn is untyped
+    """Train a bottleneck within `fit`; its code takes the place of the features.
+
+    The bottleneck is that of `BottleneckTask`, with the same loss. It trains on one CPU, without
+    Lightning, equally for the same seed and number of threads, and reads a memory map batch by
+    batch. Once fitted, it is plain arrays: torch is needed for `fit` alone.
+
+    Args:
+        code_dim: Width of the code.
+        hidden_dims: Widths of the encoder's hidden layers, mirrored in the decoder; none for a
+            linear autoencoder.
+        tied: Whether the decoder uses the encoder's matrices, transposed (tied weights).
+        noise: Standard deviation of the noise on the standardised features, whose clean values are
+            to be reconstructed (denoising).
+        kl_weight: Weight of the divergence of the code from a standard Gaussian (variational);
+            about twice the variance of a standardised feature that may be lost. The code is the
+            mean then.
+        classify_weight: Weight of the cross-entropy of a linear classifier on the code, which needs
+            labels; 0 trains without them.
+        epochs: Passes over the rows.
+        batch_size: Most rows a step.
+        learning_rate: Highest learning rate of AdamW, above 0; it rises and falls in one cycle.
+        weight_decay: Weight decay of AdamW.
+        seed: Decides first weights, order, noise and draws.
+
+    Attributes:
+        mean_: Of the training features, shape ``(D,)``.
+        variance_: Of the training features, shape ``(D,)``.
+        weights_: One matrix a linear layer of the encoder, shape ``(out, in)``.
+        biases_: One vector a linear layer of the encoder, shape ``(out,)``.
+        reconstruction_error_: Squared error on the training rows as a fraction of their variance,
+            both of standardised features: 0 is perfect, 1 no better than their mean.
+        n_features_in_: D.
+    """
+
+    def __init__(
+        self,
+        code_dim: int = 64,
+        hidden_dims: Sequence[int] = (256,),
+        tied: bool = False,
+        noise: float = 0.0,
+        kl_weight: float = 0.0,
+        classify_weight: float = 0.0,
+        epochs: int = 20,
+        batch_size: int = 64,
+        learning_rate: float = 3e-3,
+        weight_decay: float = 1e-4,
+        seed: int = 0,
+    ) -> None:
+        self.code_dim = code_dim
+        self.hidden_dims = hidden_dims
+        self.tied = tied
+        self.noise = noise
+        self.kl_weight = kl_weight
+        self.classify_weight = classify_weight
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.seed = seed
+
+    def fit(self, X: npt.NDArray[np.number], y: npt.ArrayLike | None = None) -> Self:  # noqa: N803  # sklearn's names
+        """Train the autoencoder.
+
+        Args:
+            X: Features, shape ``(N, D)``.
+            y: ``REAL`` or ``FAKE``, shape ``(N,)``; looked at where `classify_weight` is positive.
+
+        Raises:
+            HeadError: If a setting is out of its range, labels are missing, or training diverged.
+            ValueError: If the features are not finite or no matrix.
+        """
+        self._check_settings()
+        features = validate_data(self, X, dtype="numeric")
+        label = self._checked_labels(y, len(features)) if self.classify_weight > 0 else None
+        # only here: scoring with a stored head loads without torch
+        from dfl.heads.modules.bottleneck_training import (
+            Training,
+            encoder_arrays,
+            train_bottleneck,
+            unexplained,
+        )
+
+        model = train_bottleneck(
+            features,
+            label,
+            hidden_dims=[int(width) for width in self.hidden_dims],
+            code_dim=int(self.code_dim),
+            tied=bool(self.tied),
+            noise=float(self.noise),
+            training=Training(
+                epochs=int(self.epochs),
+                batch_size=int(self.batch_size),
+                learning_rate=float(self.learning_rate),
+                weight_decay=float(self.weight_decay),
+                kl_weight=float(self.kl_weight),
+                classify_weight=float(self.classify_weight),
+                seed=int(self.seed),
+            ),
+        )
+        self.reconstruction_error_ = unexplained(model, features)
+        if not np.isfinite(self.reconstruction_error_):
+            raise HeadError(
+                f"the autoencoder diverged with learning_rate {self.learning_rate}; lower it"
+            )
+        self.mean_, self.variance_, self.weights_, self.biases_ = encoder_arrays(model)
+        return self
+
+    def transform(self, X: npt.NDArray[np.number]) -> Array:  # noqa: N803  # sklearn's name
+        """Encode features.
+
+        Args:
+            X: Features, shape ``(N, D)``.
+
+        Returns:
+            The code, shape ``(N, code_dim)``, float32.
+
+        Raises:
+            ValueError: If it is not fitted, or the features are not finite or of another width.
+        """
+        check_is_fitted(self)
+        features = validate_data(self, X, dtype="numeric", reset=False)
+        return encode_rows(features, self.mean_, self.variance_, self.weights_, self.biases_)
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float32"]
+        return tags
+
+    def _check_settings(self) -> None:
+        if not isinstance(self.hidden_dims, list | tuple):
+            raise HeadError(
+                f"the autoencoder's hidden_dims is {self.hidden_dims!r}, must be a list of widths"
+            )
+        problem = out_of_range(
+            {
+                "code_dim": self.code_dim,
+                "hidden_dims": list(self.hidden_dims),
+                "epochs": self.epochs,
+                "batch_size": self.batch_size,
+            },
+            {
+                "noise": self.noise,
+                "kl_weight": self.kl_weight,
+                "classify_weight": self.classify_weight,
+                "learning_rate": self.learning_rate,
+                "weight_decay": self.weight_decay,
+                "seed": self.seed,
+            },
+        )
+        if problem is None and self.learning_rate == 0:
+            problem = "learning_rate is 0, must be above 0"
+        if problem is None and (self.seed % 1 or self.seed > _LARGEST_SEED):
+            problem = f"seed is {self.seed!r}, must be a whole number up to {_LARGEST_SEED}"
+        if problem:
+            raise HeadError(f"the autoencoder's {problem}")
+
+    def _checked_labels(self, y: npt.ArrayLike | None, rows: int) -> npt.NDArray[np.int64]:
+        if y is None:
+            raise HeadError(
+                f"classify_weight is {self.classify_weight}, so the autoencoder needs labels; "
+                "give them, or classify_weight 0"
+            )
+        label = np.asarray(y)
+        if label.shape != (rows,) or not np.isin(label, (REAL, FAKE)).all():
+            raise HeadError(
+                f"labels of shape {label.shape} for {rows} rows; the autoencoder needs a 0 (real) "
+                "or 1 (fake) for each, or classify_weight 0"
+            )
+        return label.astype(np.int64)

@@ -1,0 +1,184 @@
+"""Heads that compare an image with texts: nearer to the words for fake than to those for real.
+
+They take image features that lie in the space of the texts: the layer ``head`` of a CLIP-like
+backbone (``pooled`` of a SigLIP), without scaling and without a reduction. Nothing can tell whether
+the texts come from the same model as the features; the widths are compared, the rest is the user's
+to say.
+
+The text tower is run once, when a head is fitted. A fitted head holds plain arrays, so it stores
+without pickle and needs no torch to score.
+"""
+
+import math
+import warnings
+from collections.abc import Sequence
+from typing import Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import minimize
+from sklearn.exceptions import ConvergenceWarning
+
+from dfl.errors import HeadError
+from dfl.heads.estimators.text_base import Array, Features, Sides, TextClassifier, mean_unit, unit
+from dfl.heads.modules.prototype_loss import prototype_loss
+from dfl.types import FAKE, REAL
+
+__all__ = ["LearnedText", "TextSimilarity"]
+
+_TOLERANCE: Final = 1e-6  # of the gradient of a loss that starts near log 2
+
+
+class TextSimilarity(TextClassifier):
+    """Zero-shot detection: the images are compared with prompts, and nothing is learnt from them.
+
+    As in Radford et al., "Learning Transferable Visual Models From Natural Language Supervision"
+    (ICML 2021). With two classes and ``pool="mean"``, the sigmoid of the score is their softmax
+    over scaled cosines.
+
+    Args:
+        real_prompts: What a real image may be called.
+        fake_prompts: What a fake image may be called.
+        model: Name of the text model, as in ``dfl.backbones.text.encode_text``.
+        pretrained: Tag of its weights; False for random ones.
+        weights: A local file of them.
+        pool: Whether the mean of a class's prompts counts (prompt ensembling: the mean of the unit
+            vectors, of length 1 again) or the most similar one.
+    """
+
+    def __init__(
+        self,
+        real_prompts: Sequence[str],
+        fake_prompts: Sequence[str],
+        model: str,
+        pretrained: Literal[False] | str | None = None,
+        weights: str | None = None,
+        *,
+        pool: Literal["mean", "max"] = "mean",
+    ) -> None:
+        self.real_prompts = real_prompts
+        self.fake_prompts = fake_prompts
+        self.model = model
+        self.pretrained = pretrained
+        self.weights = weights
+        self.pool = pool
+
+    def _set_vectors(self, texts: Sides, features: Features, label: npt.ArrayLike | None) -> None:
+        if self.pool == "mean":
+            texts = mean_unit(texts[REAL])[None], mean_unit(texts[FAKE])[None]
+        self.real_vectors_, self.fake_vectors_ = texts
+
+    def _check_options(self) -> None:
+        if self.pool not in ("mean", "max"):
+            raise HeadError(f"pool {self.pool!r}: choose mean or max")
+
+
+class LearnedText(TextClassifier):
+    """Class vectors that start as averaged texts and are trained on the images.
+
+    A class c starts from the mean of its prompts' vectors, mixed with the mean of its training
+    images' where `image_weight` says so, both of length 1: with ``|.|`` for "of length 1 again",
+
+        t_c = |(1 - image_weight) texts_c + image_weight images_c|
+
+    From there, the vectors w_c minimise
+
+        mean_i  log sum_c' exp(s * cos(x_i, w_c')) - s * cos(x_i, w_{y_i})
+            + penalty * sum_c (1 - cos(w_c, t_c))
+
+    the cross-entropy of the softmax over scaled cosines, s being the text model's own logit scale,
+    and what keeps w_c near its start. It is solved by L-BFGS with the analytic gradient: no random
+    numbers are drawn. There is no constant term: the direction that all image features of a CLIP
+    share serves as one.
+
+    CoOp learns the text side too (Zhou et al., "Learning to Prompt for Vision-Language Models",
+    IJCV 2022), but the words around the class's name, through the text tower. Here the embedding
+    itself is learnt: training takes seconds and no text tower, and what is learnt need not be what
+    any text says.
+
+    Args:
+        real_prompts: What a real image may be called.
+        fake_prompts: What a fake image may be called.
+        model: Name of the text model, as in ``dfl.backbones.text.encode_text``.
+        pretrained: Tag of its weights; False for random ones.
+        weights: A local file of them.
+        penalty: Weight of what keeps the vectors near their start, at least 0; a large one leaves
+            them there.
+        image_weight: Share of the training images' mean in the start, in [0, 1]; 0 is text alone.
+        max_iter: Most steps; 0 leaves the vectors at their start, which classifies by similarity to
+            averages.
+
+    Attributes:
+        start_: The t_c, real first, shape ``(2, E)``.
+        n_iter_: How many steps it took.
+    """
+
+    def __init__(
+        self,
+        real_prompts: Sequence[str],
+        fake_prompts: Sequence[str],
+        model: str,
+        pretrained: Literal[False] | str | None = None,
+        weights: str | None = None,
+        *,
+        penalty: float = 0.1,
+        image_weight: float = 0.0,
+        max_iter: int = 1000,
+    ) -> None:
+        self.real_prompts = real_prompts
+        self.fake_prompts = fake_prompts
+        self.model = model
+        self.pretrained = pretrained
+        self.weights = weights
+        self.penalty = penalty
+        self.image_weight = image_weight
+        self.max_iter = max_iter
+
+    def _set_vectors(self, texts: Sides, features: Features, label: npt.ArrayLike | None) -> None:
+        images = unit(features)
+        truth = _checked_label(label, len(images))
+        share = self.image_weight
+        self.start_ = np.stack(
+            [
+                unit(
+                    (1 - share) * mean_unit(texts[side]) + share * mean_unit(images[truth == side])
+                )
+                for side in (REAL, FAKE)
+            ]
+        )
+        if not self.start_.any(axis=1).all():
+            raise HeadError("the vectors of a class cancel out; choose another image_weight")
+        self.n_iter_ = 0
+        learnt = unit(self._minimise(images, truth)) if self.max_iter else self.start_
+        self.real_vectors_, self.fake_vectors_ = learnt[:1].copy(), learnt[1:].copy()
+
+    def _minimise(self, images: Array, truth: npt.NDArray[np.int64]) -> Array:
+        found = minimize(
+            prototype_loss,
+            self.start_.ravel(),
+            args=(images, truth, self.start_, self.logit_scale_, self.penalty),
+            jac=True,
+            method="L-BFGS-B",
+            options={"maxiter": self.max_iter, "gtol": _TOLERANCE, "ftol": 0.0},
+        )
+        self.n_iter_ = int(found.nit)
+        if found.nit >= self.max_iter:
+            warnings.warn(
+                f"LearnedText stopped after {found.nit} steps", ConvergenceWarning, stacklevel=2
+            )
+        return np.asarray(found.x).reshape(self.start_.shape)
+
+    def _check_options(self) -> None:
+        if not 0 <= self.penalty < math.inf:
+            raise HeadError(f"penalty {self.penalty}: give a finite number that is at least 0")
+        if not 0 <= self.image_weight <= 1:
+            raise HeadError(f"image_weight {self.image_weight}: give a number in [0, 1]")
+        if self.max_iter < 0:
+            raise HeadError(f"max_iter {self.max_iter}: give a number that is at least 0")
+
+
+def _checked_label(label: npt.ArrayLike | None, rows: int) -> npt.NDArray[np.int64]:
+    truth = np.asarray(label)
+    if truth.shape != (rows,) or set(np.unique(truth)) != {REAL, FAKE}:
+        raise HeadError("labels: give 0 for real and 1 for fake, one an image, both of them there")
+    return truth.astype(np.int64)

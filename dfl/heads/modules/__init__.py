@@ -1,0 +1,1 @@
+"""The parts of heads in torch, without Lightning: layers and losses."""

@@ -1,0 +1,61 @@
+"""What a bottleneck is trained to make small: reconstruct, keep the code simple, classify."""
+
+import torch
+from torch import Tensor
+
+from dfl.heads.modules.bottleneck import BottleneckOutput
+from dfl.heads.modules.loss import cross_entropy
+
+__all__ = ["bottleneck_loss", "divergence"]
+
+
+def bottleneck_loss(
+    output: BottleneckOutput,
+    label: Tensor | None = None,
+    *,
+    kl_weight: float = 0.0,
+    classify_weight: float = 0.0,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Compute the loss of each image and its terms.
+
+    The divergence is divided by the number of features, as the squared error is. So with a
+    `kl_weight` of w the loss is, but for a factor and a constant, the negative evidence lower bound
+    of a Gaussian decoder with variance w / 2 in every standardised feature, whatever the widths; a
+    direction of the features whose variance is below w / 2 is not worth its code.
+
+    Args:
+        output: What the bottleneck made of a batch.
+        label: ``REAL``, ``FAKE`` or ``UNKNOWN``, shape ``(B,)``; needed where `classify_weight` is
+            positive.
+        kl_weight: Weight of the divergence of a variational code, at least 0.
+        classify_weight: Weight of the cross-entropy of the classifier on the code, at least 0.
+
+    Returns:
+        The loss, shape ``(B,)``, nan where a label is needed and unknown; and its terms before
+        they are weighted, of the same shape: ``reconstruction`` (mean squared error of a feature),
+        ``kl`` where the bottleneck is variational, ``classification`` where it is weighted.
+    """
+    error = (output.reconstruction - output.standardised).square().mean(1)
+    loss, terms = error, {"reconstruction": error}
+    if output.log_variance is not None:
+        terms["kl"] = divergence(output.mean, output.log_variance) / output.standardised.shape[1]
+        loss = loss + kl_weight * terms["kl"]
+    if classify_weight > 0:
+        if label is None:
+            raise ValueError("classify_weight needs labels")
+        terms["classification"] = cross_entropy(output.logit, label)
+        loss = loss + classify_weight * terms["classification"]
+    return loss, terms
+
+
+def divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """Compute how far Gaussians are from the standard one (Kullback-Leibler).
+
+    Args:
+        mean: Shape ``(B, C)``.
+        log_variance: Shape ``(B, C)``.
+
+    Returns:
+        In nats, added up over the code, shape ``(B,)``.
+    """
+    return (mean.square() + torch.expm1(log_variance) - log_variance).sum(1) / 2

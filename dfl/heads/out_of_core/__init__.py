@@ -1,0 +1,1 @@
+"""Fitting pipelines in passes over features that do not fit in memory."""

@@ -1,0 +1,235 @@
+"""Fit a pipeline on rows that do not fit in memory; the result is an ordinary fitted pipeline.
+
+Scaling, principal components, a trained bottleneck and Nystroem's features, before LDA, logistic
+regression, a linear SVM or naive Bayes, come from passes over the rows. What is iterative is taken
+to the optimum of sklearn's objective, before which sklearn stops at its own default tolerance; the
+rest is what sklearn computes in memory, up to rounding. An RBF SVM becomes a linear one on
+Nystroem's features (Williams and Seeger 2001). Trees and neighbours need all rows at once.
+"""
+
+import logging
+from collections.abc import Callable
+from contextlib import ExitStack
+from copy import deepcopy
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import numpy as np
+from sklearn.base import BaseEstimator, clone
+from sklearn.decomposition import PCA
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.kernel_approximation import Nystroem
+from sklearn.linear_model import LogisticRegression
+from sklearn.naive_bayes import GaussianNB
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC, LinearSVC
+
+from dfl.errors import HeadError
+from dfl.features.rows import FeatureRows, MatrixFile
+from dfl.heads.estimators.encoder_step import BottleneckEncoder
+from dfl.heads.estimators.text import TextSimilarity
+from dfl.heads.out_of_core.gaussian import fit_lda, fit_naive_bayes
+from dfl.heads.out_of_core.linear import fit_linear_svm, fit_logistic_regression
+from dfl.heads.out_of_core.memory import EXACT_RBF_ROWS, IN_MEMORY_BYTES, free_memory, readable
+from dfl.heads.out_of_core.need import need_at_once, need_of_passes
+from dfl.heads.out_of_core.scratch import scratch_folder
+from dfl.heads.out_of_core.steps import LANDMARKS, fit_nystroem, fit_pca, nystroem_of
+from dfl.heads.out_of_core.stream import Stream
+
+__all__ = ["OutOfCore", "fit_streamed", "is_streamed"]
+
+logger = logging.getLogger(__name__)
+
+OutOfCore = Literal["auto", "always", "never"]
+
+_NEWTON_STEPS: Final = 10_000  # as `linear_svm` has it
+_INSTEAD: Final = (
+    "take lda, linear_svm, logistic_regression, naive_bayes or rbf_svm, or fewer images"
+)
+_NARROWER: Final = "take fewer parts of the features, or dfl.heads.estimators.bottleneck"
+_INSTEAD_OF: Final = {
+    "Autoencoder": "train it with `dfl fit` and take dfl.heads.estimators.bottleneck, or pca",
+}
+
+
+def is_streamed(pipeline: Pipeline, rows: int, dim: int, *, out_of_core: OutOfCore) -> bool:
+    """Decide whether a pipeline is fitted in passes over the rows, or on a matrix in memory.
+
+    Args:
+        pipeline: Unfitted.
+        rows: Training images.
+        dim: Columns of features.
+        out_of_core: ``auto`` streams above `IN_MEMORY_BYTES` of features where that needs less
+            memory: its sums of D x D are larger than few rows of many columns. An RBF SVM is
+            streamed above `EXACT_RBF_ROWS` rows, for its time.
+
+    Raises:
+        HeadError: If the pipeline cannot be streamed as asked for, or memory does not suffice for
+            the way that is chosen.
+    """
+    obstacle = _obstacle(pipeline)
+    instead = _INSTEAD_OF.get(obstacle or "", _INSTEAD)
+    if out_of_core == "always" and obstacle is not None:
+        raise HeadError(f"{obstacle} needs all rows at once, not out_of_core; {instead}")
+    at_once, in_passes = (need(pipeline, rows, dim) for need in (need_at_once, need_of_passes))
+    is_long = type(pipeline[-1]) is SVC and rows > EXACT_RBF_ROWS
+    is_large = 4 * rows * dim > IN_MEMORY_BYTES and in_passes < at_once
+    wanted = out_of_core == "auto" and obstacle is None and (is_long or is_large)
+    is_passed = wanted or out_of_core == "always"
+    if out_of_core == "auto" and is_long and obstacle is not None:
+        logger.warning(
+            "rbf_svm behind %s is exact, and its time grows with the square of %s images; %s",
+            obstacle,
+            f"{rows:,}",
+            instead,
+        )
+    need, other = (in_passes, at_once) if is_passed else (at_once, in_passes)
+    if need > (free := free_memory()):
+        if obstacle is None:
+            is_other_less = out_of_core != "auto" and other < need
+            instead = "leave out_of_core at auto" if is_other_less else _NARROWER
+        what = (
+            f"sums of {dim:,} x {dim:,} columns, about {readable(need)}"
+            if is_passed
+            else f"all {rows:,} x {dim:,} training features at once, about {readable(need)} with "
+            "sklearn's copies"
+        )
+        name = obstacle or type(pipeline[-1]).__name__
+        raise HeadError(f"{name} needs {what}, and {readable(free)} are free; {instead}")
+    return is_passed
+
+
+def fit_streamed(pipeline: Pipeline, stream: Stream, *, scratch: Path) -> Pipeline:
+    """Fit a copy of a pipeline.
+
+    Args:
+        pipeline: Unfitted; one that `is_streamed` accepts.
+        stream: The training features and labels.
+        scratch: Folder for what a reduction makes of them, which is removed at the end.
+
+    Returns:
+        The fitted pipeline; ``SVC`` is replaced by ``Nystroem`` and ``LinearSVC`` in it.
+
+    Raises:
+        HeadError: If the features are not finite, or the scratch files cannot be written.
+        ValueError: If sklearn refuses a setting.
+    """
+    unfitted: Pipeline = clone(pipeline)
+    _check_settings(unfitted)
+    *before, (last, estimator) = unfitted.steps
+    fitted: list[tuple[str, BaseEstimator]] = []
+    with ExitStack() as files:
+        for name, step in before:
+            step, stream = _pass_through(step, stream, files, scratch)
+            fitted.append((name, step))
+        if type(estimator) is SVC:
+            logger.warning(
+                "%s training images are many for an exact RBF SVM: a linear SVM on Nystroem's "
+                "features of %d of them stands in",
+                f"{stream.rows:,}",
+                min(LANDMARKS, stream.rows),
+            )
+            step, stream = _pass_through(nystroem_of(estimator, stream), stream, files, scratch)
+            fitted.append(("kernel", step))
+            estimator = LinearSVC(C=estimator.C, dual=False, max_iter=_NEWTON_STEPS)
+        _ESTIMATORS[type(estimator)](estimator, stream)
+    return Pipeline([*fitted, (last, estimator)])
+
+
+def _check_settings(pipeline: Pipeline) -> None:
+    """Refuse what sklearn's own fit refuses before it looks at the rows."""
+    for _, step in pipeline.steps:
+        if hasattr(step, "_parameter_constraints"):
+            step._validate_params()
+
+
+def _pass_through(
+    step: BaseEstimator, stream: Stream, files: ExitStack, scratch: Path
+) -> tuple[BaseEstimator, Stream]:
+    """Fit a step; what it makes of the rows is kept in a file, unless it only scales them."""
+    if type(step) is StandardScaler:
+        scaled = stream.standardised()
+        return deepcopy(scaled.scaler), scaled
+    _STEPS[type(step)](step, stream)
+    folder = files.enter_context(scratch_folder(scratch))
+    return step, _kept(stream.through(step), folder / "rows.f32")
+
+
+def _kept(stream: Stream, file: Path) -> Stream:
+    try:
+        with file.open("wb") as out:
+            for block, _ in stream.blocks():
+                out.write(np.ascontiguousarray(block, dtype=np.float32).data)
+    except OSError as err:
+        size = readable(4.0 * stream.rows * stream.dim)
+        raise HeadError(
+            f"{file}: cannot be written ({err.strerror or err}); it takes {size} while heads are "
+            "fitted, make room or choose another out"
+        ) from err
+    rows = FeatureRows([MatrixFile.at(file, 0, stream.dim)], np.arange(stream.rows))
+    return Stream(rows, stream.label)
+
+
+def _fit_encoder(step: BottleneckEncoder, stream: Stream) -> None:
+    step.fit(stream.take(np.zeros(1, dtype=np.int64)))  # it only looks at the width
+
+
+def _fit_texts(estimator: TextSimilarity, stream: Stream) -> None:
+    estimator.fit(stream.take(np.zeros(1, dtype=np.int64)))  # nothing is learnt of the images
+
+
+def _obstacle(pipeline: Pipeline) -> str | None:
+    """Name the first step that needs all rows at once."""
+    *before, (_, estimator) = pipeline.steps
+    for _, step in before:
+        if type(step) not in _STEPS and type(step) is not StandardScaler:
+            return type(step).__name__
+    known = type(estimator) in _ESTIMATORS or type(estimator) is SVC
+    return None if known and _has_known_settings(estimator) else type(estimator).__name__
+
+
+def _has_known_settings(estimator: BaseEstimator) -> bool:
+    """Whether it solves the problem that is solved here, with a binary label and no weights."""
+    usual = _SETTINGS.get(type(estimator), {})
+    given = estimator.get_params(deep=False)
+    return all(given[name] in allowed for name, allowed in usual.items())
+
+
+_STEPS: Final[dict[type, Callable[[Any, Stream], None]]] = {
+    PCA: fit_pca,
+    Nystroem: fit_nystroem,
+    BottleneckEncoder: _fit_encoder,
+}
+_ESTIMATORS: Final[dict[type, Callable[[Any, Stream], None]]] = {
+    LinearDiscriminantAnalysis: fit_lda,
+    LogisticRegression: fit_logistic_regression,
+    LinearSVC: fit_linear_svm,
+    GaussianNB: fit_naive_bayes,
+    TextSimilarity: _fit_texts,
+}
+_SETTINGS: Final[dict[type, dict[str, tuple[object, ...]]]] = {
+    LinearDiscriminantAnalysis: {
+        "solver": ("svd", "lsqr"),
+        "priors": (None,),
+        "n_components": (None,),
+        "covariance_estimator": (None,),
+        "store_covariance": (False,),
+    },
+    LogisticRegression: {
+        "l1_ratio": (0.0, None),
+        "solver": ("lbfgs",),
+        "fit_intercept": (True,),
+        "class_weight": (None,),
+        "warm_start": (False,),
+    },
+    LinearSVC: {
+        "penalty": ("l2",),
+        "loss": ("squared_hinge",),
+        "fit_intercept": (True,),
+        "class_weight": (None,),
+    },
+    GaussianNB: {"priors": (None,)},
+    SVC: {"kernel": ("rbf",), "class_weight": (None,), "probability": (False, "deprecated")},
+}
+"""Values by which sklearn solves the same problem; any other is left to sklearn."""

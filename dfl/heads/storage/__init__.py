@@ -1,0 +1,1 @@
+"""Heads as files: sklearn heads without pickle, checkpoints that describe themselves."""

@@ -1,0 +1,311 @@
+"""Heads on disk, without pickle: a folder with the pipeline, what made it, and its scores.
+
+head.skops           the fitted pipeline; only known types are ever built from it
+head.json            features, settings, operating point, training counts, versions; the SHA-256 of
+                     head.skops, and its own
+scores.csv           written by `dfl heads`
+"""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from functools import lru_cache
+from hashlib import sha256
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final, cast
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.base import BaseEstimator
+from sklearn.pipeline import Pipeline
+
+from dfl.errors import CheckpointError, HeadError
+from dfl.features.seal import damaged_files, is_sealed, sealed
+from dfl.files import is_full_disk, sha256_of
+from dfl.folders import making_folder, recover_folder
+from dfl.heads.estimators.reductions import StoredEncoder
+from dfl.heads.storage.sklearn_head import SklearnHead
+from dfl.heads.storage.skops_file import dump_pipeline, load_pipeline, other_version
+from dfl.lock import locked
+from dfl.recipe import Plain, public_name
+from dfl.types import FeaturePart, FeatureSpec
+
+__all__ = [
+    "FORMAT",
+    "SCORES",
+    "check_replaceable",
+    "load_head",
+    "read_head_document",
+    "recover_head",
+    "save_head",
+    "settings",
+    "writing_head",
+]
+
+FORMAT: Final = 3
+SCORES: Final = "scores.csv"
+
+_MODEL: Final = "head.skops"
+_DOCUMENT: Final = "head.json"
+_FILES: Final = {_MODEL, _DOCUMENT, SCORES}
+
+
+def settings(pipeline: Pipeline) -> list[Plain]:
+    """Describe the steps of a pipeline, fitted or not, as plain data.
+
+    Returns:
+        ``step``, ``class`` and ``params`` of each step; an array stands as its shape and hash, the
+        checkpoint of a `StoredEncoder` as its name and hash.
+
+    Raises:
+        CheckpointError: If the checkpoint of a `StoredEncoder` cannot be read.
+    """
+    return [
+        {
+            "step": name,
+            "class": public_name(type(step)),
+            "params": {key: _plain(value) for key, value in _params(step).items()},
+        }
+        for name, step in pipeline.steps
+    ]
+
+
+def save_head(
+    head: SklearnHead,
+    folder: Path,
+    *,
+    counts: dict[str, int] | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Store a fitted head.
+
+    Args:
+        head: The head.
+        folder: The folder to make; it is complete or not there.
+        counts: How many images it was trained on, ``real`` and ``fake``.
+        overwrite: Whether a head that is there may be replaced.
+
+    Raises:
+        HeadError: If the head is not fitted, could not be loaded again, or the folder is taken.
+    """
+    with writing_head(head, folder, counts=counts, overwrite=overwrite):
+        pass
+
+
+@contextmanager
+def writing_head(
+    head: SklearnHead,
+    folder: Path,
+    *,
+    counts: dict[str, int] | None = None,
+    overwrite: bool = False,
+) -> Iterator[Path]:
+    """Store a fitted head together with what the block writes; otherwise as `save_head`.
+
+    Yields:
+        The unfinished folder, beside the final one; when the block ends, it takes its place.
+    """
+    head.check_fitted()
+    try:
+        with making_folder(folder) as partial:
+            check_replaceable(folder, head, overwrite=overwrite)
+            dump_pipeline(head.pipeline, partial / _MODEL)
+            document = sealed(_document(head, counts or {}), partial)
+            text = json.dumps(document, indent=2) + "\n"
+            (partial / _DOCUMENT).write_text(text, encoding="utf-8")
+            yield partial
+            check_replaceable(folder, head, overwrite=overwrite)  # where nothing can be locked
+    except OSError as err:
+        if not is_full_disk(err):
+            raise
+        raise HeadError(
+            f"{folder}: the disk is full ({err.strerror}); make room, and run the same command "
+            "again"
+        ) from err
+
+
+def recover_head(folder: Path) -> None:
+    """Put back a head that a killed process was replacing.
+
+    Args:
+        folder: The head's folder, which need not be there.
+    """
+    if folder.parent.is_dir():
+        with locked(folder):
+            recover_folder(folder)
+
+
+def check_replaceable(folder: Path, head: SklearnHead, *, overwrite: bool) -> None:
+    """Refuse to write a head where that would lose something.
+
+    Args:
+        folder: Where it is to go.
+        head: What is to go there, fitted or not.
+        overwrite: Whether a head that is there may be replaced.
+
+    Raises:
+        HeadError: If a head is there and `overwrite` is false, or anything else is there.
+    """
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise HeadError(f"{folder} is a file; choose another folder for the head")
+    there = {path.name for path in folder.iterdir()}
+    if foreign := sorted(there - _FILES):
+        raise HeadError(
+            f"{folder / foreign[0]} is not part of a head; move it away or choose another folder"
+        )
+    if there and not overwrite:
+        raise HeadError(
+            f"{folder} already holds {_stored(folder, head)}; "
+            "pass --overwrite=true or choose another out"
+        )
+
+
+def read_head_document(folder: Path) -> dict[str, Plain]:
+    """Read ``head.json``.
+
+    Args:
+        folder: The head's folder.
+
+    Returns:
+        Its content.
+
+    Raises:
+        HeadError: If it is missing, damaged or of another format.
+    """
+    file = folder / _DOCUMENT
+    try:
+        document = json.loads(file.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError) as err:
+        raise HeadError(
+            f"{folder}: no head there, it has no {_DOCUMENT}; fit one with `dfl heads`"
+        ) from err
+    except (OSError, ValueError) as err:
+        raise HeadError(f"{file}: damaged ({err}); fit the head again") from err
+    found = document.get("format") if isinstance(document, dict) else None
+    if found != FORMAT:
+        raise HeadError(
+            f"{file}: format {found!r}, this version reads {FORMAT}; fit the head again"
+        )
+    if not is_sealed(document):
+        raise HeadError(f"{file}: damaged or edited; fit the head again")
+    return dict(document)
+
+
+def load_head(folder: Path) -> SklearnHead:
+    """Load a stored head; nothing is built from it but types that skops or this package trusts.
+
+    Args:
+        folder: The head's folder.
+
+    Returns:
+        The head as it was when it was stored: its scores are equal bit for bit.
+
+    Raises:
+        HeadError: If a file is missing or damaged, another version of sklearn made it, or it holds
+            a type that is not trusted.
+    """
+    document = read_head_document(folder)
+    spec = _spec(document)
+    made_by = _made_by(document)
+    if made_by != version("scikit-learn"):  # first: another version's file may not even load
+        raise HeadError(other_version(folder, made_by))
+    model = folder / _MODEL
+    if not model.is_file():
+        raise HeadError(f"{model}: missing; fit the head again")
+    if damaged_files(document, folder):
+        raise HeadError(
+            f"{model}: damaged, its hash is not the one in {_DOCUMENT}; fit the head again"
+        )
+    point = cast(dict[str, float], document["operating_point"])
+    head = SklearnHead(
+        load_pipeline(model),
+        spec,
+        backbones=document.get("backbones"),
+        view=document.get("view"),
+        threshold=point["threshold"],
+        calibration=(point["slope"], point["intercept"]),
+    )
+    head.check_fitted()
+    return head
+
+
+def _document(head: SklearnHead, counts: dict[str, int]) -> dict[str, Plain]:
+    return {
+        "format": FORMAT,
+        "features": [dict(asdict(part)) for part in head.spec],
+        "backbones": head.backbones,
+        "view": head.view,
+        "settings": settings(head.pipeline),
+        "operating_point": {
+            "threshold": head.threshold,
+            "slope": head.calibration[0],
+            "intercept": head.calibration[1],
+        },
+        "trained_on": dict(counts),
+        "versions": {name: version(name) for name in ("dfl", "scikit-learn", "skops", "numpy")},
+    }
+
+
+def _stored(folder: Path, head: SklearnHead) -> str:
+    try:
+        document = read_head_document(folder)
+        same = document.get("settings") == settings(head.pipeline)
+        same = same and _spec(document) == head.spec
+    except HeadError:
+        return "a head that cannot be read"
+    return "a head with these settings on these features" if same else "another head"
+
+
+def _spec(document: dict[str, Plain]) -> FeatureSpec:
+    parts = cast(list[dict[str, object]], document["features"])
+    return tuple(FeaturePart(**part) for part in parts)  # type: ignore[arg-type]
+
+
+def _made_by(document: dict[str, Plain]) -> str:
+    versions = document.get("versions")
+    return (
+        str(versions.get("scikit-learn")) if isinstance(versions, dict) else "of no known version"
+    )
+
+
+def _params(step: BaseEstimator | StoredEncoder) -> dict[str, object]:
+    if not isinstance(step, StoredEncoder):
+        return dict(step.get_params(deep=False))
+    try:
+        state = step.checkpoint.stat()
+        digest = _hash_of_file(step.checkpoint, state.st_mtime_ns, state.st_size)
+    except OSError as err:
+        raise CheckpointError(
+            f"{step.checkpoint}: no such checkpoint ({err.strerror}); name the .ckpt of a "
+            "bottleneck that `dfl fit` trained"
+        ) from err
+    return {"checkpoint": f"{step.checkpoint.name} sha256:{digest}"}
+
+
+@lru_cache
+def _hash_of_file(file: Path, _changed: int, _size: int) -> str:
+    return sha256_of(file)  # a study asks for each of its cells
+
+
+def _plain(value: object) -> Plain:
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, np.generic):
+        return _plain(value.item())
+    if isinstance(value, np.ndarray):
+        return f"array {value.shape} {_hash(value)}"
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, BaseEstimator):
+        value = value.get_params(deep=False)
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    return public_name(type(value))
+
+
+def _hash(array: npt.NDArray[np.generic]) -> str:
+    return sha256(np.ascontiguousarray(array).tobytes()).hexdigest()[:16]

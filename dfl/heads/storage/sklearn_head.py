@@ -1,0 +1,284 @@
+"""An sklearn pipeline that knows its features, and scores with a margin whose threshold is 0."""
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.pipeline import Pipeline
+
+from dfl.errors import HeadError
+from dfl.heads.estimators.encoder_step import BottleneckEncoder
+from dfl.heads.out_of_core.fit import fit_streamed
+from dfl.heads.out_of_core.stream import Rows, Stream, check_finite
+from dfl.heads.storage.spec import spec_difference
+from dfl.recipe import Plain
+from dfl.types import FAKE, REAL, FeatureSpec
+
+__all__ = ["PROBABILITY_EPS", "SklearnHead", "check_encoders"]
+
+logger = logging.getLogger(__name__)
+
+PROBABILITY_EPS: Final = 1e-6
+"""Probabilities are clipped to [eps, 1 - eps] before they become log-odds, within +-13.8 then."""
+
+_ALIKE: Final = (
+    "the features of the images of a class are all but equal; look whether the images, or the "
+    "layer, are the right ones"
+)
+
+
+@dataclass(frozen=True)
+class SklearnHead:
+    """A pipeline and the features that it takes.
+
+    Attributes:
+        pipeline: Ends in a classifier; of `dfl.heads.estimators`, perhaps behind one of
+            `dfl.heads.estimators`.
+        spec: The parts whose concatenation it takes.
+        backbones: How to build the backbones that make these parts, by name; None if not known.
+        view: How the images are cropped before; None if not known.
+        threshold: A score above it says fake; 0 is the classifier's own.
+        calibration: Slope and intercept of the log-odds of fake in the score, as of
+            `dfl.evaluation.platt_scaling`.
+    """
+
+    pipeline: Pipeline
+    spec: FeatureSpec
+    backbones: Plain = None
+    view: Plain = None
+    threshold: float = 0.0
+    calibration: tuple[float, float] = (1.0, 0.0)
+
+    @property
+    def dim(self) -> int:
+        """How many columns it takes."""
+        return sum(part.dim for part in self.spec)
+
+    def fit(self, features: npt.NDArray[np.float32], label: npt.ArrayLike) -> "SklearnHead":
+        """Fit a copy of the pipeline.
+
+        Args:
+            features: Shape ``(N, D)``, D as in `spec`.
+            label: ``REAL`` or ``FAKE``, shape ``(N,)``, both of them present.
+
+        Returns:
+            A fitted head, whose threshold and calibration are those of a new one; this one stays
+            as it is.
+
+        Raises:
+            HeadError: If the features or labels cannot be used, a bottleneck was trained on other
+                features, or sklearn refuses a setting.
+        """
+        self._check(features)
+        truth = _checked_labels(label, len(features))
+        check_encoders(self.pipeline, self.spec)
+        pipeline: Pipeline = clone(self.pipeline)
+        with _refusals_reported(pipeline):
+            pipeline.fit(features, truth)
+        return SklearnHead(pipeline, self.spec, backbones=self.backbones, view=self.view)
+
+    def fit_streamed(self, stream: Stream, *, scratch: Path) -> "SklearnHead":
+        """Fit a copy of the pipeline in passes over rows that need not fit in memory.
+
+        Args:
+            stream: Features of D columns, as in `spec`, with their labels.
+            scratch: Folder for what a reduction makes of them; nothing stays there.
+
+        Returns:
+            A fitted head, as of `fit`.
+
+        Raises:
+            HeadError: As for `fit`.
+        """
+        self._check_width(stream.source.shape)
+        _checked_labels(stream.label, stream.rows)
+        check_encoders(self.pipeline, self.spec)
+        with _refusals_reported(self.pipeline):
+            pipeline = fit_streamed(self.pipeline, stream, scratch=scratch)
+        return SklearnHead(pipeline, self.spec, backbones=self.backbones, view=self.view)
+
+    def score_rows(self, rows: Rows) -> npt.NDArray[np.float64]:
+        """Score images block by block, as `score` does.
+
+        Args:
+            rows: Features, shape ``(N, D)``, which need not fit in memory.
+
+        Returns:
+            Scores, shape ``(N,)``, float64, higher = fake.
+
+        Raises:
+            HeadError: As for `score`.
+        """
+        self._check_width(rows.shape)
+        self.check_fitted()
+        scores = np.empty(rows.shape[0])
+        start = 0
+        for block in rows.blocks():
+            check_finite(block, start)
+            scores[start : start + len(block)] = self.score(block)
+            start += len(block)
+        return scores
+
+    def score(self, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+        """Score images.
+
+        The score is the estimator's ``decision_function`` where it has one; for Gaussian naive
+        Bayes the difference of the two joint log-likelihoods, which does not saturate; otherwise
+        the log-odds of its probabilities, clipped by `PROBABILITY_EPS`. In each case ``score > 0``
+        where the estimator predicts fake; a tie is real.
+
+        Args:
+            features: Shape ``(N, D)``, D as in `spec`.
+
+        Returns:
+            Scores, shape ``(N,)``, float64, higher = fake.
+
+        Raises:
+            HeadError: If the features do not fit or the head is not fitted.
+        """
+        self._check(features)
+        self.check_fitted()
+        if not len(features):
+            return np.empty(0)  # sklearn refuses an empty matrix
+        try:
+            score = _margin(self.pipeline, features)
+        except ValueError as err:
+            raise HeadError(f"{_name(self.pipeline)} cannot score: {_one_line(err)}") from err
+        if not np.isfinite(score).all():
+            raise HeadError(f"{_name(self.pipeline)} gives scores that are not finite: {_ALIKE}")
+        return score
+
+    def check_fitted(self) -> None:
+        """Refuse a pipeline that is not fitted, on real and fake images and on D columns.
+
+        Raises:
+            HeadError: If it is not.
+        """
+        classes = getattr(self.pipeline[-1], "classes_", None)
+        if classes is None:
+            raise HeadError(f"{_name(self.pipeline)} is not fitted; fit it with `dfl heads`")
+        if list(classes) != [REAL, FAKE]:
+            raise HeadError(
+                f"{_name(self.pipeline)} knows the classes {list(classes)}, not [0, 1]; "
+                "fit it with `dfl heads`"
+            )
+        if (width := getattr(self.pipeline, "n_features_in_", self.dim)) != self.dim:
+            raise HeadError(
+                f"{_name(self.pipeline)} is fitted on {width} columns, its parts have {self.dim}; "
+                "fit it again"
+            )
+
+    def _check_width(self, shape: tuple[int, ...]) -> None:
+        if len(shape) != 2 or shape[1] != self.dim:
+            names = ", ".join(part.name for part in self.spec)
+            raise HeadError(
+                f"features of shape {shape} for a head that takes {self.dim} columns "
+                f"({names}); choose these parts"
+            )
+
+    def _check(self, features: npt.NDArray[np.float32]) -> None:
+        self._check_width(features.shape)
+        finite = np.isfinite(features).all(axis=1)
+        if not finite.all():
+            raise HeadError(
+                f"features of row {int(np.argmin(finite))} are not finite; "
+                "extract them again, in float32"
+            )
+
+
+def _margin(pipeline: Pipeline, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    if hasattr(pipeline, "decision_function"):
+        return np.asarray(pipeline.decision_function(features), dtype=np.float64)
+    estimator = pipeline[-1]
+    if hasattr(estimator, "predict_joint_log_proba"):
+        inner = pipeline[:-1].transform(features) if len(pipeline) > 1 else features
+        joint = np.asarray(estimator.predict_joint_log_proba(inner), dtype=np.float64)  # (N, 2)
+        return np.asarray(joint[:, FAKE] - joint[:, REAL])
+    if not hasattr(pipeline, "predict_proba"):
+        raise HeadError(
+            f"{_name(pipeline)} gives neither margins nor probabilities; "
+            "choose one of dfl.heads.estimators"
+        )
+    prob = np.asarray(pipeline.predict_proba(features), dtype=np.float64)  # (N, 2)
+    real, fake = np.clip(prob, PROBABILITY_EPS, 1 - PROBABILITY_EPS).T
+    return np.asarray(np.log1p((fake - real) / real))  # log(fake / real), 0 at a tie only
+
+
+@contextmanager
+def _refusals_reported(pipeline: Pipeline) -> Iterator[None]:
+    """Say in one line why a pipeline cannot be fitted, or that it did not converge."""
+    try:
+        with _convergence_logged(_name(pipeline)):
+            yield
+    except ValueError as err:
+        raise HeadError(f"{_name(pipeline)} cannot be fitted: {_one_line(err)}") from err
+    except IndexError as err:  # sklearn's LDA takes the first of the directions that are left
+        raise HeadError(f"{_name(pipeline)} cannot be fitted: {_ALIKE}") from err
+
+
+@contextmanager
+def _convergence_logged(name: str) -> Iterator[None]:
+    """Turn sklearn's paragraph on convergence into one line of the log; other warnings pass."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ConvergenceWarning)
+        yield
+    for warning in caught:
+        if issubclass(warning.category, ConvergenceWarning):
+            logger.warning("%s did not converge; raise max_iter or lower C", name)
+        else:
+            warnings.warn_explicit(
+                warning.message, warning.category, warning.filename, warning.lineno
+            )
+
+
+def _checked_labels(label: npt.ArrayLike, rows: int) -> npt.NDArray[np.int64]:
+    truth = np.asarray(label)
+    if truth.shape != (rows,):
+        raise HeadError(
+            f"labels of shape {truth.shape} for {rows} rows of features; give one a row"
+        )
+    odd = truth[~np.isin(truth, (REAL, FAKE))]
+    if odd.size:
+        raise HeadError(f"a label is {odd[0]}; train on 0 for real and 1 for fake only")
+    fakes = int(np.count_nonzero(truth == FAKE))
+    if not 0 < fakes < rows:
+        raise HeadError(
+            f"the training rows hold {rows - fakes} real and {fakes} fake images; a head needs both"
+        )
+    return truth.astype(np.int64)
+
+
+def check_encoders(pipeline: Pipeline, spec: FeatureSpec) -> None:
+    """Refuse a trained bottleneck in front of other features than its own.
+
+    Args:
+        pipeline: The pipeline, fitted or not.
+        spec: The features it is to take.
+
+    Raises:
+        HeadError: If a bottleneck in it was trained on other ones.
+    """
+    for _, step in pipeline.steps:
+        if isinstance(step, BottleneckEncoder) and (
+            difference := spec_difference(step.feature_spec, spec)
+        ):
+            raise HeadError(
+                f"the bottleneck does not fit the features: {difference}; "
+                "choose the parts it was trained on"
+            )
+
+
+def _name(pipeline: Pipeline) -> str:
+    return type(pipeline[-1]).__name__
+
+
+def _one_line(err: Exception) -> str:
+    return " ".join(str(err).split())

@@ -1,0 +1,1 @@
+"""Heads as Lightning tasks."""

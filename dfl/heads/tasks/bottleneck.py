@@ -1,0 +1,109 @@
+"""The autoencoder bottleneck as a Lightning task."""
+
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from torch import Tensor, nn
+
+from dfl.backbones import Backbone
+from dfl.errors import ConfigError
+from dfl.heads.modules.bottleneck import Bottleneck
+from dfl.heads.modules.bottleneck_loss import bottleneck_loss
+from dfl.heads.modules.bottleneck_ranges import out_of_range
+from dfl.heads.tasks.head import HeadTask, Step
+from dfl.recipe import Recipe
+
+__all__ = ["BottleneckTask"]
+
+
+class BottleneckTask(HeadTask):
+    """Train an autoencoder on frozen features; its code is then a feature set like any other.
+
+    The loss is the mean squared error of the standardised features, plus, where their weights are
+    positive, the divergence of a variational code and the cross-entropy of a linear classifier on
+    the code. Noise is added, and a variational code is drawn, in training only: the losses of
+    validation and test are those of clean features and of the code that `dfl encode` gives.
+
+    Args:
+        code_dim: Width of the bottleneck.
+        hidden_dims: Widths of the encoder's hidden layers, mirrored in the decoder; none for a
+            linear autoencoder.
+        classify_weight: Weight of the classification loss, at least 0; with 0 labels are not used
+            and the task gives no scores.
+        tied: Whether the decoder uses the encoder's matrices, transposed (tied weights).
+        noise: Standard deviation of the noise that is added to the standardised features, whose
+            clean values are to be reconstructed (denoising); 0 for none.
+        kl_weight: Weight of the divergence of the code from a standard Gaussian, at least 0
+            (variational); about twice the variance of a standardised feature that may be lost. With
+            0 an image has one code and not a distribution.
+        backbones: Frozen backbones by name; none where the data module yields features.
+        optimizer: Makes the optimizer from the head's parameters; needed for fit only.
+        lr_scheduler: Makes the scheduler from the optimizer, stepped once an epoch.
+    """
+
+    def __init__(
+        self,
+        code_dim: int = 64,
+        hidden_dims: list[int] | None = None,
+        classify_weight: float = 0.0,
+        tied: bool = False,
+        noise: float = 0.0,
+        kl_weight: float = 0.0,
+        backbones: dict[str, Backbone] | None = None,
+        optimizer: OptimizerCallable | None = None,
+        lr_scheduler: LRSchedulerCallable | None = None,
+    ) -> None:
+        super().__init__(backbones, optimizer, lr_scheduler)
+        self.code_dim = code_dim
+        self.hidden_dims = [256] if hidden_dims is None else hidden_dims
+        self.classify_weight = classify_weight
+        self.tied = tied
+        self.noise = noise
+        self.kl_weight = kl_weight
+        if problem := out_of_range(
+            {"code_dim": code_dim, "hidden_dims": self.hidden_dims},
+            {"noise": noise, "kl_weight": kl_weight, "classify_weight": classify_weight},
+        ):
+            raise ConfigError(problem)
+
+    def build_model(self, in_features: int) -> nn.Module:
+        """Build the autoencoder."""
+        model = Bottleneck(
+            in_features,
+            self.hidden_dims,
+            self.code_dim,
+            tied=self.tied,
+            noise=self.noise,
+            variational=self.kl_weight > 0,
+        )
+        # under DDP every parameter that is trained must get a gradient
+        model.classifier.requires_grad_(self.classify_weight > 0)
+        return model
+
+    def architecture(self) -> Recipe:
+        """Give the widths, the kind of autoencoder and the weights of the losses."""
+        return {
+            "code_dim": self.code_dim,
+            "hidden_dims": list(self.hidden_dims),
+            "classify_weight": self.classify_weight,
+            "tied": self.tied,
+            "noise": self.noise,
+            "kl_weight": self.kl_weight,
+        }
+
+    def head_step(self, features: Tensor, label: Tensor | None) -> Step:
+        """Reconstruct, and classify where the classifier is trained."""
+        if self.model is None:
+            raise RuntimeError("configure_model comes first")
+        output = self.model(features)
+        classifies = self.classify_weight > 0
+        known = classifies and label is not None
+        loss, terms = bottleneck_loss(
+            output,
+            label,
+            kl_weight=self.kl_weight,
+            classify_weight=self.classify_weight if known else 0.0,
+        )
+        return {
+            "loss": loss if known or not classifies else None,
+            "logit": output.logit if classifies else None,
+            "logs": terms,
+        }

@@ -1,0 +1,1 @@
+"""Figures and tables of score tables, for the terminal and as matplotlib figures."""

@@ -1,0 +1,1 @@
+"""What a training run leaves: callbacks that print, write and log its scores."""

@@ -1,0 +1,1 @@
+"""A finished study for people: the page, the terminal, W&B."""

@@ -1,0 +1,1 @@
+"""From scores to what a study found: metrics, effects, rankings, a close look."""

@@ -1,0 +1,97 @@
+"""What validation chose for each cell, and how long the cell took."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Self, cast
+
+import pandas as pd
+from sklearn.pipeline import Pipeline
+
+from dfl.heads.storage.head_folder import settings
+from dfl.recipe import Plain
+from dfl.study.analysis.judge import cell_axes
+from dfl.study.design.grid import Cell
+from dfl.study.run.cells import CellStore
+from dfl.study.run.fitting import seeded
+from dfl.study.run.inputs import StudyInput
+
+__all__ = ["chosen_table"]
+
+
+@dataclass(frozen=True)
+class _Step:
+    """A step of a candidate: its class, and its settings."""
+
+    kind: str
+    params: Mapping[str, Plain]
+
+    @classmethod
+    def read(cls, step: Plain) -> Self:
+        content = cast(dict[str, Plain], step)
+        params = cast(dict[str, Plain], content["params"])
+        return cls(str(content["class"]).rpartition(".")[2], params)
+
+
+_Steps = tuple[_Step, ...]
+
+
+def chosen_table(
+    cells: Sequence[Cell], keys: Mapping[Cell, str], study: StudyInput
+) -> pd.DataFrame:
+    """List the cells with what was chosen for them, and their time.
+
+    Args:
+        cells: Finished cells.
+        keys: Their keys.
+        study: What they were fitted on, with all candidates.
+
+    Returns:
+        A row a cell, in their order: the axes that name it, ``chosen``, such as "C=0.1,
+        n_components=64" (classifier first; only that in which the candidates differ), and
+        ``seconds``, of fitting all candidates, its share of the reductions included, and scoring.
+    """
+    store = CellStore(study.folder)
+
+    @cache
+    def classifiers(name: str) -> list[_Steps]:
+        return _candidates(study.classifiers.get(name, ()), last=True)
+
+    @cache
+    def reductions(name: str) -> list[_Steps]:
+        return _candidates(study.reductions.get(name, ()), last=False)
+
+    rows: list[dict[str, object]] = []
+    for cell in cells:
+        info = store.info(keys[cell])
+        words = _differing(info.get("classifier"), classifiers(cell.classifier))
+        words += _differing(info.get("reduction"), reductions(cell.reduction))
+        rows.append(cell_axes(cell) | {"chosen": ", ".join(words), "seconds": info.get("seconds")})
+    return pd.DataFrame(rows)
+
+
+def _candidates(pipelines: Sequence[Pipeline], *, last: bool) -> list[_Steps]:
+    """Read what cells keep of their candidates; the seed is an axis, so it makes no difference."""
+    every = [settings(seeded(pipeline, 0)) for pipeline in pipelines]
+    return [tuple(map(_Step.read, steps[-1:] if last else steps)) for steps in every]
+
+
+def _differing(kept: Plain, candidates: Sequence[_Steps]) -> list[str]:
+    """Say in what the chosen candidate may differ from the others: classes, then settings."""
+    if not kept:
+        return []
+    chosen = tuple(map(_Step.read, kept if isinstance(kept, list) else [kept]))
+    kinds = [_kinds(steps) for steps in candidates]
+    words = [kind for kind in _kinds(chosen) if any(kind not in other for other in kinds)]
+    alike = [steps for steps, kind in zip(candidates, kinds, strict=True) if kind == _kinds(chosen)]
+    for place, step in enumerate(chosen):
+        for name, value in step.params.items():
+            values = {json.dumps(steps[place].params.get(name)) for steps in alike}
+            if len(values) > 1:
+                words.append(f"{name}={value}")
+    return words
+
+
+def _kinds(steps: _Steps) -> tuple[str, ...]:
+    return tuple(step.kind for step in steps)

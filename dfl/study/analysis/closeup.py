@@ -1,0 +1,219 @@
+"""A close look at a few configurations: all metrics, paired tests, curves, and where they fail."""
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from dfl.data.manifest.manifest import Manifest
+from dfl.errors import ImageError
+from dfl.evaluation import STUDY_METRICS, mcnemar, most_wrong, paired_difference, roc_points
+from dfl.report.figures.contact_sheet import thumbnail
+from dfl.report.study.summary import HardImage
+from dfl.study.analysis.estimates import Estimator
+from dfl.study.analysis.judge import NO_INTERVAL, Judge, Metrics
+from dfl.study.analysis.selections import configuration_of, is_configuration
+from dfl.study.design.grid import Cell
+from dfl.study.run.cells import CellStore
+from dfl.study.run.fitting import judged_view
+from dfl.types import FAKE, REAL
+
+__all__ = ["CloseLook", "Contender", "has_several_generators"]
+
+_THUMBNAIL_PX: Final = 160
+_SCOPES: Final = ("dataset", "generator", "pooled", "macro", "worst")
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A configuration on one training set.
+
+    Attributes:
+        name: What it is called.
+        cells: Its cells, one a seed, at least one.
+    """
+
+    name: str
+    cells: Sequence[Cell]
+
+
+class CloseLook:
+    """Reads the scores of a few configurations again.
+
+    Args:
+        judge: Computes metrics.
+        estimator: Averages over seeds.
+        keys: Keys of all finished cells.
+        store: Where they are.
+    """
+
+    def __init__(
+        self, judge: Judge, estimator: Estimator, keys: Mapping[Cell, str], store: CellStore
+    ) -> None:
+        self._judge = judge
+        self._estimator = estimator
+        self._keys = keys
+        self._store = store
+
+    def metrics(self, contender: Contender) -> pd.DataFrame:
+        """Give every metric on every test set, over all seeds, with intervals.
+
+        Returns:
+            Under the view that a person meets it in (`judged_view`):
+            ``configuration, test_set, n_real, n_fake``, and each of ``STUDY_METRICS`` with its
+            ``_low`` and ``_high``; the counts are those of the first seed.
+        """
+        by_seed = {
+            cell.seed: self._judge.values(cell, self._scores(cell)) for cell in contender.cells
+        }
+        first = next(iter(by_seed.values()))
+        test_view = judged_view(contender.cells[0], self._judge.study)
+        several = has_several_generators(next(iter(self._judge.study.frames.values())))
+        scopes = [scope for scope in _SCOPES if scope != "generator" or several]
+        rows = []
+        for key in first:
+            view, split, scope, name = key
+            if view != test_view or split != "test" or scope not in scopes:
+                continue
+            across = {seed: values[key] for seed, values in by_seed.items() if key in values}
+            test_set = name if scope == "dataset" else f"{scope}: {name}"
+            rows.append(
+                {
+                    "configuration": contender.name,
+                    "test_set": test_set if scope in ("dataset", "generator") else scope,
+                    "n_real": int(first[key]["n_real"][0]),
+                    "n_fake": int(first[key]["n_fake"][0]),
+                }
+                | self._averaged(across)
+            )
+        return pd.DataFrame(rows)
+
+    def comparison(self, first: Contender, second: Contender) -> dict[str, object] | None:
+        """Test whether one configuration is better than another on the same test images.
+
+        Seeds have test images of their own, so that both are looked at in those that they share.
+
+        Returns:
+            ``a, b, test_set, difference, low, high, p, mcnemar_p``: the difference of the primary
+            metric, mean over the datasets, with the p-value of the paired bootstrap, and McNemar's
+            exact test by group on the decisions of the first seed at the thresholds of validation;
+            None if they share no seed.
+        """
+        seeds = {cell.seed for cell in first.cells} & {cell.seed for cell in second.cells}
+        if not seeds:
+            return None
+        both = [
+            Contender(each.name, [cell for cell in each.cells if cell.seed in seeds])
+            for each in (first, second)
+        ]
+        table = self._estimator.table
+        table = table[(table["scope"] == "macro") & (table["split"] == "test")]
+        means = [
+            self._estimator.mean(
+                table[
+                    _is_any(table, each.cells)
+                    & (table["test_view"] == judged_view(each.cells[0], self._judge.study))
+                ]
+            )
+            for each in both
+        ]
+        difference = paired_difference(
+            means[0].value, means[1].value, means[0].replicates, means[1].replicates
+        )
+        of_seed = [{cell.seed: cell for cell in each.cells} for each in both]
+        of_a, of_b = (self.decisions(cells[both[0].cells[0].seed]) for cells in of_seed)
+        return {
+            "a": first.name,
+            "b": second.name,
+            "test_set": "macro",
+            "difference": difference.difference,
+            "low": difference.low,
+            "high": difference.high,
+            "p": difference.p,
+            "mcnemar_p": mcnemar(of_a["correct"], of_b["correct"], groups=of_a["group"].tolist()),
+        }
+
+    def roc_curves(
+        self, contenders: Sequence[Contender]
+    ) -> dict[str, tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]]:
+        """Give the ROC curves of the first seed over all test images, each once, by name.
+
+        There is none where the test images are of one class.
+        """
+        curves = {}
+        for contender in contenders:
+            table = self.decisions(contender.cells[0])
+            if table["label"].nunique() == 2:
+                curves[contender.name] = roc_points(table["score"], table["label"])
+        return curves
+
+    def hardest(self, contender: Contender, manifest: Manifest, count: int) -> list[HardImage]:
+        """Pick the test images that the first seed's detector gets most wrong, with thumbnails.
+
+        Images that are not there any more are passed over.
+        """
+        table = self.decisions(contender.cells[0])
+        threshold = float(table["threshold"].iloc[0])
+        found: list[HardImage] = []
+        for row in most_wrong(table, count, threshold=threshold).to_dict("records"):
+            try:
+                picture = thumbnail(manifest.resolve(str(row["path"])), size_px=_THUMBNAIL_PX)
+            except (ImageError, OSError):
+                continue
+            stream = io.BytesIO()
+            picture.save(stream, "JPEG", quality=80)
+            found.append(
+                HardImage(
+                    caption=str(row["path"]),
+                    label=_WORDS[int(row["label"])],
+                    verdict=_WORDS[FAKE if row["score"] > threshold else REAL],
+                    score=float(row["score"]) - threshold,
+                    dataset=str(row["dataset"]),
+                    generator=str(row["generator"]),
+                    jpeg=stream.getvalue(),
+                )
+            )
+        return found
+
+    def decisions(self, cell: Cell) -> pd.DataFrame:
+        """Give a cell's test rows with its score, the threshold, and whether it is right."""
+        return self._judge.decisions(cell, self._scores(cell))
+
+    def _scores(self, cell: Cell) -> dict[str, npt.NDArray[np.float64]]:
+        return self._store.read(self._keys[cell])[0]
+
+    def _averaged(self, across: Mapping[int, Metrics]) -> dict[str, float]:
+        found: dict[str, float] = {}
+        for metric in STUDY_METRICS:
+            estimate = self._estimator.over_seeds(
+                {seed: (float(v[metric][0]), v[metric][1:]) for seed, v in across.items()}
+            )
+            bounds = (np.nan, np.nan) if metric in NO_INTERVAL else (estimate.low, estimate.high)
+            found |= {metric: estimate.value}
+            found |= {f"{metric}_low": bounds[0], f"{metric}_high": bounds[1]}
+        return found
+
+
+_WORDS: Final = {REAL: "real", FAKE: "fake"}
+
+
+def has_several_generators(frame: pd.DataFrame) -> bool:
+    """Say whether some dataset has fakes of several generators.
+
+    Where none has, the rows of generators would say the same again.
+
+    Args:
+        frame: The rows of a manifest.
+    """
+    fakes = frame[frame["label"] == FAKE]
+    return bool((fakes.groupby("dataset")["generator"].nunique() > 1).any())
+
+
+def _is_any(table: pd.DataFrame, cells: Sequence[Cell]) -> "pd.Series[bool]":
+    cell = cells[0]
+    own = is_configuration(table, configuration_of(cell)) & (table["train_set"] == cell.train_set)
+    return own & table["seed"].isin([cell.seed for cell in cells])

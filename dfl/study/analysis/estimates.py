@@ -1,0 +1,145 @@
+"""Means over the cells of a study, with intervals from the replicates that they share."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy.stats import norm, t
+
+from dfl.evaluation import percentile_interval
+from dfl.study.analysis.judge import Results
+
+__all__ = ["Estimate", "Estimator", "balanced"]
+
+Values = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean with its 95 % interval.
+
+    Attributes:
+        value: The mean.
+        low: Lower end.
+        high: Upper end.
+        replicates: The mean in every bootstrap replicate, shape ``(B,)``.
+        count: How many rows it is the mean of.
+    """
+
+    value: float
+    low: float
+    high: float
+    replicates: Values
+    count: int
+
+    @classmethod
+    def of(cls, value: float, replicates: Values, count: int = 1) -> "Estimate":
+        """Make one from a value and its replicates, of a metric in [0, 1]."""
+        # stretched for a few seeds, replicates reach beyond what a metric can be
+        low, high = np.clip(percentile_interval(replicates), 0.0, 1.0)
+        return cls(value, float(low), float(high), replicates, count)
+
+
+class Estimator:
+    """Averages rows of the results table.
+
+    Every replicate resamples the groups of images and, where there are several, the seeds, so that
+    an interval covers both. All means share the replicates: differences are paired. Seeds differ in
+    their test images too, which counts twice then: intervals over seeds are on the wide side.
+
+    Args:
+        results: The numbers of all cells.
+        metric: The primary metric, whose replicates `results` holds.
+    """
+
+    def __init__(self, results: Results, metric: str) -> None:
+        self.table = results.table
+        self.metric = metric
+        self._replicates = results.replicates
+        tested = self.table.index[self.table["split"] == "test"]
+        self._place = pd.Series(np.arange(len(tested)), index=tested)
+        self.seeds = sorted(int(seed) for seed in self.table["seed"].unique())
+        self._seed_deviations = cache(self._draw_seeds)
+
+    def mean(self, rows: pd.DataFrame) -> Estimate:
+        """Average the primary metric over rows of the table, every seed alike.
+
+        Args:
+            rows: Rows of `table`, of the test split; those that are nan are passed over.
+
+        Returns:
+            The mean over seeds of the mean over a seed's rows.
+        """
+        known = rows.dropna(subset=[self.metric])
+        by_seed = {
+            int(str(seed)): (
+                float(own[self.metric].mean()),
+                _column_means(self._replicates[self._place[own.index]].astype(np.float64)),
+            )
+            for seed, own in known.groupby("seed")
+        }
+        return self.over_seeds(by_seed, count=len(known))
+
+    def over_seeds(self, by_seed: Mapping[int, tuple[float, Values]], count: int = 1) -> Estimate:
+        """Average over seeds.
+
+        Args:
+            by_seed: A value and its replicates by seed.
+            count: How many rows they stand for.
+
+        Returns:
+            The mean; nan without a seed.
+        """
+        if not by_seed:
+            return Estimate.of(np.nan, np.full(self._replicates.shape[1], np.nan), count)
+        ordered = [by_seed[seed] for seed in sorted(by_seed)]  # the same for all, so paired
+        values = np.array([value for value, _ in ordered])
+        # what seeds change is taken from their values: their replicates hold the images' noise,
+        # which weights that are stretched would multiply
+        replicates = np.mean([own for _, own in ordered], axis=0)
+        replicates = replicates + values @ self._seed_deviations(len(values))
+        return Estimate.of(float(values.mean()), replicates, count)
+
+    def _draw_seeds(self, count: int) -> Values:
+        """Draw by how much seeds weigh more or less than alike; ``(count, B)``, columns sum to 0.
+
+        A few seeds resampled vary less than new ones would: the deviations are stretched by
+        sqrt(S / (S - 1)), and by Student's t over the normal quantile.
+        """
+        size = self._replicates.shape[1]
+        if count == 1:
+            return np.zeros((1, size))
+        drawn = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), size=size)
+        stretch = np.sqrt(count / (count - 1)) * t.ppf(0.975, count - 1) / norm.ppf(0.975)
+        return np.asarray(stretch * (drawn.T / count - 1 / count))
+
+    def validation(self, rows: pd.DataFrame) -> float:
+        """Average the primary metric over rows of the validation split; nan where there is none."""
+        values = rows[self.metric].dropna()
+        return float(values.mean()) if len(values) else float("nan")
+
+
+def balanced(rows: pd.DataFrame, axis: str, others: Sequence[str]) -> pd.DataFrame:
+    """Keep what exists at every level of an axis, so that its levels meet the same company.
+
+    Args:
+        rows: Rows of the results table.
+        axis: The axis whose levels are compared.
+        others: The columns that must be the same.
+
+    Returns:
+        The rows whose counterparts at all levels are there.
+    """
+    levels = rows[axis].nunique()
+    count = rows.groupby(list(others), sort=False)[axis].transform("nunique")
+    return rows[count == levels]
+
+
+def _column_means(values: Values) -> Values:
+    missing = np.isnan(values)
+    count = (~missing).sum(0)
+    total = np.where(missing, 0, values).sum(0)
+    return np.asarray(np.where(count > 0, total / np.maximum(1, count), np.nan))

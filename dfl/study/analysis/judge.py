@@ -1,0 +1,316 @@
+"""From scores to numbers: every metric of every cell, with intervals; comparisons are paired."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from dfl.evaluation import (
+    LOWER_IS_BETTER,
+    STUDY_METRICS,
+    calibrated,
+    generator_rows,
+    group_weights,
+    known_rows,
+    percentile_interval,
+    unique_images,
+    weighted_metrics,
+)
+from dfl.study.design.grid import Cell
+from dfl.study.design.training_sets import TrainingSet
+from dfl.study.run.cells import CellStore, Scores
+from dfl.study.run.fitting import held_rows, judged_view, operating_point
+from dfl.study.run.inputs import StudyInput
+from dfl.study.run.workers import in_processes
+from dfl.types import FAKE
+
+__all__ = ["AXES", "NO_INTERVAL", "Judge", "Results", "cell_axes", "judge_cells"]
+
+AXES: Final = (
+    "grid",
+    "features",
+    "reduction",
+    "classifier",
+    "train_set",
+    "train_view",
+    "test_view",
+    "seed",
+)
+"""The columns that name a row's cell and the view it was tested under."""
+
+NO_INTERVAL: Final = frozenset({"calibration_error"})
+"""Metrics without intervals: resampled images repeat, which makes the error of a bin larger than
+it is, so that percentiles of replicates hold the truth far less often than they say."""
+
+Values = npt.NDArray[np.float64]
+Metrics = dict[str, Values]
+TestSet = tuple[str, str, npt.NDArray[np.int64], npt.NDArray[np.uint8]]
+
+
+@dataclass(frozen=True)
+class Results:
+    """The numbers of all cells.
+
+    Attributes:
+        table: Tidy rows: `AXES`, ``split``, ``scope``, ``name``, ``n_real``, ``n_fake``, each of
+            ``STUDY_METRICS`` with its ``_low`` and ``_high`` (95 %; nan on validation, and for
+            `NO_INTERVAL`).
+        replicates: For each row of the table that is of the test split, in order, the primary
+            metric of every bootstrap replicate, shape ``(rows, B)``, float32.
+    """
+
+    table: pd.DataFrame
+    replicates: npt.NDArray[np.float32]
+
+
+def cell_axes(cell: Cell) -> dict[str, object]:
+    """Give a cell's place in the grid, as the tables' columns have it."""
+    return {
+        "grid": cell.grid,
+        "features": "+".join(cell.features),
+        "reduction": cell.reduction,
+        "classifier": cell.classifier,
+        "train_set": cell.train_set,
+        "train_view": cell.train_view,
+        "seed": cell.seed,
+    }
+
+
+class Judge:
+    """Turns the scores of cells into metrics; the same bootstrap weights serve all of them.
+
+    The weight of an image follows from its group alone (see `group_weights`), so that two cells
+    are always compared on the same replicates of the images, whatever their test sets.
+
+    Args:
+        study: What the cells were fitted on.
+        metric: The primary metric, whose replicates are kept.
+        replicates: How many.
+    """
+
+    def __init__(self, study: StudyInput, *, metric: str, replicates: int) -> None:
+        self.study = study
+        self.metric = metric
+        self.replicates = replicates
+        self._sets: dict[tuple[int, str], list[TestSet]] = {}
+
+    def __call__(
+        self, cell: Cell, scores: Scores
+    ) -> tuple[list[dict[str, object]], npt.NDArray[np.float32]]:
+        """Judge a cell.
+
+        Args:
+            cell: The cell.
+            scores: Its scores.
+
+        Returns:
+            Rows of the results table, and the replicates of the primary metric for those of the
+            test split, shape ``(rows, B)``.
+        """
+        rows: list[dict[str, object]] = []
+        kept: list[Values] = []
+        for (view, split, scope, name), values in self.values(cell, scores).items():
+            place = cell_axes(cell) | {"test_view": view}
+            rows.append(
+                {axis: place[axis] for axis in AXES}
+                | {"split": split, "scope": scope, "name": name}
+                | _numbers(values)
+            )
+            if split == "test":
+                kept.append(values[self.metric][1:])
+        return rows, np.stack(kept).astype(np.float32)
+
+    def values(self, cell: Cell, scores: Scores) -> dict[tuple[str, str, str, str], Metrics]:
+        """Compute every metric of a cell, in every replicate.
+
+        Args:
+            cell: The cell.
+            scores: Its scores.
+
+        Returns:
+            By test view, split, scope and name: by metric, the value and then those of the
+            replicates, shape ``(1 + B,)``, on validation the value alone; and the counts
+            ``n_real`` and ``n_fake``.
+        """
+        frame = self.study.frames[cell.seed]
+        held = held_rows(frame)
+        label = frame["label"].to_numpy(dtype=np.int64)[held]
+        threshold, scaling = operating_point(cell, self.study, scores)
+        found: dict[tuple[str, str, str, str], Metrics] = {}
+        for view in self.study.views[cell.train_view]:
+            prob = calibrated(scores[view], scaling)
+            for split in ("val", "test"):
+                sets: dict[tuple[str, str], Metrics] = {}
+                for scope, name, at, weights in self._test_sets(cell.seed, split):
+                    sets[scope, name] = weighted_metrics(
+                        scores[view][at], label[at], weights, threshold=threshold, prob=prob[at]
+                    ) | _counts(label[at])
+                sets |= _summaries(sets, self.study.training_sets[cell.train_set])
+                found |= {(view, split, *key): values for key, values in sets.items()}
+        return found
+
+    def decisions(self, cell: Cell, scores: Scores) -> pd.DataFrame:
+        """Give the test rows of a cell with its scores, decisions and correctness.
+
+        Args:
+            cell: The cell.
+            scores: Its scores.
+
+        Returns:
+            The manifest's rows with ``score``, ``threshold`` (of validation) and ``correct``, each
+            image once, under its `judged_view`.
+        """
+        frame = self.study.frames[cell.seed]
+        held = held_rows(frame)
+        threshold, _ = operating_point(cell, self.study, scores)
+        score = scores[judged_view(cell, self.study)]
+        table = frame.iloc[held].assign(score=score, threshold=threshold)
+        table = unique_images(table[table["split"] == "test"])
+        return table.assign(correct=(table["score"] > threshold) == (table["label"] == FAKE))
+
+    def _test_sets(self, seed: int, split: str) -> list[TestSet]:
+        """List what is tested: scope, name, positions among the held rows, and their weights."""
+        if (seed, split) not in self._sets:
+            frame = self.study.frames[seed]
+            held = held_rows(frame)
+            place = pd.Series(np.arange(len(held)), index=held)
+            rows = known_rows(frame[frame["split"] == split])
+            sets = [("dataset", n, rows[rows["dataset"] == n]) for n in rows["dataset"].unique()]
+            sets += [("generator", name, part) for name, part in generator_rows(rows).items()]
+            sets.append(("pooled", "all images", unique_images(rows)))
+            self._sets[seed, split] = [
+                (scope, name, place[part.index].to_numpy(), self._weights(part, split))
+                for scope, name, part in sets
+            ]
+        return self._sets[seed, split]
+
+    def _weights(self, rows: pd.DataFrame, split: str) -> npt.NDArray[np.uint8]:
+        """Weigh rows: first all ones, then the replicates of a test; shape ``(1 + B, N)``."""
+        ones = np.ones((1, len(rows)), np.uint8)
+        if split != "test":
+            return ones
+        drawn = group_weights(rows["group"].tolist(), replicates=self.replicates, seed=0)
+        return np.asfortranarray(np.concatenate([ones, drawn]))  # fastest along replicates
+
+
+def judge_cells(
+    cells: Sequence[Cell],
+    keys: Mapping[Cell, str],
+    study: StudyInput,
+    *,
+    metric: str,
+    replicates: int,
+    jobs: int,
+) -> Results:
+    """Judge all finished cells, in processes.
+
+    Args:
+        cells: The cells.
+        keys: Their keys.
+        study: What they were fitted on.
+        metric: The primary metric.
+        replicates: How many bootstrap replicates.
+        jobs: How many processes.
+
+    Returns:
+        Their numbers, in the order of `cells`.
+    """
+    chunks = [cells[start : start + 16] for start in range(0, len(cells), 16)]
+    todo = [[(cell, keys[cell]) for cell in chunk] for chunk in chunks]
+    rows: list[dict[str, object]] = []
+    kept: list[npt.NDArray[np.float32]] = []
+    judge = Judge(study, metric=metric, replicates=replicates)
+    with in_processes(min(jobs, len(todo)), _start_worker, (judge,)) as pool:
+        for found, values in pool.map(_judge_chunk, todo):
+            rows += found
+            kept.append(values)
+    return Results(pd.DataFrame(rows), np.concatenate(kept))
+
+
+_judge: Judge | None = None  # in a worker
+
+
+def _start_worker(judge: Judge) -> None:
+    global _judge  # what a process of the pool keeps between chunks
+    _judge = judge
+
+
+def _judge_chunk(
+    todo: list[tuple[Cell, str]],
+) -> tuple[list[dict[str, object]], npt.NDArray[np.float32]]:
+    if _judge is None:
+        raise RuntimeError("a worker begins with _start_worker")
+    store = CellStore(_judge.study.folder)
+    rows: list[dict[str, object]] = []
+    kept: list[npt.NDArray[np.float32]] = []
+    for cell, key in todo:
+        found, values = _judge(cell, store.read(key)[0])
+        rows += found
+        kept.append(values)
+    return rows, np.concatenate(kept)
+
+
+def _counts(label: npt.NDArray[np.int64]) -> Metrics:
+    fakes = float((label == FAKE).sum())
+    return {"n_real": np.array([len(label) - fakes]), "n_fake": np.array([fakes])}
+
+
+def _summaries(
+    found: Mapping[tuple[str, str], Metrics], training_set: TrainingSet
+) -> dict[tuple[str, str], Metrics]:
+    """Sum up the datasets: their mean, the worst, those trained on, and those not."""
+    every = [values for (scope, _), values in found.items() if scope == "dataset"]
+    summaries = {
+        ("macro", "mean of datasets"): _reduce(every, worst=False),
+        ("worst", "worst dataset"): _reduce(every, worst=True),
+    }
+    scope, known = "dataset", training_set.seen
+    if training_set.by_generator:  # the fakes of a dataset that is seen are not all known
+        scope, known = "generator", training_set.generators
+    seen = [values for (kind, name), values in found.items() if kind == scope and name in known]
+    unseen = [
+        values for (kind, name), values in found.items() if kind == scope and name not in known
+    ]
+    if not unseen:
+        seen = every  # there are datasets without a generator: those of real images alone
+    if seen:
+        summaries["seen", "mean of what it was trained on"] = _reduce(seen, worst=False)
+    if unseen:
+        summaries["unseen", "mean of what it was not trained on"] = _reduce(unseen, worst=False)
+    # an image that serves several datasets counts once among all
+    pooled = found["pooled", "all images"]
+    for values in summaries.values():
+        if values["n_real"][0] + values["n_fake"][0] > pooled["n_real"][0] + pooled["n_fake"][0]:
+            values |= {name: pooled[name] for name in ("n_real", "n_fake")}
+    return summaries
+
+
+def _reduce(sets: Sequence[Metrics], *, worst: bool) -> Metrics:
+    reduced: Metrics = {}
+    for metric in STUDY_METRICS:
+        stacked = np.stack([values[metric] for values in sets])  # (sets, 1 + B)
+        missing = np.isnan(stacked)
+        if worst:
+            lower = metric in LOWER_IS_BETTER
+            filled = np.where(missing, -np.inf if lower else np.inf, stacked)
+            value = filled.max(0) if lower else filled.min(0)
+        else:
+            value = np.where(missing, 0, stacked).sum(0) / np.maximum(1, (~missing).sum(0))
+        reduced[metric] = np.where(missing.all(0), np.nan, value)
+    for name in ("n_real", "n_fake"):
+        reduced[name] = np.sum([values[name] for values in sets], axis=0)
+    return reduced
+
+
+def _numbers(values: Metrics) -> dict[str, float]:
+    numbers = {"n_real": float(values["n_real"][0]), "n_fake": float(values["n_fake"][0])}
+    for metric in STUDY_METRICS:
+        value, replicates = float(values[metric][0]), values[metric][1:]
+        known = len(replicates) and metric not in NO_INTERVAL
+        bounds = percentile_interval(replicates) if known else (np.nan, np.nan)
+        numbers[metric] = value
+        numbers[f"{metric}_low"], numbers[f"{metric}_high"] = bounds
+    return numbers

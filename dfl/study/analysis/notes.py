@@ -1,0 +1,106 @@
+"""What a reader of a study has to keep in mind."""
+
+from collections.abc import Iterator
+from itertools import combinations
+from typing import Final
+
+import pandas as pd
+
+from dfl.heads.estimators.reductions import StoredEncoder
+from dfl.study.analysis.estimates import Estimator
+from dfl.study.run.inputs import StudyInput
+from dfl.types import REAL
+
+__all__ = ["notes"]
+
+_FEW: Final = 20  # validation images of a dataset below which a choice is shaky
+_FEW_GROUPS: Final = 20  # where 95 % intervals of a mean hold 93 % still; of 8 groups 91, of 4 86
+
+
+def notes(study: StudyInput, estimator: Estimator) -> list[str]:
+    """List the caveats of a study, one or two sentences each.
+
+    Args:
+        study: What was tried on which images.
+        estimator: The results.
+    """
+    several = len(estimator.seeds) > 1
+    covered = " and seeds" if several else ""
+    general = [
+        f"Intervals hold 95 % of bootstrap replicates that resample groups of images{covered}; "
+        "they do not cover images of another kind than those tested.",
+        "Head, hyper-parameters, threshold and calibration were chosen on validation images; what "
+        "stands at the top of a ranking by test images was not chosen.",
+    ]
+    if not several:
+        general.append(
+            "One seed: intervals do not hold what another split or another start would change."
+        )
+    frame = next(iter(study.frames.values()))
+    return [*general, *_validation(study), *_tests(frame), *_shared(frame), *_trained_before(study)]
+
+
+def _validation(study: StudyInput) -> Iterator[str]:
+    """Name the datasets with few validation images, in the seed that has the fewest."""
+    frame = next(iter(study.frames.values()))
+    for name in frame["dataset"].unique():
+        counts = []
+        for own in study.frames.values():
+            rows = own[(own["dataset"] == name) & (own["split"] == "val")]
+            counts.append((len(rows), rows["label"].nunique()))
+        fewest = min(count for count, _ in counts)
+        if fewest == 0:
+            yield (
+                f"{name} has no validation images: a head trained on it alone is the first "
+                "candidate, with threshold 0 and no calibration."
+            )
+        elif min(classes for _, classes in counts) < 2:
+            yield f"{name} has validation images of one class only: nothing can be chosen on them."
+        elif fewest < _FEW:
+            yield (
+                f"{name} has only {fewest} validation images: what is chosen on them, threshold "
+                "and calibration above all, is uncertain."
+            )
+
+
+def _tests(frame: pd.DataFrame) -> Iterator[str]:
+    """Name what the tests of a dataset cannot tell."""
+    test = frame[frame["split"] == "test"]
+    for name in test["dataset"].unique():
+        rows = test[test["dataset"] == name]
+        if rows["label"].nunique() < 2:
+            yield (
+                f"{name} has test images of one class only: accuracy and calibration error can be "
+                "computed, ranking metrics and rates cannot."
+            )
+        groups = rows["group"].nunique()
+        upper = 1 - 0.05 ** (1 / groups)
+        if upper > 0.05:
+            yield (
+                f"{name} is tested on {groups} groups of images: a detector without an error there "
+                f"may still be wrong on {upper:.0%} of such groups, although its interval has no "
+                "width" + (", and other intervals are too narrow." if groups < _FEW_GROUPS else ".")
+            )
+
+
+def _shared(frame: pd.DataFrame) -> Iterator[str]:
+    """Name datasets that share real images: a head trained on one knows the other's reals."""
+    real = frame[frame["label"] == REAL]
+    paths = {str(name): set(own["path"]) for name, own in real.groupby("dataset", sort=False)}
+    for first, second in combinations(paths, 2):
+        if common := len(paths[first] & paths[second]):
+            yield (
+                f"{first} and {second} share {common} real images: trained on one, a detector is "
+                "tested on new fakes of the other, but on real images of a kind that it knows."
+            )
+
+
+def _trained_before(study: StudyInput) -> Iterator[str]:
+    """Name reductions that came trained: what they know, no split of this study has decided."""
+    for name, pipelines in study.reductions.items():
+        if any(isinstance(step, StoredEncoder) for p in pipelines for _, step in p.steps):
+            yield (
+                f"The reduction {name} was trained before this study: images that it has learnt "
+                "from may be among those tested, and datasets that count as unseen may not be "
+                "unseen by it."
+            )

@@ -1,0 +1,252 @@
+"""What a study found: the best configurations, rankings, and who generalises to what."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import pandas as pd
+
+from dfl.evaluation import LOWER_IS_BETTER
+from dfl.study.analysis.estimates import Estimate, Estimator
+from dfl.study.analysis.selections import (
+    CONFIGURATION,
+    as_images_come,
+    is_configuration,
+    value_columns,
+)
+from dfl.study.design.training_sets import COMBINED
+
+__all__ = ["Choice", "choose", "home_of", "leaders", "matrix", "models"]
+
+_TEST_SETS: Final = {"dataset": "{}", "generator": "generator {}"}
+_TIE_BREAKERS: Final = ("auroc", "ap", "calibration_error")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A configuration that validation chose.
+
+    Attributes:
+        criterion: What it is the best at.
+        configuration: Values of `CONFIGURATION`.
+        train_set: What it was trained on; None for every training set in turn.
+        scope: The scope of the results table that it is judged by.
+        val: The primary metric on validation images.
+        test: The same on test images.
+        why: The reason, in a sentence.
+    """
+
+    criterion: str
+    configuration: tuple[str, ...]
+    train_set: str | None
+    scope: str
+    val: float
+    test: Estimate
+    why: str
+
+
+def home_of(estimator: Estimator, train_sets: Sequence[str]) -> str:
+    """Choose what the detector to take home is trained on: everything, or what validation likes.
+
+    Args:
+        estimator: The results.
+        train_sets: The names of the training sets.
+    """
+    if COMBINED in train_sets:
+        return COMBINED
+    table = estimator.table
+    rows = table[(table["scope"] == "macro") & (table["split"] == "val")]
+    values = rows.dropna(subset=[estimator.metric]).groupby("train_set", sort=False)
+    if not values.ngroups:  # validation has one class, of which this metric says nothing
+        return train_sets[0]
+    lowest = estimator.metric in LOWER_IS_BETTER
+    best = values[estimator.metric].min() if lowest else values[estimator.metric].max()
+    return str(best.idxmin() if lowest else best.idxmax())
+
+
+def choose(estimator: Estimator, *, home: str, first_view: str) -> list[Choice]:
+    """Choose the best configurations by their validation images.
+
+    Args:
+        estimator: The results.
+        home: The training set of the detector to take home.
+        first_view: How images come; choices are made under it where it is tested.
+
+    Returns:
+        The best on the datasets that it is trained on, and the best on datasets that it is not
+        trained on, where there are such.
+    """
+    table = as_images_come(estimator.table, first_view)
+    found = [
+        _best(
+            estimator,
+            table[table["train_set"] == home],
+            criterion="Best detector to take home",
+            train_set=home,
+            scope="macro",
+            why="highest mean over the datasets on validation images, trained on "
+            + ("all datasets" if home == "combined" else home),
+        ),
+        _best(
+            estimator,
+            table,
+            criterion="Best on datasets that it was not trained on",
+            train_set=None,
+            scope="unseen",
+            why="highest mean on the validation images of datasets that it was not trained on, "
+            "over all training sets",
+        ),
+    ]
+    return [choice for choice in found if choice is not None]
+
+
+def _best(
+    estimator: Estimator,
+    table: pd.DataFrame,
+    *,
+    criterion: str,
+    train_set: str | None,
+    scope: str,
+    why: str,
+) -> Choice | None:
+    rows = _same_company(table[table["scope"] == scope])
+    val, test = (rows[rows["split"] == split] for split in ("val", "test"))
+    means = _validated(val, estimator.metric)
+    if means.empty:
+        return None
+    best = _by_merit(means)[0]
+    ties = int((means[estimator.metric] == means[estimator.metric][best]).sum()) - 1
+    if ties:
+        why += (
+            f"; {ties} other{'s are' if ties > 1 else ' is'} equally good there, so that AUROC, "
+            "average precision and calibration decide"
+        )
+    value = float(means[estimator.metric][best])
+    return Choice(
+        criterion,
+        best,
+        train_set,
+        scope,
+        value,
+        estimator.mean(test[is_configuration(test, best)]),
+        why,
+    )
+
+
+def _same_company(rows: pd.DataFrame) -> pd.DataFrame:
+    """Leave out configurations that lack a training set or seed: their means are of other cells."""
+    count = rows.groupby(list(CONFIGURATION), sort=False)["train_set"].transform("size")
+    complete: pd.DataFrame = rows[count == count.max()]
+    return complete
+
+
+def _validated(val: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Average what decides over validation rows, by configuration; without those it cannot rate."""
+    metrics = list(dict.fromkeys([metric, *_TIE_BREAKERS]))
+    means = val.groupby(list(CONFIGURATION), sort=False)[metrics].mean().round(9)
+    return means.dropna(subset=[metric])
+
+
+def _by_merit(means: pd.DataFrame) -> list[tuple[str, ...]]:
+    """Order rows, the best first, column after column; of equals the one with fewer parts first."""
+    merit = means.copy()
+    for metric in LOWER_IS_BETTER.intersection(merit.columns):
+        merit[metric] = 1 - merit[metric]
+    merit = merit.fillna(0.0)
+    parts = [-str(configuration[1]).count("+") for configuration in merit.index]
+    plain = [configuration[2] == "none" for configuration in merit.index]
+    merit = merit.assign(parts=parts, plain=plain)
+    ranked = merit.sort_values(list(merit.columns), ascending=False, kind="stable")
+    return [tuple(str(name) for name in configuration) for configuration in ranked.index]
+
+
+def leaders(estimator: Estimator, *, home: str, first_view: str) -> pd.DataFrame:
+    """Rank the configurations trained on one training set, by the mean over the datasets.
+
+    Those that failed for a seed are left out: another mean would be of other test images.
+
+    Args:
+        estimator: The results.
+        home: The training set.
+        first_view: How images come; ranked under it where it is tested.
+
+    Returns:
+        ``features, reduction, classifier, kind, value, low, high, val``, best first; ``kind`` is
+        the grid; ``configuration``, and ``val_rank``, its place by validation alone, from 0, where
+        ties are broken as `choose` breaks them.
+    """
+    table = as_images_come(estimator.table, first_view)
+    table = _same_company(table[(table["train_set"] == home) & (table["scope"] == "macro")])
+    order = _by_merit(_validated(table[table["split"] == "val"], estimator.metric))
+    rank = {configuration: place for place, configuration in enumerate(order)}
+    rows = []
+    for configuration, own in table.groupby(list(CONFIGURATION), sort=False):
+        test, val = (own[own["split"] == split] for split in ("test", "val"))
+        named = tuple(str(name) for name in configuration)
+        kind, features, reduction, classifier, view = named
+        rows.append(
+            {
+                "features": features,
+                "reduction": reduction,
+                "classifier": _with_view(classifier, view, first_view),
+                "kind": kind,
+                **value_columns(estimator.mean(test)),
+                "val": estimator.validation(val),
+                "val_rank": rank.get(named, len(rank)),
+                "configuration": named,
+            }
+        )
+    columns = ["features", "reduction", "classifier", "kind", "value", "low", "high", "val"]
+    ranked = pd.DataFrame(rows, columns=[*columns, "val_rank", "configuration"])
+    return ranked.sort_values(
+        "value", ascending=estimator.metric in LOWER_IS_BETTER, kind="stable", ignore_index=True
+    )
+
+
+def models(ranked: pd.DataFrame) -> pd.DataFrame:
+    """Compare sets of features, and whole networks, each with every classifier.
+
+    Args:
+        ranked: What `leaders` returns: configurations trained on one training set.
+
+    Returns:
+        ``features, classifier, value, low, high, chosen``: of several reductions the one that
+        validation chose; ``chosen`` marks the classifier that it chose for these features.
+    """
+    by_val = ranked.sort_values("val_rank", kind="stable")
+    kept = by_val.drop_duplicates(["features", "classifier"])
+    kept = kept.assign(chosen=~kept["features"].duplicated()).sort_index()
+    columns = ["features", "classifier", "value", "low", "high", "chosen"]
+    return kept[columns].reset_index(drop=True)
+
+
+def matrix(
+    estimator: Estimator, configuration: tuple[str, ...], *, first_view: str, several: bool
+) -> pd.DataFrame:
+    """Set what a configuration was trained on against what it was tested on.
+
+    Args:
+        estimator: The results.
+        configuration: Values of `CONFIGURATION`.
+        first_view: How images come; looked at under it where it is tested.
+        several: Whether a dataset has several generators, whose rows say something then.
+
+    Returns:
+        ``train_set, test_set, value, low, high``; the datasets, the generators where `several`,
+        then pooled, macro and worst.
+    """
+    table = as_images_come(estimator.table, first_view)
+    table = table[(table["split"] == "test") & is_configuration(table, configuration)]
+    rows = []
+    for scope in ("dataset", *(["generator"] if several else []), "pooled", "macro", "worst"):
+        part = table[table["scope"] == scope]
+        for (train_set, name), own in part.groupby(["train_set", "name"], sort=False):
+            test_set = _TEST_SETS.get(scope, scope).format(name)
+            rows.append(
+                {"train_set": train_set, "test_set": test_set, **value_columns(estimator.mean(own))}
+            )
+    return pd.DataFrame(rows, columns=["train_set", "test_set", "value", "low", "high"])
+
+
+def _with_view(classifier: str, view: str, first_view: str) -> str:
+    return classifier if view == first_view else f"{classifier} (trained on {view})"

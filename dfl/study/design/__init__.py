@@ -1,0 +1,1 @@
+"""The axes of a study: the grid, training sets, claims, settings."""

@@ -1,0 +1,83 @@
+"""Settings of a study that are not its axes."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from dfl.errors import ConfigError
+from dfl.study.design.claims import Claim
+from dfl.threads import cores
+
+__all__ = ["Settings", "check_names"]
+
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where a study goes and what it is judged by.
+
+    Attributes:
+        out: Its folder.
+        title: Title of the report.
+        metric: The primary metric.
+        replicates: Bootstrap replicates behind each interval.
+        jobs: Processes; None for one a core.
+        claims: Statements that are put to the test.
+        config: The resolved config as YAML.
+
+    Raises:
+        ConfigError: If a number is out of range, or a claim claims nothing.
+    """
+
+    out: Path
+    title: str
+    metric: str
+    replicates: int
+    jobs: int | None
+    claims: list[Claim]
+    config: str
+
+    def __post_init__(self) -> None:
+        if self.replicates < 100:
+            raise ConfigError(
+                f"replicates: at least 100 for an interval of 95 %, got {self.replicates}"
+            )
+        if self.jobs is not None and self.jobs < 1:
+            raise ConfigError(f"jobs: must be at least 1, got {self.jobs}")
+        for claim in self.claims:
+            if not claim.better or set(claim.better) & set(claim.others):
+                raise ConfigError(
+                    f"claims: {claim.statement!r} says that {claim.better} is better than "
+                    f"{claim.others or 'the others'}; name levels of {claim.axis}, each once"
+                )
+
+    @property
+    def processes(self) -> int:
+        """How many processes fit cells."""
+        if self.jobs is not None:
+            return self.jobs
+        return cores()
+
+    @property
+    def page(self) -> Path:
+        """The report."""
+        return self.out / "report.html"
+
+
+def check_names(*, may_be_empty: bool = False, **axes: Iterable[str]) -> None:
+    """Refuse names that cannot stand in a file's name or in the name of a part.
+
+    Raises:
+        ConfigError: If there is one, or an axis is empty.
+    """
+    for axis, names in axes.items():
+        names = list(names)
+        if not names and not may_be_empty:
+            raise ConfigError(f"{axis}: empty; name at least one")
+        for name in names:
+            if not _NAME.fullmatch(name):
+                raise ConfigError(
+                    f"{axis}: {name!r} cannot be a name; use letters, digits, _ and -"
+                )

@@ -1,0 +1,74 @@
+"""The chosen detector as a thing to take home: a fitted head, or a fine-tuned network."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final
+
+from dfl.errors import StudyError
+from dfl.folders import making_folder
+from dfl.heads.storage.head_folder import save_head
+from dfl.study.design.grid import Cell
+from dfl.study.run.cells import CellStore
+from dfl.study.run.fitting import fit_head, operating_point, split_rows
+from dfl.study.run.inputs import StudyInput
+from dfl.study.run.view_features import ViewFeatures
+from dfl.types import FAKE, REAL
+
+__all__ = ["BEST", "take_home"]
+
+BEST: Final = "best"
+"""The folder of the chosen detector, in the study's."""
+
+_NETWORK: Final = "network.ckpt"
+
+
+def take_home(
+    cell: Cell,
+    key: str,
+    study: StudyInput,
+    views: Mapping[str, ViewFeatures],
+    *,
+    out: Path,
+    checkpoint_of: Callable[[str], Path],
+) -> Path:
+    """Store the detector of a cell with its threshold and calibration, for `dfl detect`.
+
+    Args:
+        cell: The cell.
+        key: Its key.
+        study: What it was fitted on.
+        views: The features by view.
+        out: The study's folder; what an earlier run chose is replaced.
+        checkpoint_of: Gives the checkpoint of a fine-tuned network's cell by its key.
+
+    Returns:
+        What `dfl detect` takes: the folder of a head, or a checkpoint.
+
+    Raises:
+        DflError: If it cannot be stored, or something else lies where it goes.
+        OSError: If the disk does not take it.
+    """
+    folder = out / BEST
+    if cell.classifier in study.classifiers:
+        (folder / _NETWORK).unlink(missing_ok=True)
+        frame = study.frames[cell.seed]
+        rows = split_rows(frame, study.training_sets[cell.train_set], "train")
+        label = frame["label"].iloc[rows]
+        counts = {"real": int((label == REAL).sum()), "fake": int((label == FAKE).sum())}
+        save_head(fit_head(cell, study, views), folder, counts=counts, overwrite=True)
+        return folder
+    from dfl.heads.storage.checkpoint import copy_with_operating_point  # it imports torch
+
+    scores, _ = CellStore(study.folder).read(key)
+    threshold, calibration = operating_point(cell, study, scores)
+    with making_folder(folder) as partial:
+        _check_replaceable(folder)
+        copy_with_operating_point(checkpoint_of(key), partial / _NETWORK, threshold, calibration)
+    return folder / _NETWORK
+
+
+def _check_replaceable(folder: Path) -> None:
+    own = {_NETWORK, "head.json", "head.skops", "scores.csv"}
+    there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    if foreign := sorted(there - own):
+        raise StudyError(f"{folder / foreign[0]} is no part of a detector; move it away")

@@ -1,0 +1,1 @@
+"""From a design to finished cells: features, fitting, processes, baselines."""

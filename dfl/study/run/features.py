@@ -1,0 +1,215 @@
+"""The images of a study, and their features: one folder a view and backbone."""
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from dfl.app.extraction import origin_of, run_extraction
+from dfl.app.prediction import device_kind
+from dfl.backbones import Backbone, FusedBackbone
+from dfl.backbones.precision import Precision, autocast
+from dfl.backbones.runner import Runner
+from dfl.data import ImageDataModule, Manifest, TableDataModule
+from dfl.data.images.transforms import Augmentation
+from dfl.errors import DataError
+from dfl.evaluation import known_rows
+from dfl.features.extraction import ExtractionDataModule, Target
+from dfl.features.images import distinct_images, hash_images
+from dfl.features.plan import ExtractionPlan, method_digest, pending_images
+from dfl.study.run.view_features import ViewFeatures
+
+__all__ = ["FeatureFolders", "frames_by_seed"]
+
+_TIMED = 4  # images
+_ADVICE = "name another folder with --features_dir, or delete this one"
+
+
+def frames_by_seed(data: ImageDataModule, seeds: Sequence[int]) -> dict[int, pd.DataFrame]:
+    """Split the images anew for every seed; no feature depends on that.
+
+    Args:
+        data: The images; it is set up.
+        seeds: The seeds.
+
+    Returns:
+        The manifest's rows by seed, in the same order.
+
+    Raises:
+        DataError: If there is no validation or no test image.
+    """
+    data.prepare_data()
+    data.setup()
+    frames: dict[int, pd.DataFrame] = {}
+    for seed in seeds:
+        own = data if seed == data.seed else data.reseeded(seed)
+        own.prepare_data()
+        own.setup()
+        frames[seed] = own.manifest.frame
+        known = known_rows(frames[seed])
+        for split in ("train", "val", "test"):
+            if not (known["split"] == split).any():
+                raise DataError(
+                    f"no image is in the {split} split whose label is known (seed {seed}); a study "
+                    "needs all three: "
+                    "change data.test_fraction or data.val_fraction"
+                )
+    return frames
+
+
+class FeatureFolders:
+    """The feature folders of a study.
+
+    Args:
+        data: The images, set up.
+        backbones: The backbones by name.
+        views: Perturbations by view.
+        root: The folder of all feature folders.
+        precision: Numeric precision of the backbones.
+        accelerator: Lightning's accelerator.
+    """
+
+    def __init__(
+        self,
+        data: ImageDataModule,
+        backbones: Mapping[str, Backbone],
+        views: Mapping[str, list[Augmentation]],
+        root: Path,
+        precision: Precision,
+        *,
+        accelerator: str = "auto",
+    ) -> None:
+        # no feature depends on splits and groups: studies that differ in them share their features
+        frame = data.manifest.frame.assign(split="", group="")
+        images = Manifest(frame, data.manifest.root)
+        self._data = {
+            view: TableDataModule(images, data, perturb=[*data.perturb, *perturb])
+            for view, perturb in views.items()
+        }
+        self._backbones = backbones
+        self._runner = Runner(
+            FusedBackbone(backbones), device=device_kind(accelerator), precision=precision
+        )
+        self._timed: dict[str, float] = {}
+        self.paths = {view: {name: root / view / name for name in backbones} for view in views}
+        self.parts = [part.name for part in self._runner.spec]
+        self.dims = {part.name: part.dim for part in self._runner.spec}
+        self.images = len(distinct_images(data.manifest)[0])
+
+    @cached_property
+    def views(self) -> dict[str, ViewFeatures]:
+        """The features by view, opened when they are asked for."""
+        return {view: ViewFeatures(paths) for view, paths in self.paths.items()}
+
+    @cached_property
+    def pending(self) -> dict[tuple[str, str], int]:
+        """For every view and backbone, how many images it had still to see at the beginning.
+
+        Where several processes were started, this only looks which folders are there: to read all
+        images takes long, and the others wait for this process no longer than half an hour. The
+        extraction, where it keeps them informed, looks at everything in any case.
+
+        Raises:
+            FeatureError: If a folder holds other features, and this process is the only one.
+        """
+        if not _is_first():  # one process is enough to read all images and features
+            return dict.fromkeys(self._targets, 0)
+        if _is_one_of_several():
+            return {
+                key: 0 if (target.out / "features.json").is_file() else self.images
+                for key, target in self._targets.items()
+            }
+        hashed = hash_images(next(iter(self._data.values())).manifest)
+        return {
+            (view, name): pending_images(
+                ExtractionPlan(
+                    target.out,
+                    hashed,
+                    method_digest(
+                        target.spec, view=self._data[view].view(), run=self._runner.description
+                    ),
+                    batch_size=1,
+                    spec=target.spec,
+                ),
+                advice=_ADVICE,
+            )
+            for (view, name), target in self._targets.items()
+        }
+
+    @cached_property
+    def complete(self) -> bool:
+        """Whether all features were there at the beginning: seen, and joined."""
+        return all(self.has(view, name) for view, name in self._targets)
+
+    def has(self, view: str, name: str) -> bool:
+        """Whether the features of a view and backbone were there at the beginning, and joined."""
+        target = self._targets[view, name]
+        return not self.pending[view, name] and (target.out / "features.json").is_file()
+
+    @cached_property
+    def _targets(self) -> dict[tuple[str, str], Target]:
+        """One feature folder a view and backbone, as `dfl extract` would make it."""
+        return {
+            (view, name): Target(
+                path,
+                view,
+                tuple(part for part in self._runner.spec if part.name.partition(".")[0] == name),
+                origin_of({name: self._backbones[name]}, self._data[view], self._runner),
+            )
+            for view, paths in self.paths.items()
+            for name, path in paths.items()
+        }
+
+    def seconds_per_image(self, name: str) -> float:
+        """Time a backbone on one small batch, on the CPU, after one to warm up; once a backbone."""
+        if name not in self._timed:
+            self._timed[name] = self._time(name)
+        return self._timed[name]
+
+    def _time(self, name: str) -> float:
+        backbone = self._backbones[name]
+        image = torch.zeros((_TIMED, 3, 224, 224), dtype=torch.uint8)
+        with torch.inference_mode(), autocast(self._runner.precision, "cpu"):
+            backbone(image[:1])
+            start = time.perf_counter()
+            backbone(image)
+        return (time.perf_counter() - start) / _TIMED
+
+    def extract(self, accelerator: str, devices: int | str, num_nodes: int, strategy: str) -> bool:
+        """Make what is missing; arguments as Lightning's.
+
+        Every image is decoded once for all views and backbones.
+
+        Returns:
+            Whether this is the first of several processes.
+        """
+        if self.complete and not _is_one_of_several():
+            return True
+        images = ExtractionDataModule(
+            self._data,
+            list(self._targets.values()),
+            run=self._runner.description,
+            advice=_ADVICE,
+        )
+        trainer = run_extraction(images, self._runner, accelerator, devices, num_nodes, strategy)
+        if trainer.is_global_zero:
+            for (view, name), plan in zip(self._targets, images.plans, strict=True):
+                if plan is not None:
+                    print(f"wrote {self.paths[view][name]}: {self.images} images")
+        return trainer.is_global_zero
+
+
+def _is_first() -> bool:
+    """Say whether this is the first process, as far as is known before Lightning starts."""
+    names = ("RANK", "SLURM_PROCID", "LOCAL_RANK")
+    return next((os.environ[name] for name in names if name in os.environ), "0") == "0"
+
+
+def _is_one_of_several() -> bool:
+    """Say whether other processes were started, which wait for this one."""
+    sizes = (os.environ.get("WORLD_SIZE"), os.environ.get("SLURM_NTASKS"))
+    return any(size not in (None, "", "1") for size in sizes)

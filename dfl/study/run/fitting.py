@@ -1,0 +1,335 @@
+"""Fitting cells: those that share features and a reduction together, each kept when it is done."""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from sklearn.base import clone
+from sklearn.pipeline import Pipeline
+
+from dfl.errors import DflError, HeadError
+from dfl.evaluation import (
+    best_threshold,
+    calibrated,
+    known_rows,
+    platt_scaling,
+    weighted_metrics,
+)
+from dfl.features.store import Matrix
+from dfl.heads.estimators.reductions import reduced
+from dfl.heads.out_of_core.fit import is_streamed
+from dfl.heads.out_of_core.stream import Stream
+from dfl.heads.storage.head_folder import settings
+from dfl.heads.storage.sklearn_head import SklearnHead, check_encoders
+from dfl.recipe import Plain, Recipe
+from dfl.study.design.grid import Cell
+from dfl.study.design.training_sets import TrainingSet
+from dfl.study.run.cells import CellStore, Scores
+from dfl.study.run.inputs import StudyInput
+from dfl.study.run.keys import CellKeys
+from dfl.study.run.view_features import ViewFeatures
+from dfl.types import FAKE, FeaturePart, FeatureSpec
+
+__all__ = [
+    "Outcome",
+    "cause_of",
+    "fit_cells",
+    "fit_head",
+    "held_rows",
+    "judged_view",
+    "operating_point",
+    "split_rows",
+]
+
+_BLOCK_ROWS: Final = 8192
+"""Rows that are scored at a time."""
+
+Rows = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a cell.
+
+    Attributes:
+        cell: The cell.
+        cause: Why it failed, in one line; None for success.
+    """
+
+    cell: Cell
+    cause: str | None = None
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """A fitted head and what it achieves on validation."""
+
+    reducer: Pipeline | None
+    head: SklearnHead
+    merit: tuple[float, float, float]
+    chosen: Recipe
+
+
+@dataclass(frozen=True)
+class _Reduced:
+    """A fitted reduction, and what it makes of the training and validation rows."""
+
+    reducer: Pipeline | None
+    x_train: Matrix
+    x_val: Matrix
+
+
+def split_rows(frame: pd.DataFrame, training_set: TrainingSet, split: str) -> Rows:
+    """List the rows of a training set that are in a split, each image once."""
+    chosen = training_set.rows & (frame["split"] == split).to_numpy()
+    return np.flatnonzero(chosen & ~frame["path"].where(chosen).duplicated().to_numpy())
+
+
+def held_rows(frame: pd.DataFrame) -> Rows:
+    """List the rows that every cell scores: validation and test, of known label."""
+    known = known_rows(frame[frame["split"].isin(("val", "test"))])
+    return known.index.to_numpy(dtype=np.int64)
+
+
+def judged_view(cell: Cell, study: StudyInput) -> str:
+    """Name the view that a cell is looked at under: images as they come, where it is tested so."""
+    tested = study.views[cell.train_view]
+    first = next(iter(study.features))
+    return first if first in tested else tested[0]
+
+
+def fit_cells(
+    cells: Sequence[Cell], study: StudyInput, views: Mapping[str, ViewFeatures]
+) -> Iterator[Outcome]:
+    """Fit cells that differ in their classifier alone, and keep each as it is done.
+
+    Args:
+        cells: The cells.
+        study: What they are fitted on.
+        views: The features by view.
+
+    Yields:
+        What became of each cell; a failure is no error here, so that the others go on.
+    """
+    keys, store = CellKeys(study, views), CellStore(study.folder)
+    start = time.perf_counter()
+    try:
+        fitter = _Fitter(cells[0], study, views)
+    except Exception as err:  # whatever it is, it is this group's alone
+        yield from (Outcome(cell, cause_of(err)) for cell in cells)
+        return
+    shared = (time.perf_counter() - start) / len(cells)
+    for cell in cells:
+        start = time.perf_counter()
+        try:
+            best = fitter.choose(cell.classifier)
+            scores = fitter.score(best)
+            info = best.chosen | {"seconds": round(shared + time.perf_counter() - start, 3)}
+            store.keep(keys(cell), cell, scores, info)
+        except Exception as err:
+            yield Outcome(cell, cause_of(err))
+        else:
+            yield Outcome(cell)
+
+
+def fit_head(cell: Cell, study: StudyInput, views: Mapping[str, ViewFeatures]) -> SklearnHead:
+    """Fit the head of a cell once more, as one pipeline that can be stored and taken home.
+
+    Args:
+        cell: The cell.
+        study: What it is fitted on.
+        views: The features by view.
+
+    Returns:
+        The head that validation chooses, with its operating point. It sees images as the cell was
+        judged on them, whatever those went through that it was trained on.
+    """
+    fitter = _Fitter(cell, study, views)
+    best = fitter.choose(cell.classifier)
+    backbones, view = views[judged_view(cell, study)].origin(cell.features)
+    pipeline = best.head.pipeline
+    if best.reducer is not None:
+        pipeline = Pipeline([*best.reducer.steps, pipeline.steps[-1]])
+    scores = {cell.train_view: fitter.score_view(best, cell.train_view)}
+    threshold, calibration = operating_point(cell, study, scores)
+    return SklearnHead(
+        pipeline,
+        fitter.spec,
+        backbones=backbones,
+        view=view,
+        threshold=threshold,
+        calibration=calibration,
+    )
+
+
+def operating_point(
+    cell: Cell, study: StudyInput, scores: Scores
+) -> tuple[float, tuple[float, float]]:
+    """Choose threshold and calibration on the training set's own validation images.
+
+    Args:
+        cell: The cell.
+        study: What it was fitted on.
+        scores: Its scores, those under the view of training at least.
+
+    Returns:
+        The threshold, and slope and intercept of the log-odds of fake.
+    """
+    frame = study.frames[cell.seed]
+    held = held_rows(frame)
+    own = np.isin(held, split_rows(frame, study.training_sets[cell.train_set], "val"))
+    label = frame["label"].to_numpy(dtype=np.int64)[held[own]]
+    reference = scores[cell.train_view][own]
+    return best_threshold(reference, label), platt_scaling(reference, label)
+
+
+class _Fitter:
+    """The fitted reductions of a group of cells, and the rows that its heads learn from."""
+
+    def __init__(self, cell: Cell, study: StudyInput, views: Mapping[str, ViewFeatures]) -> None:
+        self.cell, self.study, self.views = cell, study, views
+        self.frame = study.frames[cell.seed]
+        self.label = self.frame["label"].to_numpy(dtype=np.int64)
+        training_set = study.training_sets[cell.train_set]
+        self.train = split_rows(self.frame, training_set, "train")
+        self.val = split_rows(self.frame, training_set, "val")
+        own = views[cell.train_view]
+        self.spec = own.spec(cell.features)
+        self._check_rows()
+        self.rows = own.rows(cell.features)
+        given = [seeded(pipeline, cell.seed) for pipeline in study.reductions[cell.reduction]]
+        self.settings: list[Plain] = [settings(pipeline) for pipeline in given]
+        self.reductions: list[Pipeline | None] = [self._loaded(pipeline) for pipeline in given]
+        if not given:
+            self.settings, self.reductions = [None], [None]
+        self._reduced: dict[int, _Reduced] = {}
+
+    @cached_property
+    def stream(self) -> Stream:
+        """The rows that heads learn from, for those that need not hold them in memory."""
+        return Stream(self.rows.chosen(self.train), self.label[self.train])
+
+    def choose(self, classifier: str) -> _Candidate:
+        """Fit all candidates, behind all candidates of the reduction; validation chooses one."""
+        pipelines = [seeded(p, self.cell.seed) for p in self.study.classifiers[classifier]]
+        tried = [
+            self._fit(place, pipeline)
+            for place in range(len(self.reductions))
+            for pipeline in pipelines
+        ]
+        return max(tried, key=lambda candidate: candidate.merit)  # the first of equally good ones
+
+    def score(self, best: _Candidate) -> Scores:
+        """Score the validation and test rows under the view of training and those of testing."""
+        wanted = [self.cell.train_view, *self.study.views[self.cell.train_view]]
+        return {view: self.score_view(best, view) for view in dict.fromkeys(wanted)}
+
+    def score_view(self, best: _Candidate, view: str) -> npt.NDArray[np.float64]:
+        """Score the validation and test rows under one view."""
+        table, features = self.views[view], self.cell.features
+        blocks = [
+            best.head.score(_transform(best.reducer, table.matrix(features, block)))
+            for block in _blocks(held_rows(self.frame))
+        ]
+        return np.concatenate(blocks) if blocks else np.empty(0)
+
+    def _reduce(self, place: int) -> "_Reduced":
+        """Fit a reduction once for all classifiers behind it."""
+        if place not in self._reduced:
+            x_train, x_val = (self.rows.take(rows) for rows in (self.train, self.val))
+            reducer: Pipeline | None = None
+            if (reduction := self.reductions[place]) is not None:
+                reducer = clone(reduction).fit(x_train, self.label[self.train])
+            x_train, x_val = (_transform(reducer, x) for x in (x_train, x_val))
+            self._reduced[place] = _Reduced(reducer, x_train, x_val)
+        return self._reduced[place]
+
+    def _loaded(self, reduction: Pipeline) -> Pipeline:
+        """Read the encoder of a trained bottleneck, where there is one in a reduction."""
+        empty = Pipeline([("estimator", "passthrough")])
+        loaded = Pipeline(reduced(empty, reduction).steps[:-1])
+        check_encoders(loaded, self.spec)
+        return loaded
+
+    def _fit(self, place: int, pipeline: Pipeline) -> _Candidate:
+        whole = reduced(pipeline, self.reductions[place])
+        reducer: Pipeline | None = None
+        if is_streamed(whole, *self.stream.source.shape, out_of_core="auto"):
+            head = SklearnHead(whole, self.spec).fit_streamed(
+                self.stream, scratch=self.study.folder
+            )
+            score = head.score_rows(self.rows.chosen(self.val))
+        else:
+            table = self._reduce(place)
+            reducer, x_train = table.reducer, table.x_train
+            spec = self.spec if reducer is None else _code_spec(x_train.shape[1])
+            steps = pipeline if reducer is None else Pipeline([pipeline.steps[-1]])
+            head = SklearnHead(steps, spec).fit(x_train, self.label[self.train])
+            score = head.score(table.x_val)
+        chosen: Recipe = {
+            "classifier": settings(pipeline)[-1],
+            "reduction": self.settings[place],
+        }
+        return _Candidate(reducer, head, _merit(score, self.label[self.val]), chosen)
+
+    def _check_rows(self) -> None:
+        if not len(self.train):
+            raise HeadError(
+                f"{self.cell.train_set}: no image of it is in the train split; "
+                "lower the data's test_fraction"
+            )
+
+
+def seeded(pipeline: Pipeline, seed: int) -> Pipeline:
+    """Copy a pipeline so that all of its random numbers follow from a seed."""
+    copy: Pipeline = clone(pipeline)
+    for _, step in copy.steps:
+        names = step.get_params(deep=False) if hasattr(step, "get_params") else {}
+        given = {name: seed for name in ("random_state", "seed") if name in names}
+        if given:
+            step.set_params(**given)
+    return copy
+
+
+def _transform(reducer: Pipeline | None, features: Matrix) -> Matrix:
+    if reducer is None or not len(features):
+        return features
+    return np.asarray(reducer.transform(features), dtype=np.float32)
+
+
+def _merit(score: npt.NDArray[np.float64], label: Rows) -> tuple[float, float, float]:
+    """Rate validation scores: AUROC, balanced accuracy at the best threshold, calibrated loss.
+
+    On a few images that are easily told apart the first two are 1 for every candidate; then the
+    cross-entropy after Platt scaling tells how far apart the classes are.
+    """
+    prob = calibrated(score, platt_scaling(score, label))
+    once = np.ones((1, len(score)), np.uint8)
+    margin = score - best_threshold(score, label)
+    found = weighted_metrics(margin, label, once, threshold=0.0, prob=prob)
+    auroc, at_best = float(found["auroc"][0]), float(found["balanced_accuracy"][0])
+    if not np.isfinite((auroc, at_best)).all():
+        return 0.0, 0.0, 0.0
+    right = np.where(label == FAKE, prob, 1 - prob)
+    loss = -np.log(np.maximum(right, np.finfo(np.float64).tiny)).mean()
+    return auroc, at_best, -round(float(loss), 6)
+
+
+def _code_spec(dim: int) -> FeatureSpec:
+    return (FeaturePart("code", dim, ""),)
+
+
+def _blocks(rows: Rows) -> Iterator[Rows]:
+    for start in range(0, len(rows), _BLOCK_ROWS):
+        yield rows[start : start + _BLOCK_ROWS]
+
+
+def cause_of(err: Exception) -> str:
+    """Say in one line why something failed; an error that is not ours comes with its type."""
+    text = " ".join(str(err).split())
+    return text if isinstance(err, DflError) else f"{type(err).__name__}: {text}"

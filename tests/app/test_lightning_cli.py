@@ -1,0 +1,79 @@
+from pathlib import Path
+
+import pytest
+import wandb
+import yaml
+
+from dfl.app.lightning_cli import run_trainer
+from dfl.errors import CheckpointError
+from tests.report.wandb_files import OfflineRun
+from tests.runs import FEATURE_DATA, FIT, write_features
+
+PROBE = [
+    "--model=LinearProbeTask",
+    "--model.optimizer=torch.optim.AdamW",
+    "--model.optimizer.lr=0.01",
+    "--trainer.enable_model_summary=false",
+    *FEATURE_DATA,
+    "--data.features=features",
+]
+UNLOGGED = [*FIT[:4], "--trainer.logger=false", "--trainer.enable_checkpointing=false"]
+
+
+@pytest.fixture(autouse=True)
+def _features(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_features(Path("features"))
+
+
+def test_fit__resolved_config_repeats_the_run(tmp_path: Path) -> None:
+    run_trainer(["fit", *FIT, *PROBE])
+    (config,) = tmp_path.glob("runs/**/config.yaml")
+    run_trainer(["fit", f"--config={config}", "--trainer.logger.name=again"])
+    (again,) = tmp_path.glob("runs/again/**/config.yaml")
+    first, second = (yaml.safe_load(file.read_text()) for file in (config, again))
+    assert second["trainer"]["logger"]["init_args"].pop("name") == "again"
+    first["trainer"]["logger"]["init_args"].pop("name")
+    assert first == second
+    assert first["data"]["init_args"]["batch_size"] == 32
+
+
+def test_fit__the_config_given_is_not_replaced() -> None:
+    mine = "seed_everything: 5  # mine\n"
+    Path("config.yaml").write_text(mine)
+    run_trainer(["fit", "--config=config.yaml", *UNLOGGED, *PROBE])
+    assert Path("config.yaml").read_text() == mine
+
+
+def test_fit__trial_writes_nothing(tmp_path: Path) -> None:
+    run_trainer(["fit", *FIT, *PROBE, "--trainer.fast_dev_run=true"])
+    assert [path.name for path in tmp_path.iterdir()] == ["features"]
+
+
+def test_fit__wandb_gets_the_config(tmp_path: Path, monkeypatch) -> None:
+    for kind in ("DATA", "CACHE", "CONFIG"):
+        monkeypatch.setenv(f"WANDB_{kind}_DIR", str(tmp_path / "home"))
+    logger = ["--trainer.logger=WandbLogger", "--trainer.logger.save_dir=runs"]
+    logger += ["--trainer.logger.project=p", "--trainer.logger.offline=true"]
+    try:
+        run_trainer(["fit", *FIT[:4], *logger, *PROBE, "--trainer.enable_checkpointing=false"])
+    finally:
+        wandb.finish()
+        wandb.teardown()  # waits until the files are complete
+    config = OfflineRun(tmp_path / "runs").config["config"]
+    assert config["model"]["class_path"] == "dfl.heads.LinearProbeTask"
+    assert config["data"]["init_args"]["features"] == "features"
+    (resolved,) = tmp_path.glob("runs/p/*/config.yaml")
+    assert yaml.safe_load(resolved.read_text())["seed_everything"] == config["seed_everything"]
+
+
+@pytest.mark.parametrize("name", ["best", "last", "hpc"])
+def test_test__a_checkpoint_must_be_named(name: str) -> None:
+    with pytest.raises(CheckpointError, match=f"{name}: no such checkpoint"):
+        run_trainer(["test", *UNLOGGED, *PROBE, f"--ckpt_path={name}"])
+
+
+@pytest.mark.parametrize("what", ["validate", "test", "predict"])
+def test_evaluation__needs_a_checkpoint(what: str) -> None:
+    with pytest.raises(CheckpointError, match=f"{what} needs the checkpoint of a run: --ckpt_path"):
+        run_trainer([what, *UNLOGGED, *PROBE])

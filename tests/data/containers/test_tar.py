@@ -1,0 +1,183 @@
+import io
+import os
+import re
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from dfl.data.containers import tar
+from dfl.data.containers.base import ContainerError
+from dfl.data.containers.content import read_bytes
+from dfl.data.containers.tar import TarFile, members_of
+from tests.data.packing import pack_tar, png
+
+FILES = {f"{i:03}.png": png(i) for i in range(6)}
+
+
+def test_members__places(tmp_path: Path) -> None:
+    path = pack_tar(tmp_path / "a.tar", FILES)
+    whole = path.read_bytes()
+    found = {name: whole[start : start + size] for name, start, size in members_of(path)}
+    assert found == FILES
+
+
+def test_names__long_and_foreign(tmp_path: Path) -> None:
+    files = {"d/" + "x" * 300 + ".png": b"1", "ümläut/日本.png": b"2", "/abs//p.png": b"3"}
+    for form in (tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
+        path = tmp_path / f"{form}.tar"
+        with tarfile.open(path, "w", format=form) as tar:
+            for name, content in files.items():
+                info = tarfile.TarInfo(name)
+                info.size = len(content)
+                tar.addfile(info, __import__("io").BytesIO(content))
+        packed = TarFile(path)
+        assert packed.read("d/" + "x" * 300 + ".png") == b"1"
+        assert packed.read("ümläut/日本.png") == b"2"
+        assert packed.read("abs/p.png") == b"3"
+
+
+def test_names__not_utf8_error(tmp_path: Path) -> None:
+    with tarfile.open(
+        tmp_path / "a.tar", "w", format=tarfile.USTAR_FORMAT, encoding="latin-1"
+    ) as tar:
+        tar.addfile(tarfile.TarInfo("café.png"))
+    with pytest.raises(ContainerError, match=r"a\.tar: the name 'caf.*png' is not UTF-8; pack"):
+        list(members_of(tmp_path / "a.tar"))
+
+
+def test_folders__are_no_files(tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "x.png").write_bytes(b"1")
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        tar.add(tmp_path / "d", "d")
+    assert [name for name, _, _ in members_of(tmp_path / "a.tar")] == ["d/x.png"]
+
+
+def pack_links(path: Path, links: list[tuple[str, bytes, str]]) -> Path:
+    """Pack ``d/x.png`` and ``d/z.png``, and links between and behind them."""
+    with tarfile.open(path, "w") as tar:
+        for name, kind, target in [("./d/x.png", b"1", ""), *links, ("d/z.png", b"22", "")]:
+            info = tarfile.TarInfo(name)
+            info.size = 0 if target else len(kind)
+            info.type, info.linkname = (kind, target) if target else (tarfile.REGTYPE, "")
+            tar.addfile(info, None if target else io.BytesIO(kind))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kind", "target", "content"),
+    [
+        (tarfile.LNKTYPE, "./d/x.png", b"1"),
+        (tarfile.LNKTYPE, "d/x.png", b"1"),
+        (tarfile.SYMTYPE, "x.png", b"1"),
+        (tarfile.SYMTYPE, "../d/z.png", b"22"),  # it follows the link
+    ],
+)
+def test_link__has_the_content_of_its_target(
+    tmp_path: Path, kind: bytes, target: str, content: bytes
+) -> None:
+    links = [("d/y.png", kind, target), ("again.png", tarfile.LNKTYPE, "d/y.png")]
+    path = pack_links(tmp_path / "a.tar", links)
+
+    packed = TarFile(path)
+
+    assert [name for name, _, _ in members_of(path)] == [
+        *("d/x.png", "d/y.png", "again.png", "d/z.png")
+    ]
+    assert packed.read("d/y.png") == packed.read("again.png") == content
+    assert packed.read("d/z.png") == b"22"
+
+
+def test_link__as_tar_packs_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "x.png").write_bytes(b"content")
+    (tmp_path / "d" / "y.png").hardlink_to(tmp_path / "d" / "x.png")
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        tar.add(tmp_path / "d", "d")
+        assert sum(info.islnk() for info in tar.getmembers()) == 1
+
+    packed = TarFile(tmp_path / "a.tar")
+
+    assert packed.read("d/x.png") == packed.read("d/y.png") == b"content"
+
+
+def test_link__of_a_file_to_itself(tmp_path: Path) -> None:
+    path = pack_links(tmp_path / "a.tar", [("d/x.png", tarfile.LNKTYPE, "d/x.png")])
+
+    assert [name for name, _, _ in members_of(path)] == ["d/x.png", "d/z.png"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "target"),
+    [
+        (tarfile.LNKTYPE, "d/no.png"),
+        (tarfile.SYMTYPE, "/d/x.png"),
+        (tarfile.SYMTYPE, "../../x.png"),
+        (tarfile.SYMTYPE, "."),
+        (tarfile.SYMTYPE, "y.png"),
+    ],
+)
+def test_link__to_no_file_error(tmp_path: Path, kind: bytes, target: str) -> None:
+    path = pack_links(tmp_path / "a.tar", [("d/y.png", kind, target)])
+
+    with pytest.raises(
+        ContainerError,
+        match=rf"a.tar: d/y.png links to {re.escape(target)}, which is no file in it; pack it",
+    ):
+        TarFile(path)
+
+
+def test_twice__error(tmp_path: Path) -> None:
+    pack_tar(tmp_path / "a.tar", [("x.png", b"1"), ("y.png", b"2"), ("./x.png", b"3")])
+    with pytest.raises(ContainerError, match=r"a.tar: holds x.png twice; pack it again"):
+        TarFile(tmp_path / "a.tar")
+
+
+@pytest.mark.parametrize("kind", ["gz", "bz2", "xz"])
+def test_compressed__error(tmp_path: Path, kind: str) -> None:
+    with tarfile.open(tmp_path / "a.tar", f"w:{kind}") as tar:
+        tar.add(__file__, "x.png")
+    with pytest.raises(ContainerError, match=r"not a readable tar .* decompress it first"):
+        TarFile(tmp_path / "a.tar")
+
+
+def test_damaged_header__no_image_is_lost_in_silence(tmp_path: Path) -> None:
+    path = pack_tar(tmp_path / "a.tar", FILES)
+    start = next(start for name, start, _ in members_of(path) if name == "003.png")
+    damaged = bytearray(path.read_bytes())
+    damaged[start - 512 + 3] ^= 255
+    path.write_bytes(damaged)
+    with pytest.raises(ContainerError, match=r"not a readable tar after \d+ bytes; restore it"):
+        read_bytes(tmp_path / "a.tar::000.png")
+
+
+@pytest.mark.parametrize("after", ["header", "content", "member"])
+def test_cut__error(tmp_path: Path, after: str) -> None:
+    path = pack_tar(tmp_path / "a.tar", FILES)
+    _, start, size = list(members_of(path))[3]
+    end = {"header": start - 100, "content": start + 1, "member": start + -(-size // 512) * 512}
+    path.write_bytes(path.read_bytes()[: end[after]])
+    with pytest.raises(ContainerError, match=r"a.tar: (not a readable tar|ends within)"):
+        TarFile(path)
+
+
+def test_empty__error(tmp_path: Path) -> None:
+    (tmp_path / "a.tar").write_bytes(b"")
+    with pytest.raises(ContainerError, match="empty file"):
+        TarFile(tmp_path / "a.tar")
+
+
+def test_read__more_tars_than_are_open_at_once(tmp_path: Path) -> None:
+    paths = [pack_tar(tmp_path / f"{i:03}.tar", {"x.png": b"%d" % i}) for i in range(90)]
+    for i in [*range(90), 3, 80, 0]:
+        assert read_bytes(Path(f"{paths[i]}::x.png")) == b"%d" % i
+    assert tar._opened.cache_info().currsize == tar.DESCRIPTORS
+
+
+def test_replaced_tar__is_read_anew(tmp_path: Path) -> None:
+    for content in (b"first", b"other!"):
+        pack_tar(tmp_path / "new.tar", {"y": b"", "x.png": content})
+        (tmp_path / "new.tar").replace(tmp_path / "a.tar")
+        os.utime(tmp_path / "a.tar", ns=(1, len(content)))
+        assert read_bytes(tmp_path / "a.tar::x.png") == content

@@ -1,0 +1,95 @@
+import logging
+import random
+from pathlib import Path
+
+import pytest
+
+from dfl.data.manifest.duplicates import PROBE_BYTES, UnionFind, find_identical, join_identical
+from dfl.data.manifest.manifest import Manifest
+from dfl.errors import DataError, ManifestError
+
+
+def write(root: Path, **contents: bytes) -> list[Path]:
+    for name, content in contents.items():
+        (root / name).write_bytes(content)
+    return [root / name for name in contents]
+
+
+def manifest_of(root: Path, *rows: tuple[str, int, str, str]) -> Manifest:
+    names = ("path", "label", "split", "group")
+    known = {"dataset": "d", "generator": "g"}
+    return Manifest.from_rows([dict(zip(names, row, strict=True), **known) for row in rows], root)
+
+
+def test_find_identical__needs_every_byte(tmp_path: Path) -> None:
+    long = bytes(3 * PROBE_BYTES)
+    files = write(
+        tmp_path,
+        a=b"same",
+        b=b"other",
+        c=b"same",
+        d=b"eman",
+        e=long,
+        f=b"x" + long[1:],  # alike in the middle
+        g=long[:-1] + b"x",
+        h=long,
+        i=b"",
+        j=b"",
+    )
+    assert sorted(find_identical(files)) == [[0, 2], [4, 7], [8, 9]]
+
+
+def test_find_identical__missing_file(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="gone: cannot be read"):
+        find_identical([tmp_path / "gone"])
+
+
+def test_union_find__against_a_plain_closure() -> None:
+    rng = random.Random(0)
+    items = [f"i{number}" for number in range(40)]
+    joins = [tuple(rng.sample(items, 2)) for _ in range(30)]
+    sets = UnionFind()
+    for pair in joins:
+        sets.join(*pair)
+    for item in items:
+        reached, ahead = {item}, [item]
+        while ahead:
+            here = ahead.pop()
+            near = {other for pair in joins if here in pair for other in pair} - reached
+            reached |= near
+            ahead += near
+        assert sets.find(item) == min(reached)
+
+
+def test_join_identical__joins_whole_groups(tmp_path: Path) -> None:
+    write(tmp_path, a=b"1", b=b"2", c=b"1", d=b"3")
+    rows = [("a", 1, "", "x"), ("b", 1, "", "x"), ("c", 1, "", "y"), ("d", 1, "", "y")]
+    groups = join_identical(manifest_of(tmp_path, *rows)).frame["group"].tolist()
+    assert groups == ["x", "x", "x", "x"]
+
+
+def test_join_identical__real_and_fake(tmp_path: Path) -> None:
+    write(tmp_path, a=b"1", b=b"1")
+    manifest = manifest_of(tmp_path, ("a", 0, "", "a"), ("b", 1, "", "b"))
+    with pytest.raises(ManifestError, match=r"a \(real\) and .*b \(fake\) have the same content"):
+        join_identical(manifest)
+
+
+def test_join_identical__unknown_label_conflicts_with_none(tmp_path: Path) -> None:
+    write(tmp_path, a=b"1", b=b"1")
+    manifest = manifest_of(tmp_path, ("a", -1, "", "a"), ("b", 1, "", "b"))
+    assert join_identical(manifest).frame["group"].tolist() == ["a", "a"]
+
+
+def test_join_identical__training_image_that_is_tested_moves_to_the_test(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(tmp_path, a=b"1", b=b"1", c=b"2")
+    rows = [("a", 0, "train", "a"), ("b", 0, "test", "b"), ("c", 0, "train", "c")]
+    with caplog.at_level(logging.WARNING):
+        joined = join_identical(manifest_of(tmp_path, *rows))
+    assert joined.frame["split"].tolist() == ["test", "test", "train"]
+    assert caplog.messages == [
+        "1 images are identical to an image of a stricter split and were moved there"
+    ]
+    joined.validate()

@@ -1,0 +1,152 @@
+import random
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from dfl.data.manifest.manifest import Manifest
+from dfl.data.manifest.splits import assign_splits
+from dfl.errors import ConfigError, ManifestError
+
+
+def manifest_of(rows: list[tuple[str, int, str, str, str]]) -> Manifest:
+    names = ("path", "label", "dataset", "group", "split")
+    table = [dict(zip(names, row, strict=True), generator="g") for row in rows]
+    return Manifest.from_rows(table, Path())
+
+
+def numbered(count: int, dataset: str = "d", label: int = 0, split: str = "") -> list:
+    where = f"{dataset}{label}{split}"
+    return [(f"{where}/{i}", label, dataset, f"{where}/{i}", split) for i in range(count)]
+
+
+def random_manifest(rng: random.Random) -> Manifest:
+    """Groups of several sizes over three datasets, some images in two, some splits given."""
+    rows = []
+    for group in range(rng.randint(20, 80)):
+        split = rng.choice(["", "", "", "train", "test", "val"])
+        label = rng.randint(0, 1)
+        for member in range(rng.choice([1, 1, 1, 2, 5])):
+            for dataset in rng.sample("abc", rng.choice([1, 1, 2])):
+                rows.append((f"g{group}/{member}", label, dataset, f"g{group}", split))
+    rng.shuffle(rows)
+    return manifest_of(rows)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_assign_splits__no_group_and_no_path_on_two_sides(seed: int) -> None:
+    rng = random.Random(seed)
+    manifest = random_manifest(rng)
+    fractions = {"test_fraction": rng.random(), "val_fraction": rng.random() / 2}
+    frame = assign_splits(manifest, seed=seed, **fractions).frame
+    assert set(frame["split"]) <= {"train", "val", "test"}
+    assert frame.groupby("group")["split"].nunique().max() == 1
+    assert frame.groupby("path")["split"].nunique().max() == 1
+    before = manifest.frame["split"]
+    held = before.isin(["val", "test"])
+    assert (frame["split"][held] == before[held]).all()
+    assert (frame["split"][before == "train"] != "test").all()
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_assign_splits__does_not_depend_on_row_order(seed: int) -> None:
+    manifest = random_manifest(random.Random(seed))
+    shuffled = manifest.frame.sample(frac=1, random_state=seed)
+    one = assign_splits(manifest, seed=3).frame
+    two = assign_splits(Manifest(shuffled.reset_index(drop=True), Path()), seed=3).frame
+    pd.testing.assert_series_equal(
+        one.set_index(["path", "dataset"])["split"].sort_index(),
+        two.set_index(["path", "dataset"])["split"].sort_index(),
+    )
+
+
+@pytest.mark.parametrize(
+    ("count", "test", "val"), [(10, 2, 1), (100, 20, 8), (13, 3, 1), (5, 1, 0)]
+)
+def test_assign_splits__fractions_of_each_dataset_and_label(
+    count: int, test: int, val: int
+) -> None:
+    rows = numbered(count, "a", 0) + numbered(3 * count, "a", 1) + numbered(count, "b", 0)
+    frame = assign_splits(manifest_of(rows), seed=1).frame
+    for (dataset, label), part in frame.groupby(["dataset", "label"]):
+        counts = part["split"].value_counts()
+        if (dataset, label) != ("a", 1):
+            assert (counts["test"], counts.get("val", 0)) == (test, val)
+        assert abs(counts["test"] - 0.2 * len(part)) <= 0.5
+        assert abs(counts.get("val", 0) - 0.1 * (len(part) - counts["test"])) <= 0.5
+
+
+def test_assign_splits__is_as_near_as_groups_allow() -> None:
+    sizes = [30, 1, 1, 1, 30, 2, 3, 2, 15, 15]  # 100 images
+    rows = [(f"{g}/{i}", 0, "d", f"{g}", "") for g, size in enumerate(sizes) for i in range(size)]
+    for seed in range(20):
+        frame = assign_splits(manifest_of(rows), seed=seed, val_fraction=0).frame
+        assert abs((frame["split"] == "test").sum() - 20) <= 5
+
+
+def test_assign_splits__frozen() -> None:
+    frame = assign_splits(manifest_of(numbered(20)), seed=7).frame
+    chosen = frame.groupby("split")["path"].apply(list).to_dict()
+    assert chosen["test"] == FROZEN_TEST
+    assert chosen["val"] == FROZEN_VAL
+
+
+# Splits are part of every published number: this must never change.
+FROZEN_TEST = ["d0/3", "d0/4", "d0/9", "d0/12"]
+FROZEN_VAL = ["d0/6", "d0/15"]
+
+
+def test_assign_splits__seeds_differ() -> None:
+    manifest = manifest_of(numbered(50))
+    one, two = (assign_splits(manifest, seed=seed).frame["split"].tolist() for seed in (0, 1))
+    assert one != two
+
+
+def test_assign_splits__an_image_of_two_pairs_has_one_split() -> None:
+    rows = [(f"{i}", 0, dataset, f"{i}", "") for i in range(50) for dataset in "ab"]
+    frame = assign_splits(manifest_of(rows), seed=0).frame
+    assert frame.groupby("path")["split"].nunique().max() == 1
+    assert (frame[frame["dataset"] == "b"]["split"] == "test").sum() == 10
+
+
+def test_assign_splits__layout_without_validation_gives_some_of_its_training_part() -> None:
+    rows = numbered(100, split="train") + numbered(40, split="test")
+    frame = assign_splits(manifest_of(rows), seed=0).frame
+    assert frame["split"].value_counts().to_dict() == {"train": 90, "test": 40, "val": 10}
+    kept = assign_splits(manifest_of(rows), seed=0, val_fraction=0).frame
+    assert kept["split"].value_counts().to_dict() == {"train": 100, "test": 40}
+
+
+def test_assign_splits__given_splits_count() -> None:
+    rows = numbered(20, split="test") + numbered(10, split="val") + numbered(70)
+    frame = assign_splits(manifest_of(rows), seed=0).frame
+    assert frame["split"].value_counts().to_dict() == {"train": 70, "test": 20, "val": 10}
+
+
+def test_assign_splits__a_group_follows_its_decided_member() -> None:
+    rows = [("a", 0, "d", "g", "test"), ("b", 0, "d", "g", "")]
+    assert assign_splits(manifest_of(rows), seed=0).frame["split"].tolist() == ["test", "test"]
+
+
+def test_assign_splits__everything_tested() -> None:
+    frame = assign_splits(manifest_of(numbered(9)), seed=0, test_fraction=1).frame
+    assert set(frame["split"]) == {"test"}
+
+
+@pytest.mark.parametrize(
+    ("fractions", "message"),
+    [
+        ({"test_fraction": 1.1}, r"test_fraction: must be in \[0, 1\], got 1.1"),
+        ({"test_fraction": -0.1}, "test_fraction"),
+        ({"val_fraction": 1.0}, r"val_fraction: must be in \[0, 1\), got 1.0"),
+    ],
+)
+def test_assign_splits__bad_fraction(fractions: dict[str, float], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        assign_splits(manifest_of(numbered(5)), seed=0, **fractions)
+
+
+def test_assign_splits__group_with_two_splits() -> None:
+    rows = [("a", 0, "d", "g", "test"), ("b", 0, "d", "g", "train")]
+    with pytest.raises(ManifestError, match="group 'g' has two splits, 'test' and 'train'"):
+        assign_splits(manifest_of(rows), seed=0)

@@ -1,0 +1,454 @@
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from jsonargparse import ArgumentParser, Namespace
+from lightning.pytorch import LightningModule, Trainer
+from torch import Tensor, nn
+
+from dfl.data import (
+    JPEG,
+    CenterCrop,
+    ColorJitter,
+    FolderDataModule,
+    ImageDataModule,
+    Manifest,
+    ManifestDataModule,
+    Pair,
+    PairDataModule,
+    RandomCrop,
+    Source,
+    TreeDataModule,
+    pair_manifest,
+)
+from dfl.errors import ConfigError, DataError, DflError, ImageError, ManifestError
+from dfl.types import UNKNOWN, Batch
+from tests.conftest import REPOSITORY
+from tests.data.packing import pack_data
+
+CROP = CenterCrop(16)
+CONFIGS = REPOSITORY / "configs" / "data"
+
+
+def pair_module(
+    root: Path, split_dir: Path, pairs: dict[str, Pair] | None = None, **settings: object
+):
+    pairs = pairs or {"alpha": Pair("alpha", "alpha"), "mixed": Pair("alpha", "beta")}
+    return PairDataModule(root, pairs, **{"crop": CROP, "split_dir": str(split_dir), **settings})
+
+
+def ready(module: ImageDataModule) -> ImageDataModule:
+    module.prepare_data()
+    module.setup()
+    return module
+
+
+def paths_of(loader) -> list[str]:
+    return [path for batch in loader for path in batch["path"]]
+
+
+class Recorder(LightningModule):
+    """A task that remembers which images it saw."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(1, 1)
+        self.seen: dict[str, list[tuple[int, str, int]]] = {}
+        self.epochs: list[Tensor] = []
+
+    def remember(self, stage: str, batch: Batch) -> Tensor:
+        rows = zip(batch["index"].tolist(), batch["path"], batch["label"].tolist(), strict=True)
+        self.seen.setdefault(stage, []).extend(rows)
+        return self.layer(batch["image"].float().mean().reshape(1, 1)).sum()
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        if 0 in batch["index"].tolist():
+            self.epochs.append(batch["image"][batch["index"].tolist().index(0)])
+        return self.remember(f"train{self.current_epoch}", batch)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        self.remember("val", batch)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        self.remember("test", batch)
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        return self.remember("predict", batch)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.0)
+
+
+@pytest.fixture
+def trainer(tmp_path: Path) -> Trainer:
+    return Trainer(
+        default_root_dir=tmp_path,
+        max_epochs=2,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        log_every_n_steps=1,
+        num_sanity_val_steps=0,
+    )
+
+
+# https://github.com/Lightning-AI/pytorch-lightning/issues/21326
+@pytest.mark.filterwarnings(r"ignore:`isinstance\(treespec, LeafSpec\)`:FutureWarning")
+@pytest.mark.filterwarnings("ignore:.*does not have many workers")
+def test_pair_module__through_the_trainer(
+    image_root: Path, tmp_path: Path, trainer: Trainer
+) -> None:
+    module = pair_module(
+        image_root,
+        tmp_path,
+        batch_size=5,
+        train_crop=RandomCrop(16),
+        augment=[ColorJitter(brightness=(0.3, 1.7))],
+    )
+    task = Recorder()
+    trainer.fit(task, module)
+    trainer.test(task, module, verbose=False)
+    trainer.predict(task, module, return_predictions=False)
+    frame = module.manifest.frame
+    for stage, split in (("val", "val"), ("test", "test")):
+        rows = frame.index[frame["split"] == split].tolist()
+        assert sorted({row for row, _, _ in task.seen[stage]}) == rows
+    train = set(frame[frame["split"] == "train"]["path"])
+    for epoch in (0, 1):
+        seen = [path for _, path, _ in task.seen[f"train{epoch}"]]
+        assert len(seen) == len(set(seen))
+        assert set(seen) == train
+    assert [row for row, _, _ in task.seen["predict"]] == list(frame.index)
+    assert all(frame["label"][row] == label for row, _, label in task.seen["predict"])
+    if frame["split"][0] == "train":
+        assert not torch.equal(task.epochs[0], task.epochs[1])
+
+
+def test_pair_module__split_file_is_a_manifest_that_is_read_back(
+    image_root: Path, tmp_path: Path
+) -> None:
+    first = ready(pair_module(image_root, tmp_path / "splits"))
+    (file,) = (tmp_path / "splits").iterdir()
+    assert file == first.split_file
+    assert file.name.startswith("alpha+mixed-")
+    Manifest.read(file, image_root).validate(str(file))
+    edited = file.read_text().replace(",train,", ",val,")
+    file.write_text(edited)
+    assert set(ready(pair_module(image_root, tmp_path / "splits")).manifest.frame["split"]) == {
+        "val",
+        "test",
+    }
+
+
+def test_pair_module__splits_follow_from_seed_and_names_alone(
+    image_root: Path, tmp_path: Path
+) -> None:
+    moved = Path(shutil.copytree(image_root, tmp_path / "elsewhere"))
+    one = ready(pair_module(image_root, tmp_path / "a"))
+    two = ready(pair_module(moved, tmp_path / "b"))
+    other = ready(pair_module(image_root, tmp_path / "a", seed=1))
+    assert one.split_file.read_bytes() == two.split_file.read_bytes()
+    # the same split, but each root has its file: sets of equal names never meet another's
+    assert len({module.split_file.name for module in (one, two, other)}) == 3
+    assert one.manifest.frame["split"].tolist() != other.manifest.frame["split"].tolist()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seed": 1},
+        {"test_fraction": 0.3},
+        {"val_fraction": 0.3},
+        {"on_unreadable": "skip"},
+        {"pairs": {"alpha": Pair("alpha", Source("alpha", group="(.+)"))}},
+    ],
+)
+def test_pair_module__file_name_tells_settings_apart(
+    image_root: Path, tmp_path: Path, change: dict
+) -> None:
+    plain = pair_module(image_root, tmp_path, {"alpha": Pair("alpha", "alpha")})
+    assert (
+        pair_module(image_root, tmp_path, **{"pairs": plain.pairs, **change}).split_file
+        != plain.split_file
+    )
+
+
+def test_pair_module__images_that_changed(image_copy: Path, tmp_path: Path) -> None:
+    ready(pair_module(image_copy, tmp_path / "splits"))
+    (image_copy / "alpha/0_real/000.png").rename(image_copy / "alpha/0_real/new.png")
+    (image_copy / "beta/1_fake/000.png").unlink()
+    with pytest.raises(
+        DataError, match=r"2 are new and 3 are gone; delete the file, or set another"
+    ):
+        ready(pair_module(image_copy, tmp_path / "splits"))
+
+
+def test_pair_module__not_prepared(image_root: Path, tmp_path: Path) -> None:
+    module = pair_module(image_root, tmp_path)
+    with pytest.raises(DataError, match="is not set up"):
+        _ = module.manifest
+    with pytest.raises(DataError, match=r"no such split file; call prepare_data\(\) first"):
+        module.setup()
+
+
+def test_pair_module__shared_file_writes_nothing(image_copy: Path, tmp_path: Path) -> None:
+    shutil.copy(image_copy / "alpha/0_real/000.png", image_copy / "beta/1_fake/zzz.png")
+    module = pair_module(image_copy, tmp_path / "splits")
+    with pytest.raises(ManifestError, match="have the same content"):
+        module.prepare_data()
+    assert not (tmp_path / "splits").exists()
+
+
+def test_pair_module__unreadable_is_an_error_by_default(image_copy: Path, tmp_path: Path) -> None:
+    broken = image_copy / "alpha/0_real/004.png"
+    broken.write_text("text")
+    module = ready(pair_module(image_copy, tmp_path, num_workers=2))
+    with pytest.raises(ImageError, match=rf"^{broken}: is no image of a known format; remove it$"):
+        list(module.predict_dataloader())
+
+
+def test_pair_module__unreadable_is_left_out_and_listed(image_copy: Path, tmp_path: Path) -> None:
+    (image_copy / "alpha/0_real/004.png").write_text("text")
+    for _ in range(2):  # written, then read back
+        module = ready(pair_module(image_copy, tmp_path, on_unreadable="skip"))
+        assert len(module.manifest) == 2 * 24 - 2
+        assert len(paths_of(module.predict_dataloader())) == 2 * 24 - 2
+        assert "alpha/0_real/004.png" in module.unreadable_file.read_text()
+
+
+@pytest.mark.parametrize(
+    ("settings", "loader", "message"),
+    [
+        ({"test_fraction": 1.0}, "train", "no image is in the train split; lower test_fraction"),
+        ({"val_fraction": 0.0}, "val", "no image is in the val split; raise val_fraction"),
+        ({"test_fraction": 0.0}, "test", "no image is in the test split; raise test_fraction"),
+    ],
+)
+def test_pair_module__empty_split(
+    image_root: Path, tmp_path: Path, settings: dict, loader: str, message: str
+) -> None:
+    module = ready(pair_module(image_root, tmp_path, **settings))
+    with pytest.raises(DataError, match=message):
+        getattr(module, f"{loader}_dataloader")()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"batch_size": 0}, "batch_size: must be at least 1, got 0"),
+        ({"num_workers": -1}, "num_workers: must be at least 0, got -1"),
+        ({"test_fraction": 2.0}, "test_fraction: must be in"),
+        ({"val_fraction": 1.0}, "val_fraction: must be in"),
+    ],
+)
+def test_pair_module__bad_setting(
+    image_root: Path, tmp_path: Path, settings: dict, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        pair_module(image_root, tmp_path, **settings)
+
+
+def test_image_module__perturbs_what_it_evaluates(image_root: Path, tmp_path: Path) -> None:
+    black = ColorJitter(brightness=0.0)
+    module = ready(pair_module(image_root, tmp_path, perturb=[black]))
+    for loader in (module.val_dataloader(), module.test_dataloader(), module.predict_dataloader()):
+        assert all((batch["image"] == 0).all() for batch in loader)
+    assert any((batch["image"] > 0).any() for batch in module.train_dataloader())
+
+
+def test_image_module__view_tells_what_decides_a_feature(image_root: Path, tmp_path: Path) -> None:
+    def view(**settings: object) -> object:
+        return pair_module(image_root, tmp_path, **settings).view()
+
+    assert view() == view(batch_size=3, num_workers=1, augment=[ColorJitter()])
+    assert view() != view(crop=CenterCrop(17))
+    assert view(perturb=[JPEG(80)]) != view(perturb=[JPEG((80, 90))])
+    # the seed of splits decides no feature, unless something is drawn
+    assert view(seed=0) == view(seed=1)
+    assert view(seed=0, perturb=[JPEG(80)]) == view(seed=1, perturb=[JPEG(80)])
+    for drawn in (
+        {"perturb": [JPEG(80, p=0.5)]},
+        {"perturb": [JPEG((80, 90))]},
+        {"crop": RandomCrop(8)},
+    ):
+        assert view(seed=0, **drawn) != view(seed=1, **drawn)
+
+
+def test_image_module__workers_use_one_thread(image_root: Path, tmp_path: Path) -> None:
+    class Threads(CenterCrop):
+        def __call__(self, image: Tensor) -> Tensor:
+            return torch.full((3, 1, 1), torch.get_num_threads(), dtype=torch.uint8)
+
+    module = ready(pair_module(image_root, tmp_path, crop=Threads(1), num_workers=1, batch_size=64))
+    assert {int(batch["image"].max()) for batch in module.predict_dataloader()} == {1}
+
+
+def test_manifest_module__keeps_splits_and_follows_the_content(
+    image_root: Path, tmp_path: Path
+) -> None:
+    manifest = pair_manifest({"alpha": Pair("alpha", "alpha")}, image_root)
+    splits = ["train"] * 10 + ["test"] * 2 + ["train"] * 10 + ["test"] * 2
+    Manifest(manifest.frame.assign(split=splits), image_root).write(tmp_path / "m.csv")
+    settings = {"crop": CROP, "split_dir": str(tmp_path / "splits")}
+    module = ready(ManifestDataModule(tmp_path / "m.csv", image_root, **settings))
+    assert module.manifest.frame["split"].value_counts().to_dict() == {
+        "train": 18,
+        "test": 4,
+        "val": 2,
+    }
+    assert len(paths_of(module.predict_dataloader())) == 24
+    manifest.write(tmp_path / "m.csv")
+    again = ready(ManifestDataModule(tmp_path / "m.csv", image_root, **settings))
+    assert again.split_file != module.split_file
+    # files of the same paths elsewhere may be other ones
+    elsewhere = ManifestDataModule(tmp_path / "m.csv", tmp_path / "copy", **settings)
+    assert elsewhere.split_file != again.split_file
+
+
+def test_manifest_module__missing_file(tmp_path: Path) -> None:
+    module = ManifestDataModule(tmp_path / "m.csv", crop=CROP, split_dir=str(tmp_path))
+    with pytest.raises(ManifestError, match="no such manifest"):
+        module.prepare_data()
+
+
+def test_tree_module__finds_pairs_by_itself(image_root: Path, tmp_path: Path) -> None:
+    module = ready(
+        TreeDataModule(image_root, crop=CROP, split_dir=str(tmp_path), test_fraction=1.0)
+    )
+    assert set(module.manifest.frame["dataset"]) == {"alpha", "beta"}
+    assert len(paths_of(module.test_dataloader())) == 48
+
+
+def test_folder_module__predicts_only(image_root: Path) -> None:
+    module = ready(FolderDataModule(image_root / "alpha", crop=CROP, batch_size=7))
+    batches = list(module.predict_dataloader())
+    assert torch.cat([batch["index"] for batch in batches]).tolist() == list(range(24))
+    assert {int(label) for batch in batches for label in batch["label"]} == {UNKNOWN}
+    with pytest.raises(DataError, match="a folder without labels, which can only be predicted"):
+        module.test_dataloader()
+
+
+def test_folder_module__skips_and_forgets_an_old_report(image_copy: Path, tmp_path: Path) -> None:
+    broken = image_copy / "alpha/0_real/004.png"
+    content = broken.read_bytes()
+    report = tmp_path / "report.csv"
+
+    def count() -> int:
+        settings = {"on_unreadable": "skip", "unreadable_file": str(report)}
+        return len(ready(FolderDataModule(image_copy / "alpha", crop=CROP, **settings)).manifest)
+
+    broken.write_text("text")
+    assert (count(), report.exists()) == (23, True)
+    broken.write_bytes(content)
+    assert (count(), report.exists()) == (24, False)
+
+
+def test_folder_module__two_of_one_working_directory_have_lists_of_their_own(
+    image_copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (image_copy / "beta/0_real/000.png").write_text("junk")
+    folders = [
+        FolderDataModule(image_copy / n, crop=CROP, on_unreadable="skip") for n in ("alpha", "beta")
+    ]
+    for folder in folders:
+        folder.prepare_data()
+    counts = []
+    for folder in folders:
+        folder.setup("predict")
+        counts.append(len(folder.manifest))
+    assert counts == [24, 23]
+    (report,) = tmp_path.glob("unreadable-*.csv")
+    assert report.name.startswith("unreadable-beta-")
+
+
+def test_loaders__know_their_place_among_processes(image_root: Path, tmp_path: Path) -> None:
+    class Place:
+        world_size, is_global_zero = 3, False
+
+        def __init__(self, rank: int) -> None:
+            self.global_rank = rank
+
+    seen, batches = [], set()
+    for rank in range(3):
+        module = pair_module(image_root, tmp_path, {"alpha": Pair("alpha", "alpha")}, batch_size=4)
+        module.trainer = Place(rank)  # type: ignore[assignment]
+        loader = ready(module).predict_dataloader()
+        batches.add(len(loader))
+        seen += [row for batch in loader for row in batch["index"].tolist() if row >= 0]
+    assert sorted(seen) == list(range(24))
+    assert len(batches) == 1
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_configs__build_and_find_their_images(
+    path: Path, image_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("laion", "imagenet", "biggan"):
+        shutil.copytree(image_root / "alpha/0_real", tmp_path / f"data/{name}/0_real")
+    for name in ("ldm_100", "ldm_200", "biggan"):
+        shutil.copytree(image_root / "alpha/1_fake", tmp_path / f"data/{name}/1_fake")
+    pack_data(tmp_path / "data")
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(ImageDataModule, "data")
+    config = parser.parse_object({"data": yaml.safe_load(path.read_text())})
+    module = ready(instantiate(parser, config))
+    assert set(module.manifest.frame["split"]) == {"train", "val", "test"}
+
+
+def instantiate(parser: ArgumentParser, config: Namespace) -> ImageDataModule:
+    return parser.instantiate(config)["data"]
+
+
+def test_config__sources_augmentations_and_ranges() -> None:
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(ImageDataModule, "data")
+    text = """
+    class_path: dfl.data.PairDataModule
+    init_args:
+      root: data
+      pairs:
+        a:
+          real: [laion, {path: imagenet, group: "(.+)_"}]
+          fake: {path: ldm, generator: LDM}
+      crop: {class_path: dfl.data.MultiCrop, init_args: {size: 8, count: 9}}
+      augment:
+        - {class_path: dfl.data.GaussianBlur, init_args: {sigma: [0.1, 2.0], p: 0.5}}
+        - {class_path: dfl.data.ColorJitter, init_args: {brightness: 0.5, hue: [-0.1, 0.1]}}
+        - {class_path: dfl.data.JPEG, init_args: {quality: [30, 95]}}
+    """
+    config = parser.parse_object({"data": yaml.safe_load(text)})
+    module = instantiate(parser, config)
+    pair = module.pairs["a"]
+    assert pair.real == ["laion", Source("imagenet", group="(.+)_")]
+    assert pair.fake == Source("ldm", generator="LDM")
+    assert module.augment[0].sigma == (0.1, 2.0)
+    assert module.augment[1].brightness == (0.5, 0.5)
+    assert module.augment[2].quality == (30, 95)
+    assert module.crop.count == 9
+
+
+def test_package__manifest_loads_without_lightning() -> None:
+    code = (
+        "import sys; from dfl.data import Manifest, pair_manifest, assign_splits; "
+        "print([name for name in ('lightning', 'torchvision') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_package__exports_exist() -> None:
+    import dfl.data
+
+    for name in dfl.data.__all__:
+        assert getattr(dfl.data, name) is not None
+    with pytest.raises(AttributeError, match="nothing"):
+        _ = dfl.data.nothing
+    assert issubclass(DataError, DflError)

@@ -1,0 +1,64 @@
+from typing import get_type_hints
+
+import pytest
+from jsonargparse import ArgumentParser
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import StandardScaler
+
+from dfl.heads import estimators
+from dfl.heads.estimators import classifiers
+from tests.heads.sklearn_examples import ESTIMATORS, images
+
+
+@pytest.mark.parametrize("name", classifiers.__all__)
+def test_factory__is_typed_and_ends_in_an_estimator(name: str) -> None:
+    factory = getattr(estimators, name)
+    hints = get_type_hints(factory)
+
+    pipeline = factory()
+
+    assert hints.pop("return") is Pipeline
+    assert len(hints) == factory.__code__.co_argcount
+    assert pipeline.steps[-1][0] == "estimator"
+
+
+@pytest.mark.parametrize("name", classifiers.__all__)
+def test_factory__scales_where_it_matters_only(name: str) -> None:
+    scale_free = {"decision_tree", "random_forest", "gradient_boosting"}
+
+    steps = getattr(estimators, name)().named_steps
+
+    assert ("scale" in steps) == (name not in scale_free)
+    assert isinstance(steps.get("scale", StandardScaler()), StandardScaler)
+
+
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_factory__fits_twice_to_the_same(name: str) -> None:
+    features, label = images()
+    first, second = ESTIMATORS[name]().fit(features, label), ESTIMATORS[name]().fit(features, label)
+
+    assert (first.predict(features) == second.predict(features)).all()
+    assert (first.predict(features) == label).mean() > 0.6
+
+
+def test_lda__without_shrinkage_takes_the_solver_for_singular_covariances() -> None:
+    plain: LinearDiscriminantAnalysis = estimators.lda(shrinkage=None)[-1]
+    shrunk: LinearDiscriminantAnalysis = estimators.lda(shrinkage=0.3)[-1]
+
+    assert (plain.solver, plain.shrinkage) == ("svd", None)
+    assert (shrunk.solver, shrunk.shrinkage) == ("lsqr", 0.3)
+
+
+@pytest.mark.parametrize(("text", "value"), [("0.1", 0.1), ("auto", "auto")])
+def test_rbf_svm__parses_gamma_by_its_type(text: str, value: float | str) -> None:
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--head", type=Pipeline)
+    config = parser.parse_args(
+        ["--head=dfl.heads.estimators.rbf_svm", f"--head.gamma={text}", "--head.C=3"]
+    )
+
+    svm = parser.instantiate(config).head[-1]
+
+    assert svm.gamma == value
+    assert svm.C == 3.0

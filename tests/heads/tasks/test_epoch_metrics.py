@@ -1,0 +1,93 @@
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import accuracy_score, average_precision_score, roc_auc_score, roc_curve
+
+from dfl.heads.tasks.epoch_metrics import epoch_metrics
+
+
+def _table() -> pd.DataFrame:
+    """Pairs p and q share their real images; p has two generators, q one of them."""
+    rng = np.random.default_rng(0)
+    rows = [(f"r{i}", d, "real", 0) for i in range(12) for d in "pq"]
+    rows += [(f"f{i}", "p", ("gan", "ldm")[i % 2], 1) for i in range(10)]
+    rows += [(f"g{i}", "q", "ldm", 1) for i in range(7)]
+    table = pd.DataFrame(rows, columns=["path", "dataset", "generator", "label"])
+    score = pd.Series(rng.normal(size=table["path"].nunique()), index=table["path"].unique())
+    table["score"] = table["path"].map(score) + 0.8 * table["label"]
+    return table.assign(split="test", loss=table["score"].abs())
+
+
+def _eer(label: pd.Series, score: pd.Series) -> float:
+    fpr, tpr, _ = roc_curve(label, score, drop_intermediate=False)
+    best = np.argmin(np.abs(fpr - (1 - tpr)))
+    return float(fpr[best] + 1 - tpr[best]) / 2
+
+
+def _expected(rows: pd.DataFrame) -> dict[str, float]:
+    label, score = rows["label"], rows["score"]
+    return {
+        "accuracy": accuracy_score(label, score > 0),
+        "ap": average_precision_score(label, score),
+        "auroc": roc_auc_score(label, score),
+        "eer": _eer(label, score),
+    }
+
+
+def test_epoch_metrics__equal_sklearn_on_each_group() -> None:
+    table = _table()
+    real = table["label"] == 0
+    groups = {
+        "": table.drop_duplicates("path"),
+        "p/": table[table["dataset"] == "p"],
+        "q/": table[table["dataset"] == "q"],
+        # gan is in p only; ldm is in both, whose real images are the same
+        "generator/gan/": table[(table["generator"] == "gan") | (real & (table["dataset"] == "p"))],
+        "generator/ldm/": table[(table["generator"] == "ldm") | real].drop_duplicates("path"),
+    }
+    logged = epoch_metrics(table, "test")
+    expected = {
+        f"test/{group}{name}": value
+        for group, rows in groups.items()
+        for name, value in _expected(rows).items()
+    }
+    assert logged.keys() == {*expected, "test/loss"}
+    for name, value in expected.items():
+        assert logged[name] == pytest.approx(value, abs=1e-6), name
+
+
+def test_epoch_metrics__validation_has_no_generators() -> None:
+    logged = epoch_metrics(_table(), "val")
+    assert not [name for name in logged if "generator" in name]
+    assert {"val/loss", "val/auroc", "val/p/ap"} <= logged.keys()
+
+
+def test_epoch_metrics__loss_counts_each_image_once() -> None:
+    table = _table()
+    once = table.drop_duplicates("path")["loss"].mean()
+    assert once != pytest.approx(table["loss"].mean())
+    assert epoch_metrics(table, "val")["val/loss"] == pytest.approx(once)
+
+
+def test_epoch_metrics__one_class_has_an_accuracy_only() -> None:
+    logged = epoch_metrics(_table().query("label == 1"), "val")
+    names = {"val/loss", "val/accuracy", "val/p/accuracy", "val/q/accuracy"}
+    assert logged.keys() == names
+
+
+def test_epoch_metrics__unknown_labels_count_for_nothing() -> None:
+    table = _table()
+    unknown = table.iloc[:1].assign(
+        path="u", label=-1, generator="unknown", score=50.0, loss=np.nan
+    )
+    both = pd.concat([table, unknown], ignore_index=True)
+    logged = epoch_metrics(both, "test")
+    expected = epoch_metrics(table, "test")
+    assert {name: logged[name] for name in expected} == pytest.approx(expected)
+    assert not [name for name in logged if "generator/unknown" in name]
+
+
+def test_epoch_metrics__without_scores_or_rows() -> None:
+    table = _table().drop(columns="score")
+    assert epoch_metrics(table, "val").keys() == {"val/loss"}
+    assert epoch_metrics(pd.DataFrame(), "val") == {}

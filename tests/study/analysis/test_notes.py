@@ -1,0 +1,36 @@
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from dfl.heads.estimators.reductions import bottleneck, pca
+from dfl.study.analysis.estimates import Estimator
+from dfl.study.analysis.judge import Results
+from dfl.study.analysis.notes import notes
+from tests.study.study_examples import example
+
+
+def said(study) -> str:
+    table = pd.DataFrame({"split": ["test"], "seed": [0]})
+    estimator = Estimator(Results(table, np.zeros((1, 2), np.float32)), "auroc")
+    return "\n".join(notes(study, estimator))
+
+
+def test_notes__a_reduction_that_was_trained_before(tmp_path: Path) -> None:
+    file = tmp_path / "b.ckpt"
+    torch.save({}, file)
+    study = example(
+        tmp_path, views=["none"], reductions={"pca": [pca(2)], "ae": [bottleneck(file)]}
+    )
+    assert "The reduction ae was trained before this study" in said(study)
+    study = example(tmp_path, views=["none"], reductions={"pca": [pca(2)]})
+    assert "was trained before" not in said(study)
+
+
+def test_notes__few_groups(tmp_path: Path) -> None:
+    text = said(example(tmp_path, views=["none"]))
+    frame = example(tmp_path, views=["none"]).frames[0]
+    test = frame[(frame["split"] == "test") & (frame["dataset"] == "beta")]
+    assert f"beta is tested on {test['group'].nunique()} groups of images" in text
+    assert "and other intervals are too narrow" in text

@@ -1,0 +1,49 @@
+from pathlib import Path
+
+import pytest
+
+from dfl.errors import ConfigError
+from dfl.study.design.claims import Claim
+from dfl.study.design.settings import Settings, check_names
+
+
+def made(**changes: object) -> Settings:
+    given = {
+        "out": Path("out"),
+        "title": "t",
+        "metric": "ap",
+        "replicates": 100,
+        "jobs": None,
+        "claims": [],
+        "config": "",
+    }
+    return Settings(**given | changes)
+
+
+def test_settings__processes() -> None:
+    assert made(jobs=3).processes == 3
+    assert made().processes >= 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"replicates": 99}, "replicates: at least 100 for an interval of 95 %, got 99"),
+        ({"jobs": 0}, "jobs: must be at least 1, got 0"),
+        ({"claims": [Claim("so", "view", [])]}, "'so' says that .. is better than the others"),
+        ({"claims": [Claim("so", "view", ["a"], ["b", "a"])]}, "name levels of view, each once"),
+    ],
+)
+def test_settings__mistakes(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        made(**changes)
+
+
+def test_check_names() -> None:
+    check_names(views=["none", "blur-2", "_x"], baselines=["net"])
+    check_names(may_be_empty=True, baselines=[])
+    with pytest.raises(ConfigError, match="views: empty; name at least one"):
+        check_names(views=[])
+    for name in ("a b", "a.b", "-a", "", "../a", "ä"):
+        with pytest.raises(ConfigError, match="cannot be a name; use letters, digits, _ and -"):
+            check_names(views=["none", name])

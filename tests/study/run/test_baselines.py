@@ -1,0 +1,199 @@
+"""The networks of a study: what their keys depend on, and what becomes of those that fail."""
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch.cli import ReduceLROnPlateau
+
+import dfl.study.run.baselines
+from dfl.data import GaussianBlur, PairDataModule, Resize
+from dfl.data.sources.pairs import Pair
+from dfl.errors import ConfigError, DataError
+from dfl.heads.tasks.finetune import FineTuneTask
+from dfl.study.design.grid import view_plan
+from dfl.study.design.training_sets import training_sets
+from dfl.study.run.baselines import Baselines, FineTuning
+from dfl.study.run.cells import CellStore
+from dfl.study.run.finetuning import training_settings
+from dfl.study.run.fitting import held_rows
+from dfl.study.run.inputs import StudyInput
+
+SCHEDULERS = {
+    "none": None,
+    "step": partial(torch.optim.lr_scheduler.StepLR, step_size=2),
+    "later step": partial(torch.optim.lr_scheduler.StepLR, step_size=3),
+    "steeper step": partial(torch.optim.lr_scheduler.StepLR, step_size=2, gamma=0.5),
+    "cosine": partial(torch.optim.lr_scheduler.CosineAnnealingLR, T_max=2),
+    "plateau": partial(ReduceLROnPlateau, monitor="val/loss"),
+    "other plateau": partial(ReduceLROnPlateau, monitor="train/loss"),
+    "by number": partial(torch.optim.lr_scheduler.OneCycleLR, max_lr=0.1, total_steps=4),
+}
+OPTIMIZERS = {
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
+    "slow adam": partial(torch.optim.Adam, lr=1e-5),
+    "tensor": partial(torch.optim.Adam, lr=torch.tensor(0.5)),
+}
+
+
+def tiny(**arguments: Any) -> FineTuneTask:
+    settings = {"model": "test_resnet", "pretrained": False, "input_size": 32}
+    return FineTuneTask(**settings | {"optimizer": torch.optim.Adam} | arguments)
+
+
+@pytest.fixture(scope="module")
+def data(image_root: Path, tmp_path_factory: pytest.TempPathFactory) -> PairDataModule:
+    made = PairDataModule(
+        image_root,
+        {name: Pair(real=name, fake=name) for name in ("alpha", "beta")},
+        crop=Resize(32),
+        batch_size=8,
+        val_fraction=0.25,
+        split_dir=str(tmp_path_factory.mktemp("splits")),
+    )
+    made.prepare_data()
+    made.setup()
+    return made
+
+
+def study(data: PairDataModule, folder: Path) -> StudyInput:
+    frame = data.manifest.frame
+    sets = training_sets(frame, ["each"])
+    plan = view_plan(["none"], ["both"])
+    return StudyInput({0: frame}, {"none": {}}, plan, sets, {}, {}, folder / "cells")
+
+
+def baselines(data: PairDataModule, folder: Path, **tasks: FineTuneTask) -> Baselines:
+    return Baselines(
+        tasks or {"net": tiny()},
+        data,
+        {"none": []},
+        FineTuning(max_epochs=1, train_sets=["alpha"]),
+        out=folder,
+        accelerator="cpu",
+        precision="32-true",
+    )
+
+
+def test_training_settings__tell_optimizers_and_schedulers_apart() -> None:
+    def make() -> list[object]:
+        tasks = [tiny(lr_scheduler=scheduler) for scheduler in SCHEDULERS.values()]
+        tasks += [tiny(optimizer=optimizer) for optimizer in OPTIMIZERS.values()][1:]
+        return [training_settings(task) for task in tasks]
+
+    made = make()
+    assert made == make()
+    assert len({str(one) for one in made}) == len(made)
+    assert "0x" not in str(made)  # an address would be another in the next process
+    assert made[0]["lr_scheduler"] is None
+    assert made[1]["lr_scheduler"]["class"] == "torch.optim.lr_scheduler.StepLR"
+    assert made[1]["lr_scheduler"]["settings"]["step_size"] == 2
+    assert made[0]["optimizer"]["settings"]["betas"] == [0.9, 0.999]
+
+
+def test_training_settings__hold_the_content_of_weights(tmp_path: Path) -> None:
+    file = tmp_path / "w.safetensors"
+    file.write_bytes(b"one")
+    task = tiny(weights=file, pretrained=True)
+    first = training_settings(task)
+    file.write_bytes(b"two")
+    assert training_settings(task) != first
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"optimizer": None}, "a baseline needs its optimizer, for example torch.optim.Adam"),
+        ({"optimizer": partial(torch.optim.Adam, lr=-1)}, "Invalid learning rate: -1"),
+        ({"lr_scheduler": torch.optim.lr_scheduler.StepLR}, "lr_scheduler: .*step_size"),
+    ],
+)
+def test_training_settings__mistakes(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        training_settings(tiny(**arguments))
+
+
+def test_keys__another_scheduler_is_another_cell(data: PairDataModule, tmp_path: Path) -> None:
+    tasks = {str(n): tiny(lr_scheduler=s) for n, s in enumerate(SCHEDULERS.values())}
+    given = study(data, tmp_path)
+    keys = baselines(data, tmp_path, **tasks).keys(given)
+    assert len(set(keys.values())) == len(SCHEDULERS)
+    assert keys == baselines(data, tmp_path, **tasks).keys(given)
+
+
+def test_keys__a_further_view_shares_the_training(data: PairDataModule, tmp_path: Path) -> None:
+    networks = baselines(data, tmp_path)
+    (key,) = networks.keys(study(data, tmp_path)).values()
+    wider = study(data, tmp_path)
+    wider = replace(wider, views=view_plan(["none", "blur"], ["both", "test"]))
+    networks.views = {"none": [], "blur": [GaussianBlur(2.0)]}
+    other = next(iter(networks.keys(wider).values()))
+    assert key != other
+    assert networks.checkpoint(key) == networks.checkpoint(other)
+    longer = baselines(data, tmp_path)
+    longer.settings = FineTuning(max_epochs=2, train_sets=["alpha"])
+    (longest,) = longer.keys(study(data, tmp_path)).values()
+    assert longer.checkpoint(longest) != networks.checkpoint(key)
+
+
+def test_cells__training_is_on_images_as_they_come(data: PairDataModule, tmp_path: Path) -> None:
+    networks = baselines(data, tmp_path)
+    networks.views = {"blur": [GaussianBlur(2.0)], "none": []}
+    with pytest.raises(ConfigError, match=r"the first one, blur, changes the images.*before it"):
+        networks.cells(study(data, tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("err", "cause"),
+    [
+        (KeyError("no\nkey"), r"KeyError: 'no\nkey'"),
+        (torch.OutOfMemoryError("too\nlarge"), "OutOfMemoryError: too large"),
+        (DataError("x.png is damaged"), "x.png is damaged"),
+        (None, "2 of {held} scores under the view none are not finite; the training diverged, "),
+    ],
+)
+def test_run__a_network_that_fails_stops_no_other(
+    data: PairDataModule, tmp_path: Path, monkeypatch, err: Exception | None, cause: str
+) -> None:
+    given = study(data, tmp_path)
+    held = len(held_rows(given.frames[0]))
+    bad, good = tiny(), tiny(input_size=64)
+
+    def trained(task, *args, **kwargs):
+        if task is good:
+            return np.zeros(held)
+        if err is not None:
+            raise err
+        return np.r_[np.zeros(held - 2), np.nan, np.inf]
+
+    monkeypatch.setattr(dfl.study.run.baselines, "fine_tune", trained)
+    networks = baselines(data, tmp_path, bad=bad, good=good)
+    assert len(networks.missing(given)) == 2
+    outcomes = networks.run(given)
+    assert str(outcomes[0].cause).startswith(cause.format(held=held))
+    assert outcomes[1].cause is None
+    keys = networks.keys(given)
+    assert CellStore(given.folder).finished() == {keys[outcomes[1].cell]}
+    assert list(networks.missing(given)) == [outcomes[0].cell]
+
+
+def test_run__a_damaged_cell_is_made_again(
+    data: PairDataModule, tmp_path: Path, monkeypatch, caplog
+) -> None:
+    given = study(data, tmp_path)
+    scores = np.arange(len(held_rows(given.frames[0])), dtype=np.float64)
+    monkeypatch.setattr(dfl.study.run.baselines, "fine_tune", lambda *args, **kwargs: scores)
+    networks = baselines(data, tmp_path)
+    networks.run(given)
+    assert (networks.run(given), networks.missing(given)) == ([], {})
+    (file,) = given.folder.iterdir()
+    file.write_bytes(b"")
+    (outcome,) = networks.run(given)
+    assert outcome.cause is None
+    assert caplog.text.count("it is made again") == 1
+    np.testing.assert_array_equal(CellStore(given.folder).read(file.stem)[0]["none"], scores)

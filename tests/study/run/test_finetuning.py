@@ -1,0 +1,274 @@
+import shutil
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import dfl.heads.tasks.finetune
+from dfl.cli import main
+from dfl.commands.detect import detect
+from dfl.data import JPEG, GaussianBlur, HorizontalFlip, Manifest, PairDataModule, Resize
+from dfl.data.sources.pairs import Pair
+from dfl.errors import ConfigError, DataError
+from dfl.evaluation import binary_metrics, read_scores
+from dfl.heads.storage.checkpoint import copy_with_operating_point
+from dfl.heads.tasks.finetune import FineTuneTask
+from dfl.study.run.finetuning import fine_tune
+from tests.runs import FIT, image_data
+
+
+@pytest.fixture
+def data(image_root: Path, tmp_path: Path) -> PairDataModule:
+    made = PairDataModule(
+        image_root,
+        {name: Pair(real=name, fake=name) for name in ("alpha", "beta")},
+        crop=Resize(32),
+        augment=[HorizontalFlip()],
+        batch_size=8,
+        val_fraction=0.25,
+        split_dir=str(tmp_path / "splits"),
+    )
+    made.prepare_data()
+    made.setup()
+    return made
+
+
+def tiny(lr: float = 3e-3, **arguments: Any) -> FineTuneTask:
+    adam = lambda parameters: torch.optim.Adam(parameters, lr=lr)  # noqa: E731
+    settings = {"model": "test_resnet", "pretrained": False, "input_size": 32}
+    return FineTuneTask(**settings | {"optimizer": adam} | arguments)
+
+
+def run(data: PairDataModule, folder: Path, **changes: Any) -> np.ndarray:
+    settings: dict[str, Any] = {
+        "task": tiny(),
+        "train": data.manifest,
+        "score": data.manifest,
+        "data": data,
+        "folder": folder,
+        "max_epochs": 3,
+        "patience": None,
+        "seed": 1,
+        "accelerator": "cpu",
+        "devices": 1,
+    }
+    return fine_tune(**settings | changes)
+
+
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The epoch of every training step that is made."""
+    made: list[int] = []
+    step = FineTuneTask.training_step
+
+    def counted(self, batch, batch_idx):
+        made.append(self.current_epoch)
+        return step(self, batch, batch_idx)
+
+    monkeypatch.setattr(FineTuneTask, "training_step", counted)
+    return made
+
+
+def test_fine_tune__learns_and_leaves_task_and_random_state_alone(
+    data: PairDataModule, tmp_path: Path, capsys
+) -> None:
+    task = tiny()
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    scores = run(data, tmp_path / "cell", task=task, max_epochs=6)
+    assert torch.equal(torch.rand(3), expected)
+    assert (task.model, task.weights) == (None, None)
+    assert scores.dtype == np.float64
+    test = data.manifest.frame["split"] == "test"
+    assert binary_metrics(scores[test], data.manifest.frame["label"][test])["auroc"] == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert all("images/s" in line for line in captured.err.splitlines())
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_fine_tune__an_interrupted_one_ends_as_it_would_have(
+    data: PairDataModule, tmp_path: Path, monkeypatch, steps: list[int], workers: int
+) -> None:
+    """Where the folder is now, and whether workers decode, makes no difference."""
+    data.num_workers = workers
+    whole = run(data, tmp_path / "whole")
+    batches = len(steps) // 3
+    with monkeypatch.context() as patch:
+        patch.setattr(FineTuneTask, "on_train_epoch_start", _stop_at_epoch_2, raising=False)
+        with pytest.raises(RuntimeError, match="stopped"):
+            run(data, tmp_path / "cell")
+    assert (tmp_path / "cell" / "last.ckpt").exists()
+    (tmp_path / "cell").rename(tmp_path / "moved")
+    steps.clear()
+    np.testing.assert_array_equal(run(data, tmp_path / "moved"), whole)
+    assert steps == [2] * batches
+    files = (tmp_path / name / "last.ckpt" for name in ("moved", "whole"))
+    one, other = (torch.load(file, weights_only=True)["state_dict"] for file in files)
+    assert all(torch.equal(one[name], other[name]) for name in other)  # the best may be an earlier
+
+
+def test_fine_tune__begins_anew_where_its_last_epoch_cannot_be_read(
+    data: PairDataModule, tmp_path: Path, caplog
+) -> None:
+    whole = run(data, tmp_path / "cell")
+    (tmp_path / "cell" / "finished.json").unlink()
+    last = tmp_path / "cell" / "last.ckpt"
+    last.write_bytes(last.read_bytes()[:1000])
+    np.testing.assert_array_equal(run(data, tmp_path / "cell"), whole)
+    assert "last.ckpt cannot be read" in caplog.text
+
+
+def _stop_at_epoch_2(task: FineTuneTask) -> None:
+    if task.current_epoch == 2:
+        raise RuntimeError("stopped")
+
+
+def test_fine_tune__a_finished_one_is_not_repeated_but_prolonged(
+    data: PairDataModule, tmp_path: Path, monkeypatch, steps: list[int]
+) -> None:
+    first = run(data, tmp_path / "cell", max_epochs=2)
+    batches = len(steps) // 2
+    steps.clear()
+    np.testing.assert_array_equal(run(data, tmp_path / "cell", max_epochs=2), first)
+    assert steps == []
+    longer = run(data, tmp_path / "cell", max_epochs=3)
+    assert steps == [2] * batches
+    np.testing.assert_array_equal(longer, run(data, tmp_path / "whole", max_epochs=3))
+
+
+def test_fine_tune__killed_after_its_last_epoch_it_does_not_go_on(
+    data: PairDataModule, tmp_path: Path, steps: list[int]
+) -> None:
+    """Whether early stopping or the number of epochs ended it, no epoch more is made."""
+    for name, settings in {
+        "stopped": {"task": tiny(lr=0.3), "max_epochs": 30, "patience": 1},
+        "complete": {"max_epochs": 2, "patience": 9},
+        "unvalidated": {"max_epochs": 2, "patience": None},
+    }.items():
+        scores = run(data, tmp_path / name, **settings)
+        (tmp_path / name / "finished.json").unlink()
+        steps.clear()
+        np.testing.assert_array_equal(run(data, tmp_path / name, **settings), scores)
+        assert steps == []
+        assert (tmp_path / name / "finished.json").is_file()
+
+
+def test_fine_tune__other_seed_other_scores_same_seed_same_scores(
+    data: PairDataModule, tmp_path: Path
+) -> None:
+    one, same, other = (
+        run(data, tmp_path / name, max_epochs=1, seed=seed)
+        for name, seed in (("a", 1), ("b", 1), ("c", 2))
+    )
+    np.testing.assert_array_equal(one, same)
+    assert not np.allclose(one, other)
+
+
+def test_fine_tune__scores_are_those_of_dfl_test_and_detect(
+    data: PairDataModule, image_root: Path, tmp_path: Path, monkeypatch
+) -> None:
+    scores = run(data, tmp_path / "cell", score=data.manifest.select("test"))
+    monkeypatch.chdir(tmp_path)
+    best = tmp_path / "cell" / "best.ckpt"
+    model = ["--model=dfl.heads.FineTuneTask", "--model.model=test_resnet", "--model.input_size=32"]
+    main(["test", *FIT, *model, *image_data(image_root), f"--ckpt_path={best}"])
+    tested = read_scores(next(tmp_path.glob("runs/**/scores.csv")))
+    assert tested["path"].tolist() == data.manifest.select("test").frame["path"].tolist()
+    np.testing.assert_allclose(scores, tested["score"], rtol=1e-6)
+    machine = {"accelerator": "cpu", "devices": 1, "num_workers": 0}
+    detected = detect(best, image_root, tmp_path / "d.csv", **machine).set_index("path")["score"]
+    np.testing.assert_allclose(detected.loc[tested["path"]], scores, rtol=1e-5)
+    chosen = tmp_path / "network.ckpt"
+    copy_with_operating_point(best, chosen, float(np.median(scores)), (2.0, -1.0))
+    detect(chosen, image_root, tmp_path / "c.csv", **machine)
+    table = pd.read_csv(tmp_path / "c.csv").set_index("path").loc[tested["path"]]
+    np.testing.assert_allclose(table["score"], scores - np.median(scores), rtol=1e-4, atol=1e-6)
+    assert (table["verdict"] == "fake").tolist() == (table["score"] > 0).tolist()
+    np.testing.assert_allclose(table["prob"], 1 / (1 + np.exp(1 - 2 * scores)), rtol=1e-4)
+    shutil.rmtree(tmp_path / "runs")
+    main(["test", *FIT, *model, *image_data(image_root), f"--ckpt_path={chosen}"])
+    again = read_scores(next(tmp_path.glob("runs/**/scores.csv")))["score"]
+    np.testing.assert_allclose(again, scores - np.median(scores), rtol=1e-4, atol=1e-6)
+    with pytest.raises(Exception, match=r"weights for \['clip'\], but .* has the backbones \[\]"):
+        detect(best, image_root, tmp_path / "e.csv", {"clip": "w.safetensors"}, **machine)
+
+
+def test_fine_tune__each_row_its_image_and_its_perturbation(
+    data: PairDataModule, tmp_path: Path, steps: list[int]
+) -> None:
+    frame = data.manifest.frame
+    doubled = pd.concat([frame.iloc[[7, 3]], frame.iloc[[7]].assign(dataset="again")])
+    rows = Manifest(doubled.reset_index(drop=True), data.manifest.root)
+    every = run(data, tmp_path / "cell", max_epochs=1)
+    few = run(data, tmp_path / "cell", max_epochs=1, score=rows)
+    np.testing.assert_allclose(few, every[[7, 3, 7]], rtol=1e-5)
+    steps.clear()
+    blurred = run(data, tmp_path / "cell", max_epochs=1, perturb=[GaussianBlur(2.0)])
+    assert steps == []
+    assert not np.allclose(blurred, every)
+    data.perturb = [GaussianBlur(2.0)]
+    also = run(data, tmp_path / "other", max_epochs=1, perturb=[JPEG(30)])
+    assert not np.allclose(also, blurred)
+
+
+def test_fine_tune__stops_when_validation_gets_no_better(
+    data: PairDataModule, tmp_path: Path, steps: list[int]
+) -> None:
+    run(data, tmp_path / "cell", task=tiny(lr=0.3), max_epochs=30, patience=1)
+    assert 2 <= max(steps) + 1 < 30
+    steps.clear()
+    run(data, tmp_path / "cell", task=tiny(lr=0.3), max_epochs=30, patience=1)
+    assert steps == []
+
+
+def test_fine_tune__without_validation_the_last_epoch_counts(
+    data: PairDataModule, tmp_path: Path, steps: list[int]
+) -> None:
+    train = Manifest(
+        data.manifest.frame.query("split == 'train'").reset_index(drop=True), data.manifest.root
+    )
+    scores = run(data, tmp_path / "cell", train=train, max_epochs=2, patience=1)
+    assert np.isfinite(scores).all()
+    assert max(steps) == 1
+    assert not (tmp_path / "cell" / "best.ckpt").exists()
+
+
+def test_fine_tune__resuming_needs_no_first_weights(
+    data: PairDataModule, tmp_path: Path, monkeypatch
+) -> None:
+    built: list[bool] = []
+
+    class Counted(dfl.heads.tasks.finetune.ImageClassifier):
+        def __init__(self, model: str, **arguments: Any) -> None:
+            built.append(arguments["pretrained"])
+            super().__init__(model, **arguments | {"pretrained": False})
+
+    monkeypatch.setattr(dfl.heads.tasks.finetune, "ImageClassifier", Counted)
+    run(data, tmp_path / "cell", task=tiny(pretrained=True), max_epochs=1)
+    assert built == [True, False]
+    run(data, tmp_path / "cell", task=tiny(pretrained=True), max_epochs=2)
+    assert built == [True, False, False, False]
+
+
+def test_fine_tune__folder_of_another_training(data: PairDataModule, tmp_path: Path) -> None:
+    run(data, tmp_path / "cell", max_epochs=1)
+    for change in (
+        {"seed": 2},
+        {"train": data.manifest.select("train")},
+        {"task": tiny(input_size=48)},
+        {"task": tiny(lr=1e-3)},
+        {"task": tiny(lr_scheduler=partial(torch.optim.lr_scheduler.StepLR, step_size=1))},
+    ):
+        with pytest.raises(ConfigError, match=r"cell holds a training of other images or settings"):
+            run(data, tmp_path / "cell", max_epochs=1, **change)
+
+
+def test_fine_tune__nothing_to_learn_from(data: PairDataModule, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no image is in the train split; give a table in which"):
+        run(data, tmp_path / "cell", train=data.manifest.select("test"))

@@ -1,0 +1,88 @@
+"""A cell's name changes with everything that decides its scores, and with nothing else."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dfl.heads.estimators import lda, naive_bayes
+from dfl.heads.estimators.reductions import pca
+from dfl.study.design.training_sets import training_sets
+from dfl.study.run.cells import CellStore, cell_key
+from dfl.study.run.keys import CellKeys
+from tests.study.study_examples import cell, describe_anew, example, images, opened
+
+
+def key(study, of=None) -> str:
+    return CellKeys(study, opened(study))(of or cell())
+
+
+@pytest.fixture
+def study(tmp_path: Path):
+    return example(tmp_path, reductions={"none": [], "pca": [pca(2)]})
+
+
+def test_keys__every_choice_has_its_own(study) -> None:
+    study = replace(study, frames={0: images(0), 1: images(1)})
+    cells = [
+        cell(),
+        cell("bayes"),
+        cell(reduction="pca"),
+        cell(train_set="beta"),
+        cell(view="blur"),
+        cell(seed=1),
+        cell(features=("one.b",)),
+        cell(features=("one.a", "one.b")),
+    ]
+    assert len({key(study, c) for c in cells}) == len(cells)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"classifiers": {"lda": [lda(shrinkage=0.1)]}},
+        {"classifiers": {"lda": [lda(), naive_bayes()]}},
+        {"reductions": {"none": [pca(2)]}},
+        {"views": {"none": ["none", "blur"]}},
+        {"frames": {0: images(1)}},
+        {"frames": {0: images().assign(label=lambda t: t["label"].where(t.index > 0, 1))}},
+        {"training_sets": training_sets(images().query("generator != 'g2'"), ["each"])},
+    ],
+    ids=lambda changed: next(iter(changed)),
+)
+def test_keys__of_what_decides_scores(study, changed) -> None:
+    assert key(replace(study, **changed)) != key(study)
+
+
+def test_keys__of_nothing_else(study, tmp_path: Path) -> None:
+    more = replace(
+        study,
+        classifiers={"other": [naive_bayes()], "renamed": [lda()]},
+        frames={0: images(0), 7: images(2)},
+        folder=tmp_path / "elsewhere",
+    )
+    assert key(more, cell("renamed", grid="another")) == key(study)
+
+
+def test_keys__features(study, tmp_path: Path) -> None:
+    before = key(study)
+    other = key(study, cell(features=("two.pooled",)))
+    describe_anew(study.features["none"]["one"], '"one none"', '"other images"')
+    assert key(study) != before
+    assert key(study, cell(features=("two.pooled",))) == other
+
+
+def test_cell_store__keeps_and_reads(tmp_path: Path) -> None:
+    store = CellStore(tmp_path / "cells")
+    assert store.finished() == set()
+    name = cell_key(cell(), {})
+    scores = {"none": np.array([0.5, -1e300]), "blur": np.empty(0)}
+    store.keep(name, cell(), scores, {"seconds": 1.5})
+    (tmp_path / "cells" / ".partial.npz").touch()
+    assert store.finished() == {name}
+    found, info = store.read(name)
+    assert list(found) == ["none", "blur"]
+    np.testing.assert_array_equal(found["none"], scores["none"])
+    assert info["seconds"] == 1.5
+    assert info["cell"]["features"] == ["one.a"]

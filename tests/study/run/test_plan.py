@@ -1,0 +1,51 @@
+import math
+from pathlib import Path
+
+from dfl.heads.estimators import lda
+from dfl.heads.estimators.reductions import pca
+from dfl.study.run.plan import forward_passes
+from dfl.study.run.time_estimate import cell_seconds
+from tests.study.study_examples import Raises, cell, example, pipeline
+
+
+def test_forward_passes__counted_by_hand() -> None:
+    cells = [
+        cell("lda"),  # one backbone, tested under none and blur
+        cell("svm", features=("one.a", "one.b")),  # two layers of one backbone
+        cell("svm", features=("one.a", "two.pooled")),  # two backbones
+        cell("lda", features=("one.a", "two.pooled"), view="blur"),  # blur, and none for testing
+    ]
+    views = {"none": ["none", "blur"], "blur": ["none"]}
+    folders = {
+        ("none", "one"): 0,
+        ("none", "two"): 3,
+        ("blur", "one"): 10,
+        ("blur", "two"): 10,
+    }
+    needed, done, saved = forward_passes(
+        cells, views, images=10, folders=folders, needs=lambda cell: (5, 3)
+    )
+    # learnt from under one view, scored under two
+    assert (needed, done, saved) == (40, 17, (1 + 1 + 2 + 2) * (5 + 2 * 3) - 40)
+
+
+def test_forward_passes__one_cell_saves_none() -> None:
+    folders = {("none", "one"): 10}
+    found = forward_passes(
+        [cell()], {"none": ["none"]}, images=10, folders=folders, needs=lambda cell: (6, 4)
+    )
+    assert found == (10, 0, 0)
+
+
+def test_cell_seconds__grows_with_cells_and_passes_over_what_fails(tmp_path: Path) -> None:
+    study = example(
+        tmp_path,
+        classifiers={"lda": [lda()], "bad": [pipeline(Raises())]},
+        reductions={"none": [], "pca": [pca(2)], "bad": [pca(9999)]},
+    )
+    dims = {"one.a": 6, "one.b": 4}
+    assert cell_seconds([], study, dims) == 0
+    assert cell_seconds([cell("bad", reduction="bad")], study, dims) == 0
+    found = cell_seconds([cell(), cell("lda", reduction="pca")], study, dims)
+    assert math.isfinite(found)
+    assert found > 0

@@ -14,10 +14,11 @@ __all__ = [
     "REAL",
     "UNKNOWN",
     "Batch",
-    "FeaturePart",
+    "FeatureLayer",
     "FeatureSource",
     "FeatureSpec",
     "Sample",
+    "backbone_of",
 ]
 
 REAL: Final = 0
@@ -52,8 +53,8 @@ class Batch(TypedDict):
 
 
 @dataclass(frozen=True)
-class FeaturePart:
-    """One block of columns of a feature matrix, and what made it.
+class FeatureLayer:
+    """One block of columns of a feature matrix: a layer of a backbone, and what made it.
 
     Attributes:
         name: Where it comes from, ``<backbone>.<layer>``, for example ``clip.pooled``.
@@ -66,9 +67,24 @@ class FeaturePart:
     dim: int
     fingerprint: str
 
+    @property
+    def backbone(self) -> str:
+        """The name of the backbone, for example ``clip``."""
+        return backbone_of(self.name)
 
-FeatureSpec = tuple[FeaturePart, ...]
-"""The parts of a feature vector in the order in which they are concatenated."""
+    @property
+    def layer(self) -> str:
+        """The layer of the backbone, for example ``pooled`` or ``block8.cls``."""
+        return self.name.partition(".")[2]
+
+
+def backbone_of(name: str) -> str:
+    """Name the backbone of a feature layer, ``clip`` of ``clip.block8.cls``."""
+    return name.partition(".")[0]
+
+
+FeatureSpec = tuple[FeatureLayer, ...]
+"""The layers of a feature vector in the order in which they are concatenated."""
 
 
 @runtime_checkable
@@ -81,4 +97,4 @@ class FeatureSource(Protocol):
 
     @property
     def feature_origin(self) -> "tuple[Plain, Plain]":
-        """How to make them again: the descriptions of the backbones and of the view."""
+        """How to make them again: the descriptions of the backbones and of the preprocessing."""

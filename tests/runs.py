@@ -7,7 +7,7 @@ import pandas as pd
 
 from dfl.data.manifest.manifest import Manifest
 from dfl.features.store import new_store
-from dfl.types import FeaturePart
+from dfl.types import FeatureLayer
 
 FIT = [
     "--trainer.max_epochs=1",
@@ -57,7 +57,7 @@ def write_features(out: Path, *, rows: int = 160, dim: int = 16, seed: int = 0) 
             "group": paths,
         }
     )
-    spec = (FeaturePart("tiny.pooled", dim, "ab" * 32),)
-    metadata = {"fingerprint": "cd" * 32, "backbones": {}, "view": {}}
+    spec = (FeatureLayer("tiny.pooled", dim, "ab" * 32),)
+    metadata = {"fingerprint": "cd" * 32, "backbones": {}, "preprocess": {}}
     with new_store(out, Manifest(frame, Path("images")), spec=spec, metadata=metadata) as matrices:
         matrices["tiny.pooled"][:] = rng.normal(size=(rows, dim)) + label[:, None]

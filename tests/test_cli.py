@@ -319,7 +319,7 @@ def test_mistake__features_of_another_backbone(tmp_path: Path, capsys, monkeypat
     write_features(tmp_path / "a")
     write_features(tmp_path / "b")
     document = json.loads((tmp_path / "b" / "features.json").read_text())
-    document["parts"][0]["fingerprint"] = "ef" * 32
+    document["layers"][0]["fingerprint"] = "ef" * 32
     (tmp_path / "b" / "features.json").unlink()
     document = sealed(document, tmp_path / "b")
     (tmp_path / "b" / "features.json").write_text(json.dumps(document))

@@ -26,7 +26,7 @@ from tests.heads.text_examples import stand_in
 from tests.runs import FEATURE_DATA, FIT, image_data, write_features
 
 CONFIGS = REPOSITORY / "configs"
-AXES = ("classifier", "reduction")
+AXES = ("head", "reduction")
 FOLDERS = {"data", "experiment", "extract", "head", "logger", "model", "slurm", "study", "trainer"}
 ORIGIN_SETS = ("laion/0_real", "ldm_100/1_fake", "imagenet/0_real", "ldm_200/1_fake")
 BIGGAN = ("biggan/0_real", "biggan/1_fake")
@@ -202,11 +202,11 @@ def test_extract__writes_features(
 def test_experiment__fit_test_predict(
     file: Path, origin_root: Path, tmp_path: Path, monkeypatch
 ) -> None:
-    monkeypatch.chdir(tmp_path)  # the parts that an experiment names are relative to its own file
+    monkeypatch.chdir(tmp_path)  # the layers that an experiment names are relative to its own file
     args = ["--config", str(file), *FIT]
     if "features:" in file.read_text():
         write_features(tmp_path / "features")
-        args += [f"--data.features={tmp_path / 'features'}", "--data.parts=null"]
+        args += [f"--data.features={tmp_path / 'features'}", "--data.layers=null"]
     else:
         args += [
             f"--data.root={origin_root}",
@@ -239,13 +239,17 @@ def test_study__is_planned_and_its_claims_name_what_it_has(
     fits = re.search(r"cells: (\d+)", capsys.readouterr().out)
     assert fits is not None
     assert int(fits[1]) > 500
-    views = [*config["views"], *(f"none → {view}" for view in config["views"])]
-    parts = [
+    views = [*config["conditions"], *(f"none → {condition}" for condition in config["conditions"])]
+    layers = [
         f"{name}.{layer}"
         for name, backbone in config["backbones"].items()
         for layer in backbone["init_args"].get("layers", ["pooled"])
     ]
-    levels = {"view": views, "features": parts, **{a: [*config.get(f"{a}s", [])] for a in AXES}}
+    levels = {
+        "condition": views,
+        "features": layers,
+        **{a: [*config.get(f"{a}s", [])] for a in AXES},
+    }
     for claim in config["claims"]:
         assert {*claim["better"], *claim.get("others", [])} <= {*levels[claim["axis"]]}
 
@@ -264,7 +268,7 @@ def test_study__demo_runs_cut_down(
             "--backbones.lite0.input_size=32",
             "--baselines.fine_tuned_lite0.input_size=32",
             "--train_on=[combined]",
-            "--grids={frozen: {features: each, reductions: [none], classifiers: [lda, knn]}}",
+            "--grids={frozen: {features: each, reductions: [none], heads: [lda, knn]}}",
             "--finetuning.max_epochs=1",
             "--replicates=100",
             "--jobs=1",
@@ -274,7 +278,7 @@ def test_study__demo_runs_cut_down(
     assert "demo_study/report.html" in out
     page = Path("demo_study/report.html").read_text(encoding="utf-8")
     assert "fine_tuned_lite0" in page
-    assert "RBF SVM, linear probe and LDA" in page
+    assert "RBF SVM, logistic regression and LDA" in page
 
 
 def _random_demo_weights(folder: Path) -> Path:

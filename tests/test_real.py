@@ -154,13 +154,13 @@ def test_accuracy__five_seeds(draws: list[Path], tmp_path: Path, monkeypatch) ->
         "RBF SVM": "rbf_svm",
         "logistic regression": "logistic_regression",
     }
-    parts = {
+    layers = {
         "CLIP": "clip.pooled",
         "CLIP block 8": "clip.block8.cls",
         "CLIP + DINOv2": "clip.pooled,dinov2.block8.cls",
     }
     table: dict[tuple[str, str], list[float]] = {}
-    for name, chosen in parts.items():
+    for name, chosen in layers.items():
         for seed, folder in zip(SEEDS, draws, strict=True):
             run = tmp_path / name.replace(" ", "_") / str(seed)
             _fit_heads(folder, run / "heads", heads, chosen)
@@ -170,14 +170,14 @@ def test_accuracy__five_seeds(draws: list[Path], tmp_path: Path, monkeypatch) ->
                 table.setdefault((head, name), []).append(_test_accuracy(file))
     mean = pd.Series({key: float(np.mean(values)) for key, values in table.items()}).unstack()
     spread = pd.Series({key: float(np.std(values, ddof=1)) for key, values in table.items()})
-    print(f"\nMean test accuracy over {len(SEEDS)} seeds\n{mean[list(parts)].round(4)}")
-    print(f"\nStandard deviation over the seeds\n{spread.unstack()[list(parts)].round(4)}")
+    print(f"\nMean test accuracy over {len(SEEDS)} seeds\n{mean[list(layers)].round(4)}")
+    print(f"\nStandard deviation over the seeds\n{spread.unstack()[list(layers)].round(4)}")
     assert mean.loc["linear probe", "CLIP"] >= 0.95
     assert mean.loc["shrinkage LDA", "CLIP"] >= 0.945
     assert mean.loc["RBF SVM", "CLIP"] >= 0.935
 
 
-def _fit_heads(features: Path, out: Path, heads: dict[str, str], parts: str) -> None:
+def _fit_heads(features: Path, out: Path, heads: dict[str, str], layers: str) -> None:
     factories = {n: {"class_path": f"dfl.heads.estimators.{f}"} for n, f in heads.items()}
     names = {name: name.replace(" ", "_") for name in heads}
     chosen = json.dumps({names[name]: factory for name, factory in factories.items()})
@@ -187,14 +187,14 @@ def _fit_heads(features: Path, out: Path, heads: dict[str, str], parts: str) -> 
             f"--features={features}",
             f"--out={out}",
             f"--heads={chosen}",
-            f"--parts=[{parts}]",
+            f"--layers=[{layers}]",
         ]
     )
     for name, stored in names.items():
         (out / stored).rename(out / name)
 
 
-def _fit_probe(features: Path, run: Path, parts: str, seed: int) -> Path:
+def _fit_probe(features: Path, run: Path, layers: str, seed: int) -> Path:
     args = [
         f"--trainer={REPOSITORY / 'configs/trainer/default.yaml'}",
         "--trainer.devices=1",
@@ -202,7 +202,7 @@ def _fit_probe(features: Path, run: Path, parts: str, seed: int) -> Path:
         f"--model={REPOSITORY / 'configs/model/linear_probe.yaml'}",
         "--data=dfl.features.FeatureDataModule",
         f"--data.features={features}",
-        f"--data.parts=[{parts}]",
+        f"--data.layers=[{layers}]",
         f"--data.seed={seed}",
         f"--seed_everything={seed}",
     ]

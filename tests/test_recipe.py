@@ -31,7 +31,10 @@ def test_describe__path_is_text() -> None:
 
 
 def test_build__nested_objects_come_back() -> None:
-    view = {"crop": MultiCrop(64, 9), "perturb": [GaussianBlur((0.1, 2.0), p=0.5), JPEG(75)]}
+    view = {
+        "crop": MultiCrop(64, 9),
+        "eval_transforms": [GaussianBlur((0.1, 2.0), p=0.5), JPEG(75)],
+    }
     recipe = describe(view)
     assert recipe["crop"] == {
         "class_path": "dfl.data.MultiCrop",
@@ -40,7 +43,7 @@ def test_build__nested_objects_come_back() -> None:
     again = build(recipe)
     assert describe(again) == recipe
     assert isinstance(again["crop"], MultiCrop)
-    assert isinstance(again["perturb"][0], GaussianBlur)
+    assert isinstance(again["eval_transforms"][0], GaussianBlur)
 
 
 def test_describe__forgotten_argument_is_named() -> None:

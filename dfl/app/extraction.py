@@ -55,18 +55,18 @@ def run_extraction(
         images.close()
 
 
-def origin_of(backbones: Mapping[str, Backbone], view: ImageDataModule, runner: Runner) -> Recipe:
+def origin_of(backbones: Mapping[str, Backbone], data: ImageDataModule, runner: Runner) -> Recipe:
     """Describe what makes features, as it is stored beside them.
 
     Args:
         backbones: The backbones by name.
-        view: How they see images.
+        data: How they see images.
         runner: What runs them.
     """
     versions: Recipe = {"dfl": __version__, "torch": torch.__version__, "timm": timm.__version__}
     return {
         "backbones": describe(backbones),
-        "view": view.view(),
+        "preprocess": data.preprocess(),
         **runner.description,
         "versions": versions,
     }

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from dfl.backbones.pixels import RESIZE, check_pixels, normalised
 from dfl.backbones.weights import state_digest
 from dfl.errors import BackboneError
-from dfl.types import FeaturePart, FeatureSpec
+from dfl.types import FeatureLayer, FeatureSpec
 
 __all__ = ["Backbone"]
 
@@ -131,13 +131,13 @@ class Backbone(nn.Module, ABC):
         """Describe the vectors.
 
         Args:
-            name: What the backbone is called where it is used; parts are ``<name>.<layer>``.
+            name: What the backbone is called where it is used; layers are ``<name>.<layer>``.
 
         Returns:
-            One part a layer, in the order asked for.
+            One entry for each layer, in the order asked for.
         """
         return tuple(
-            FeaturePart(f"{name}.{layer}", dim, self.fingerprint(layer))
+            FeatureLayer(f"{name}.{layer}", dim, self.fingerprint(layer))
             for layer, dim in self.dims.items()
         )
 
@@ -164,8 +164,8 @@ class Backbone(nn.Module, ABC):
         if self._digest is None:
             self._digest = state_digest(self.network.state_dict())
         looks = [self.input_size, self.mean, self.std, RESIZE]
-        parts = json.dumps([self.architecture, looks, self._digest, layer])
-        return hashlib.sha256(parts.encode()).hexdigest()
+        recipe = json.dumps([self.architecture, looks, self._digest, layer])
+        return hashlib.sha256(recipe.encode()).hexdigest()
 
     def train(self, mode: bool = True) -> Self:
         """Stay in eval mode: dropout off, BatchNorm statistics fixed.

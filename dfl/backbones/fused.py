@@ -20,7 +20,7 @@ class FusedBackbone(nn.Module):
     """Named backbones side by side, each with its own normalisation and input size.
 
     Args:
-        backbones: At least one, by name. Names go into part names, file names and parameter names:
+        backbones: At least one, by name. Names go into layer names, file names and parameter names:
             letters, digits, ``_`` and ``-``, a letter first.
 
     Raises:
@@ -48,8 +48,8 @@ class FusedBackbone(nn.Module):
 
     @property
     def spec(self) -> FeatureSpec:
-        """The parts of ``features``: by backbone as given, then by layer as asked for."""
-        return tuple(part for name, backbone in self._items() for part in backbone.spec(name))
+        """The layers of ``features``: by backbone as given, then by layer as asked for."""
+        return tuple(layer for name, backbone in self._items() for layer in backbone.spec(name))
 
     @property
     def embed_dim(self) -> int:
@@ -63,7 +63,7 @@ class FusedBackbone(nn.Module):
             image: uint8, ``(B, 3, H, W)`` or ``(B, V, 3, H, W)``.
 
         Returns:
-            By part name ``<backbone>.<layer>``: ``(B, D)``, float32.
+            By layer name ``<backbone>.<layer>``: ``(B, D)``, float32.
 
         Raises:
             BackboneError: If the images have another dtype or shape.
@@ -81,7 +81,7 @@ class FusedBackbone(nn.Module):
             image: uint8, ``(B, 3, H, W)`` or ``(B, V, 3, H, W)``.
 
         Returns:
-            The parts of ``spec`` concatenated, ``(B, embed_dim)``, float32.
+            The layers of ``spec`` concatenated, ``(B, embed_dim)``, float32.
 
         Raises:
             BackboneError: If the images have another dtype or shape.

@@ -75,16 +75,16 @@ def detect(
         raise ConfigError(f"out: must end in .csv, got {out}")
     if out.exists() and not overwrite:
         raise ConfigError(f"{out} is there already; name another, or give --overwrite=true")
-    task, view, (slope, intercept) = _load(detector, weights or {})
+    task, preprocess, (slope, intercept) = _load(detector, weights or {})
     data = FolderDataModule(
         root=images,
-        crop=cast(Crop, build(view["crop"])),
-        perturb=cast(list[Augmentation], build(view["perturb"])),
+        crop=cast(Crop, build(preprocess["crop"])),
+        eval_transforms=cast(list[Augmentation], build(preprocess["transforms"])),
         on_unreadable=on_unreadable,
         unreadable_file=str(out.with_name(f"{out.stem}-unreadable.csv")),
         batch_size=batch_size,
         num_workers=num_workers,
-        seed=cast(int, view.get("seed", 0)),
+        seed=cast(int, preprocess.get("seed", 0)),
     )
     # scores are counted from the threshold, which the calibration is not
     writer = ScoreWriter(str(out), calibration=(slope, intercept + slope * task.threshold))
@@ -100,11 +100,11 @@ def _load(
 ) -> tuple[ScoringTask, dict[str, Plain], tuple[float, float]]:
     if detector.is_dir():
         head = load_head(detector)
-        backbones, view = _origin(detector, head.backbones, head.view, weights)
-        return SklearnHeadTask(head, backbones), view, head.calibration
+        backbones, preprocess = _origin(detector, head.backbones, head.preprocess, weights)
+        return SklearnHeadTask(head, backbones), preprocess, head.calibration
     checkpoint = read_checkpoint(detector)
     about = HeadDescription.load(checkpoint)
-    backbones, view = _origin(detector, about.backbones, about.view, weights)
+    backbones, preprocess = _origin(detector, about.backbones, about.preprocess, weights)
     if about.task not in _TASKS:
         raise CheckpointError(f"{detector} holds a {about.task}; known: {', '.join(_TASKS)}")
     # plain data rebuilds the task: the recipe has a class path and the arguments of the head
@@ -113,13 +113,13 @@ def _load(
     task = cast(ScoringTask, cast(Callable[..., object], _TASKS[about.task])(**arguments))
     task.on_load_checkpoint(checkpoint)
     task.load_state_dict(cast(dict[str, Tensor], checkpoint["state_dict"]))
-    return task, view, about.calibration
+    return task, preprocess, about.calibration
 
 
 def _origin(
-    detector: Path, backbones: Plain, view: Plain, weights: dict[str, str]
+    detector: Path, backbones: Plain, preprocess: Plain, weights: dict[str, str]
 ) -> tuple[dict[str, Backbone], dict[str, Plain]]:
-    if not isinstance(backbones, dict) or not isinstance(view, dict):
+    if not isinstance(backbones, dict) or not isinstance(preprocess, dict):
         raise CheckpointError(
             f"{detector} does not say which backbones make its features; train it on pixels or on "
             "a folder of `dfl extract` (for codes, put the bottleneck in front of the head)"
@@ -134,7 +134,7 @@ def _origin(
             del recipe["init_args"]["pretrained"]
         recipe["init_args"]["weights"] = path
     try:
-        return cast(dict[str, Backbone], build(backbones)), view
+        return cast(dict[str, Backbone], build(backbones)), preprocess
     except BackboneError as err:
         raise BackboneError(
             f"{err}; if the weights are elsewhere by now, say where: "

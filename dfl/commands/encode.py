@@ -9,7 +9,7 @@ from dfl.features.store import FeatureStore, new_store
 from dfl.files import sha256_of
 from dfl.heads.estimators.encoder_step import BottleneckEncoder
 from dfl.heads.storage.spec import spec_difference
-from dfl.types import FeaturePart
+from dfl.types import FeatureLayer
 
 __all__ = ["encode"]
 
@@ -19,12 +19,12 @@ _PART = "code"
 def encode(features: Path, checkpoint: Path, out: Path, overwrite: bool = False) -> FeatureStore:
     """Turn a feature folder into the codes of a trained autoencoder bottleneck.
 
-    The result is a feature folder with one part, ``code``. To keep a head that scores images, put
+    The result is a feature folder with one layer, ``code``. To keep a head that scores images, put
     the bottleneck in front of it instead:
     ``dfl heads --reduction dfl.heads.estimators.bottleneck``.
 
     Args:
-        features: A feature folder that has the parts that the bottleneck was trained on.
+        features: A feature folder that has the layers that the bottleneck was trained on.
         checkpoint: The checkpoint of a bottleneck task, trained with ``dfl fit``.
         out: The feature folder to make.
         overwrite: Replace the folder if it is there.
@@ -41,9 +41,9 @@ def encode(features: Path, checkpoint: Path, out: Path, overwrite: bool = False)
     spec = encoder.feature_spec
     if difference := spec_difference(spec, store.spec, subset=True):
         raise FeatureError(f"{features} does not fit {checkpoint}: {difference}")
-    made_of = "".join(part.fingerprint for part in spec) + sha256_of(checkpoint)
-    code = FeaturePart(_PART, len(encoder.biases[-1]), sha256(made_of.encode()).hexdigest())
-    names = [part.name for part in spec]
+    made_of = "".join(layer.fingerprint for layer in spec) + sha256_of(checkpoint)
+    code = FeatureLayer(_PART, len(encoder.biases[-1]), sha256(made_of.encode()).hexdigest())
+    names = [layer.name for layer in spec]
     # its own fingerprint: to `dfl extract`, the codes are not the features they are made of
     metadata = store.metadata | {
         "backbones": None,

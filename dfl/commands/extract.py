@@ -78,8 +78,6 @@ def extract(
     store = FeatureStore.open(out)
     if trainer.is_global_zero:
         done = "wrote" if images.plans != [None] else "nothing to do, already there:"
-        size = sum(part.dim for part in store.spec)
-        print(
-            f"{done} {out}: {len(store.manifest)} rows x {size} values ({', '.join(store.parts())})"
-        )
+        size, layers = sum(layer.dim for layer in store.spec), ", ".join(store.layers())
+        print(f"{done} {out}: {len(store.manifest)} rows x {size} values ({layers})")
     return store

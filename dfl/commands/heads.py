@@ -40,7 +40,7 @@ def heads(
     *,
     heads: dict[str, Pipeline],
     reduction: Pipeline | None = None,
-    parts: list[str] | None = None,
+    layers: list[str] | None = None,
     out_of_core: OutOfCore = "auto",
     overwrite: bool = False,
 ) -> pd.DataFrame:
@@ -61,8 +61,7 @@ def heads(
             dfl.heads.estimators, init_args its settings.
         reduction: What goes between features and heads, in place of their own scaling: class_path
             is pca, autoencoder or bottleneck, as in dfl.heads.estimators.pca.
-        parts: Parts of the features to use, such as clip.pooled, or clip for all of its layers; all
-            by default.
+        layers: Layers to use, such as clip.pooled, or clip for all of its layers; all by default.
         out_of_core: Whether to fit in passes over the feature files rather than on a matrix in
             memory; auto does so above 64 MiB of training features where it needs less memory (and
             replaces rbf_svm above 30,000 training images by Nystroem's approximation). Linear
@@ -75,17 +74,19 @@ def heads(
         and ``split`` before them.
 
     Raises:
-        FeatureError: If the folder cannot be read or has no such part.
+        FeatureError: If the folder cannot be read or has no such layer.
         HeadError: If a head cannot be fitted, or would replace what is there; nothing is fitted
             where the latter can be seen beforehand.
     """
     _check_names(heads)
     store = FeatureStore.open(features)
-    spec = store.select(parts)
+    spec = store.select(layers)
     backbones = backbones_of(spec, store.metadata.get("backbones"))
-    view = store.metadata.get("view")
+    preprocess = store.metadata.get("preprocess")
     planned = {
-        name: SklearnHead(reduced(pipeline, reduction), spec, backbones=backbones, view=view)
+        name: SklearnHead(
+            reduced(pipeline, reduction), spec, backbones=backbones, preprocess=preprocess
+        )
         for name, pipeline in heads.items()
     }
     for name, head in planned.items():
@@ -94,7 +95,7 @@ def heads(
     table = known_rows(store.manifest.frame)
     train = _training_rows(table, features)
     label = table["label"].to_numpy(dtype=np.int64)[train]
-    rows = FeatureRows.of(store, parts, table.index.to_numpy())
+    rows = FeatureRows.of(store, layers, table.index.to_numpy())
     chosen = rows.chosen(train)
     streamed = {
         name: is_streamed(head.pipeline, *chosen.shape, out_of_core=out_of_core)

@@ -23,7 +23,7 @@ def score(features: Path, head: Path, *, out: Path, overwrite: bool = False) -> 
     scored, those of unknown label too; where labels are known, the metrics are printed.
 
     Args:
-        features: Feature folder of the same backbones and layers; it may have further parts.
+        features: Feature folder of the same backbones and layers; it may have further layers.
         head: Folder of the head, with head.skops and head.json.
         out: Score table to write, .csv or .parquet.
         overwrite: Replace the table if it is there already.
@@ -45,7 +45,7 @@ def score(features: Path, head: Path, *, out: Path, overwrite: bool = False) -> 
             f"{head} does not fit {features}: {difference}; "
             "extract these images with the backbones of the head"
         )
-    rows = FeatureRows.of(store, [part.name for part in fitted.spec])
+    rows = FeatureRows.of(store, [layer.name for layer in fitted.spec])
     # a head of a study has its threshold from validation images; tables count from it
     scores = store.manifest.frame.assign(score=fitted.score_rows(rows) - fitted.threshold)
     write_scores(scores, out)

@@ -15,7 +15,7 @@ from dfl.data.images.transforms import Augmentation
 from dfl.errors import ConfigError
 from dfl.heads.tasks.finetune import FineTuneTask
 from dfl.study.design.claims import Claim
-from dfl.study.design.grid import Grid, ViewUse, grid_cells, view_plan
+from dfl.study.design.grid import ConditionUse, Grid, condition_plan, grid_cells
 from dfl.study.design.settings import Settings, check_names
 from dfl.study.design.training_sets import TrainOn, training_sets
 from dfl.study.run.baselines import Baselines, FineTuning
@@ -25,7 +25,7 @@ from dfl.study.session import WholeStudy
 
 __all__ = ["study"]
 
-Metric = Literal["accuracy", "accuracy_val", "balanced_accuracy", "ap", "auroc", "eer"]
+Metric = Literal["accuracy", "accuracy_at_val_threshold", "balanced_accuracy", "ap", "auroc", "eer"]
 
 
 def study(
@@ -33,17 +33,17 @@ def study(
     backbones: dict[str, Backbone],
     out: Path,
     *,
-    classifiers: dict[str, list[Pipeline]],
+    heads: dict[str, list[Pipeline]],
     reductions: dict[str, list[Pipeline]] | None = None,
     grids: dict[str, Grid] | None = None,
     baselines: dict[str, FineTuneTask] | None = None,
     finetuning: FineTuning | None = None,
-    views: dict[str, list[Augmentation]] | None = None,
-    view_use: list[ViewUse] | None = None,
+    conditions: dict[str, list[Augmentation]] | None = None,
+    condition_use: list[ConditionUse] | None = None,
     train_on: list[TrainOn] | None = None,
     seeds: list[int] | None = None,
     claims: list[Claim] | None = None,
-    metric: Metric = "accuracy_val",
+    metric: Metric = "accuracy_at_val_threshold",
     replicates: int = 1000,
     title: str = "Which detector generalises?",
     features_dir: Path | None = None,
@@ -58,11 +58,12 @@ def study(
 ) -> Path | None:
     """Train every head on every set of features, test all of them across datasets, and report.
 
-    The plan is printed first. Every image goes through every backbone once for each view; fusions,
-    layers, heads, training sets and seeds cost no forward pass. Cells are fitted in parallel, and
-    each is kept when it is done: a study that was stopped goes on where it was, and an unchanged
-    one does nothing. OUT holds report.html, results.csv and results.parquet, the chosen detector
-    (best/, for `dfl detect`), the finished cells, and the features.
+    The plan is printed first. Every image goes through every backbone once for each condition;
+    fusions, layers, heads, training sets and seeds cost no forward pass. Cells are fitted in
+    parallel, and each is kept when it is done: a study that was stopped goes on where it was, and
+    an unchanged one does nothing. OUT holds report.html, results.csv and
+    results.parquet, the chosen detector (best/, for `dfl detect`), the finished cells, and the
+    features.
 
     Head, hyper-parameters and threshold are chosen on validation images alone.
 
@@ -70,25 +71,25 @@ def study(
         data: The images of all datasets: pairs, a manifest or a folder tree.
         backbones: Frozen backbones by name, with the layers to keep.
         out: Folder of the study.
-        classifiers: By name a list of candidates, of which validation chooses one: class_path is a
+        heads: By name a list of candidates, of which validation chooses one: class_path is a
             function of dfl.heads.estimators or dfl.heads.estimators.
-        reductions: By name a list of candidates between features and classifier: class_path is a
+        reductions: By name a list of candidates between features and head: class_path is a
             function of dfl.heads.estimators; an empty list is no reduction. None at all by default.
         grids: Parts of the study in which every choice meets every other, by name; one of
             everything by default. The axes' effects are computed on the first.
         baselines: Networks that are fine-tuned end to end, by name, for comparison: class_path is
-            dfl.heads.FineTuneTask. data.augment and data.train_crop are for these alone.
+            dfl.heads.FineTuneTask. data.train_transforms and data.train_crop are for these alone.
         finetuning: How long the baselines are trained.
-        views: Perturbations by name of the view; the first is how images come. By default there is
-            one view, none, without perturbation.
-        view_use: Whether a view is for training and testing (both), training alone (train) or
-            testing alone (test); both by default.
+        conditions: Transforms by name of the condition; the first is how images come. By default
+            there is one condition, none, without transforms.
+        condition_use: Whether a condition is for training and testing (both), training alone
+            (train) or testing alone (test); both by default.
         train_on: Training sets: each dataset, all of them (combined), all_but_one, or all without
             one generator (all_but_one_generator); each and combined by default.
         seeds: Seeds of splits, reductions and heads; the first is the data's own seed by default.
         claims: Statements about the levels of an axis, which the report tests.
-        metric: The metric that choices, effects and claims rest on; accuracy_val is the accuracy at
-            the threshold chosen on validation.
+        metric: The metric that choices, effects and claims rest on; accuracy_at_val_threshold is
+            the accuracy on test images at the threshold chosen on validation.
         replicates: Bootstrap replicates behind each interval.
         title: Title of the report.
         features_dir: Folder of the features, which studies may share; OUT/features by default.
@@ -113,7 +114,7 @@ def study(
             f"logger: {type(logger).__name__} has no tables and pages; "
             "give lightning.pytorch.loggers.WandbLogger, or none: results.csv is written anyway"
         )
-    views = views or {"none": []}
+    conditions = conditions or {"none": []}
     reductions = reductions or {"none": []}
     settings = Settings(
         out=out,
@@ -124,14 +125,14 @@ def study(
         claims=claims or [],
         config=resolved_config(),
     )
-    check_names(views=views, classifiers=classifiers, reductions=reductions, backbones=backbones)
+    check_names(conditions=conditions, heads=heads, reductions=reductions, backbones=backbones)
     check_names(baselines=baselines or {}, may_be_empty=True)
     frames = frames_by_seed(data, seeds or [data.seed])
-    plan = view_plan(list(views), view_use or ["both"])
+    plan = condition_plan(list(conditions), condition_use or ["both"])
     folders = FeatureFolders(
         data,
         backbones,
-        views,
+        conditions,
         features_dir or out / "features",
         precision,
         accelerator=accelerator,
@@ -139,20 +140,18 @@ def study(
     sets = training_sets(next(iter(frames.values())), train_on or ["each", "combined"])
     cells = grid_cells(
         grids or {"frozen": Grid()},
-        parts=folders.parts,
+        layers=folders.layers,
         reductions=list(reductions),
-        classifiers=list(classifiers),
+        heads=list(heads),
         train_sets=list(sets),
-        train_views=list(plan),
+        train_conditions=list(plan),
         seeds=list(frames),
     )
-    inputs = StudyInput(
-        frames, folders.paths, plan, sets, reductions, classifiers, folder=out / "cells"
-    )
+    inputs = StudyInput(frames, folders.paths, plan, sets, reductions, heads, folder=out / "cells")
     networks = Baselines(
         baselines or {},
         data,
-        views,
+        conditions,
         finetuning or FineTuning(),
         out=out,
         accelerator=accelerator,

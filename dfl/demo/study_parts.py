@@ -25,8 +25,8 @@ class DemoDataModule(ManifestDataModule):
         root: The folder of the images.
         crop: How an image becomes a square.
         train_crop: The same for training; ``crop`` by default.
-        augment: Augmentations of training, in their order.
-        perturb: Augmentations of everything else, in their order.
+        train_transforms: Augmentations of training, in their order.
+        eval_transforms: Augmentations of everything else, in their order.
         batch_size: Images in a batch of one process.
         num_workers: Processes that decode; 0 decodes in the main one.
         on_unreadable: ``error`` stops at an image that cannot be decoded; ``skip`` leaves it out.
@@ -40,8 +40,8 @@ class DemoDataModule(ManifestDataModule):
         *,
         crop: Crop,
         train_crop: Crop | None = None,
-        augment: list[Augmentation] | None = None,
-        perturb: list[Augmentation] | None = None,
+        train_transforms: list[Augmentation] | None = None,
+        eval_transforms: list[Augmentation] | None = None,
         batch_size: int = 64,
         num_workers: int = 0,
         on_unreadable: Literal["error", "skip"] = "error",
@@ -53,8 +53,8 @@ class DemoDataModule(ManifestDataModule):
             Path(root),
             crop=crop,
             train_crop=train_crop,
-            augment=augment,
-            perturb=perturb,
+            train_transforms=train_transforms,
+            eval_transforms=eval_transforms,
             batch_size=batch_size,
             num_workers=num_workers,
             on_unreadable=on_unreadable,

@@ -19,7 +19,7 @@ __all__ = ["LOWER_IS_BETTER", "STUDY_METRICS", "weighted_metrics"]
 
 STUDY_METRICS: Final = (
     "accuracy",
-    "accuracy_val",
+    "accuracy_at_val_threshold",
     "balanced_accuracy",
     "ap",
     "auroc",
@@ -67,8 +67,8 @@ def weighted_metrics(
         label: ``REAL`` or ``FAKE``, shape ``(N,)``.
         weights: Finite and not negative, shape ``(B, N)``. Integers whose memory runs along B (as
             ``group_weights`` makes them) are fastest.
-        threshold: The threshold of ``accuracy_val``, chosen on validation; a score above it says
-            fake.
+        threshold: The threshold of ``accuracy_at_val_threshold``, chosen on validation; a score
+            above it says fake.
         prob: Calibrated probabilities of fake, in [0, 1], shape ``(N,)``.
 
     Returns:
@@ -151,7 +151,7 @@ def _at_thresholds(plan: _Plan, weight: Reals) -> dict[str, Floats]:
     total = n_fake + n_real
     return {
         "accuracy": (sums[0] + sums[1]) / total,
-        "accuracy_val": sums[2] / total,
+        "accuracy_at_val_threshold": sums[2] / total,
         "balanced_accuracy": (sums[0] / n_fake + sums[1] / n_real) / 2,
         "calibration_error": np.abs(sums[3:]).sum(axis=0) / total,
     }

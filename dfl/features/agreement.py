@@ -50,7 +50,7 @@ def facts_of(
     """Say what decides the features that this process would make.
 
     Args:
-        specs: The parts of each target.
+        specs: The layers of each target.
         images: The distinct images, of which a sample spread over all is read.
         rows: All rows.
         views: The descriptions of the views.
@@ -59,10 +59,10 @@ def facts_of(
     Returns:
         By fact, a text that is equal in two processes exactly where the fact is.
     """
-    parts: Plain = [[dict(asdict(part)) for part in spec] for spec in specs]
+    layers: Plain = [[dict(asdict(layer)) for layer in spec] for spec in specs]
     values = (
         json.dumps(run, sort_keys=True),
-        digest_of(parts),
+        digest_of(layers),
         digest_of(views),
         rows_digest(rows),
         _sample_digest(images),

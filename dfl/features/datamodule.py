@@ -30,17 +30,17 @@ class FeatureDataset(Dataset[Batch]):
 
     Args:
         store: The feature folder.
-        parts: Which parts to concatenate; None for all.
+        layers: Which layers to concatenate; None for all.
         rows: Which rows of the folder, shape ``(M,)``.
     """
 
     def __init__(
         self,
         store: FeatureStore,
-        parts: list[str] | None,
+        layers: list[str] | None,
         rows: "np.ndarray[tuple[int], np.dtype[np.int64]]",
     ) -> None:
-        self._features = FeatureRows.of(store, parts)
+        self._features = FeatureRows.of(store, layers)
         self._rows = rows
         self._frame = store.manifest.frame
         self._label = self._frame["label"].to_numpy(dtype=np.int64)
@@ -76,7 +76,7 @@ class FeatureDataModule(pl.LightningDataModule):
 
     Args:
         features: The feature folder.
-        parts: Which parts to concatenate: names of parts (``clip.pooled``) or of backbones
+        layers: Which layers to concatenate: names of layers (``clip.pooled``) or of backbones
             (``clip``); all if left out.
         batch_size: Rows in a batch of one process.
         seed: Decides the order of training.
@@ -86,13 +86,13 @@ class FeatureDataModule(pl.LightningDataModule):
     """
 
     def __init__(
-        self, features: Path, parts: list[str] | None = None, batch_size: int = 256, seed: int = 0
+        self, features: Path, layers: list[str] | None = None, batch_size: int = 256, seed: int = 0
     ) -> None:
         super().__init__()
         if batch_size < 1:
             raise ConfigError(f"batch_size: must be at least 1, got {batch_size}")
         self.features = Path(features)
-        self.parts = parts
+        self.layers = layers
         self.batch_size = batch_size
         self.seed = seed
         self._store: FeatureStore | None = None
@@ -112,17 +112,18 @@ class FeatureDataModule(pl.LightningDataModule):
     @property
     def feature_spec(self) -> FeatureSpec:
         """What the columns of ``features`` are."""
-        return self.store.select(self.parts)
+        return self.store.select(self.layers)
 
     @property
     def feature_origin(self) -> tuple[Plain, Plain]:
-        """The descriptions of the backbones and of the view that made the features."""
-        metadata = self.store.metadata
-        return backbones_of(self.feature_spec, metadata.get("backbones")), metadata.get("view")
+        """The descriptions of the backbones and of the preprocessing that made the features."""
+        made_by = self.store.metadata
+        backbones = backbones_of(self.feature_spec, made_by.get("backbones"))
+        return backbones, made_by.get("preprocess")
 
     def setup(self, stage: str) -> None:
-        """Open the folder, and check that the parts are there."""
-        self.store.select(self.parts)
+        """Open the folder, and check that the layers are there."""
+        self.store.select(self.layers)
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Load the training rows in random order; an image that serves two pairs comes once."""
@@ -164,7 +165,7 @@ class FeatureDataModule(pl.LightningDataModule):
                 f"{self.features} has no rows of split {split!r}; "
                 "extract from a data module that splits, or from a manifest with that split"
             )
-        return FeatureDataset(self.store, self.parts, rows)
+        return FeatureDataset(self.store, self.layers, rows)
 
     def _process(self) -> tuple[int, int]:
         if self.trainer is None:

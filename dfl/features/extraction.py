@@ -40,7 +40,7 @@ class Target:
     Attributes:
         out: The folder; where it is a link, what that leads to.
         view: The name of the view of the images.
-        spec: The parts.
+        spec: The layers.
         metadata: What makes them, stored beside them.
 
     Raises:
@@ -63,8 +63,8 @@ class Target:
 
     @property
     def backbones(self) -> list[str]:
-        """The names of the backbones that make the parts."""
-        return list(dict.fromkeys(part.name.partition(".")[0] for part in self.spec))
+        """The names of the backbones that make the layers."""
+        return list(dict.fromkeys(layer.backbone for layer in self.spec))
 
 
 @dataclass(frozen=True)
@@ -200,7 +200,7 @@ class ExtractionDataModule(pl.LightningDataModule):
             [target.spec for target in self.targets],
             self.images,
             self.source.manifest,
-            views={name: view.view() for name, view in self.views.items()},
+            views={name: view.preprocess() for name, view in self.views.items()},
             run=self.run,
         )
 
@@ -232,7 +232,9 @@ class ExtractionDataModule(pl.LightningDataModule):
         return plans, shards, token
 
     def _asked(self, target: Target, hashed: HashedImages) -> ExtractionPlan:
-        method = method_digest(target.spec, view=self.views[target.view].view(), run=self.run)
+        method = method_digest(
+            target.spec, preprocess=self.views[target.view].preprocess(), run=self.run
+        )
         return ExtractionPlan(target.out, hashed, method, self.source.batch_size, target.spec)
 
     def _lock(self, out: Path, fingerprint: str) -> None:

@@ -1,4 +1,4 @@
-"""Which of the backbones that made a feature folder a choice of its parts needs."""
+"""Which of the backbones that made a feature folder a choice of its layers needs."""
 
 from dfl.recipe import Plain, Recipe
 from dfl.types import FeatureSpec
@@ -10,7 +10,7 @@ def backbones_of(spec: FeatureSpec, backbones: Plain) -> Plain:
     """Keep of the backbones that made a feature folder those, and the layers, that are used.
 
     Args:
-        spec: The parts that are used.
+        spec: The layers that are used.
         backbones: The descriptions of all backbones by name, as the folder has them.
 
     Returns:
@@ -19,9 +19,8 @@ def backbones_of(spec: FeatureSpec, backbones: Plain) -> Plain:
     if not isinstance(backbones, dict):
         return None
     layers: dict[str, list[Plain]] = {}
-    for part in spec:
-        name, _, layer = part.name.partition(".")
-        layers.setdefault(name, []).append(layer)
+    for layer in spec:
+        layers.setdefault(layer.backbone, []).append(layer.layer)
     kept: Recipe = {}
     for name, used in layers.items():
         recipe = backbones.get(name)

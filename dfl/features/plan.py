@@ -43,20 +43,20 @@ _PLAN: Final = "plan.json"
 _THREADS: Final = 8
 
 
-def method_digest(spec: FeatureSpec, *, view: Plain, run: Plain) -> str:
+def method_digest(spec: FeatureSpec, *, preprocess: Plain, run: Plain) -> str:
     """Identify how features are made of an image, by everything that decides it.
 
     Args:
-        spec: The parts, whose fingerprints stand for architecture, weights, preprocessing and
+        spec: The layers, whose fingerprints stand for architecture, weights, preprocessing and
             layer.
-        view: The description of the crop and the perturbations.
+        preprocess: The description of the crop and the perturbations.
         run: How the backbones are run: their numeric precision and what carries it out.
 
     Returns:
         A hexadecimal SHA-256.
     """
-    parts: list[Plain] = [dict(asdict(part)) for part in spec]
-    return digest_of({"parts": parts, "view": view, "run": run})
+    layers: list[Plain] = [dict(asdict(layer)) for layer in spec]
+    return digest_of({"layers": layers, "preprocess": preprocess, "run": run})
 
 
 def extraction_fingerprint(images: str, method: str) -> str:
@@ -81,7 +81,7 @@ class ExtractionPlan:
         hashed: The images.
         method: What `method_digest` says of how features are made.
         batch_size: Images in a batch.
-        spec: The parts.
+        spec: The layers.
     """
 
     out: Path
@@ -204,14 +204,14 @@ class ExtractionPlan:
         return sorted(missing + damaged)
 
     def read(self, shard: int, folder: Path | None = None) -> dict[str, Matrix] | None:
-        """Read a shard: by part ``(n, D)``; None if it is damaged, or of something else.
+        """Read a shard: by layer ``(n, D)``; None if it is damaged, or of something else.
 
         Args:
             shard: Which one.
             folder: Where it is; in the plan's own folder by default.
         """
         count = len(self.rows(shard))
-        shapes = {part.name: (count, part.dim) for part in self.spec}
+        shapes = {layer.name: (count, layer.dim) for layer in self.spec}
         file = self.file(shard) if folder is None else folder / self.file(shard).name
         return read_shard(file, shapes, identity=self.identity(shard))
 
@@ -326,7 +326,8 @@ def finished_store(
             return store
     elif not overwrite:
         raise FeatureError(
-            f"{out} holds other features (other images, backbone, view or precision); {advice}"
+            f"{out} holds other features (other images, backbone, preprocessing or "
+            f"precision); {advice}"
         )
     check_replaceable(out, overwrite=True)
     return None

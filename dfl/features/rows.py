@@ -68,7 +68,7 @@ class FeatureRows:
     copy opens the files anew, and refuses others that have got their names meanwhile.
 
     Args:
-        files: One file a part, whose rows are those of one manifest.
+        files: One file a layer, whose rows are those of one manifest.
         rows: Which rows of the files, in which order, shape ``(N,)``.
 
     Attributes:
@@ -85,21 +85,21 @@ class FeatureRows:
     def of(
         cls,
         store: FeatureStore,
-        parts: Sequence[str] | None = None,
+        layers: Sequence[str] | None = None,
         rows: npt.NDArray[np.integer] | None = None,
     ) -> Self:
         """Choose rows of a feature folder.
 
         Args:
             store: The folder.
-            parts: Which parts to concatenate; None for all.
+            layers: Which layers to concatenate; None for all.
             rows: Which rows, in which order; None for all.
 
         Raises:
-            FeatureError: If a part is unknown, its file is damaged, or other features have taken
+            FeatureError: If a layer is unknown, its file is damaged, or other features have taken
                 the folder's place since it was opened.
         """
-        files = [MatrixFile.of(store.matrix([part.name])) for part in store.select(parts)]
+        files = [MatrixFile.of(store.matrix([layer.name])) for layer in store.select(layers)]
         store.check_unchanged()  # after the files' own look: they are of the folder that was opened
         return cls(files, np.arange(len(store.manifest)) if rows is None else rows)
 

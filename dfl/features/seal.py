@@ -9,7 +9,7 @@ from dfl.recipe import Plain, Recipe, digest_of
 __all__ = ["damaged_files", "is_sealed", "resealed", "sealed"]
 
 _FILES: Final = "checksums"
-_OWN: Final = "sha256"
+_OWN: Final = "checksum"
 
 
 def sealed(document: Recipe, folder: Path) -> Recipe:
@@ -20,7 +20,7 @@ def sealed(document: Recipe, folder: Path) -> Recipe:
         folder: The folder; the description is not in it yet.
 
     Returns:
-        The description with ``checksums`` by file name and ``sha256``.
+        The description with ``checksums`` by file name and ``checksum``.
     """
     checksums: Plain = {path.name: sha256_of(path) for path in sorted(folder.iterdir())}
     return resealed(document | {_FILES: checksums})

@@ -22,7 +22,7 @@ def write_shard(path: Path, features: Mapping[str, Matrix], *, identity: str) ->
 
     Args:
         path: The file.
-        features: By part, float32 ``(n, D)``.
+        features: By layer, float32 ``(n, D)``.
         identity: What the shard is of: the extraction, and which images.
 
     Raises:
@@ -40,11 +40,11 @@ def read_shard(
 
     Args:
         path: The file.
-        shapes: By part, the shape that it has to have.
+        shapes: By layer, the shape that it has to have.
         identity: What the shard has to be of.
 
     Returns:
-        By part, float32 ``(n, D)``; None if it is damaged, or of something else.
+        By layer, float32 ``(n, D)``; None if it is damaged, or of something else.
     """
     try:
         with safe_open(path, framework="np") as file:

@@ -1,9 +1,9 @@
 """The feature store: a folder that holds what frozen backbones saw in the images of a manifest.
 
-features.json   what made it: parts and fingerprints, view, backbones, precision, versions; the
-                SHA-256 of the other files, and its own
+features.json   what made it: layers and fingerprints, preprocessing, backbones, precision,
+                versions; the SHA-256 of the other files, and its own
 manifest.csv    the manifest's rows, in the order of the matrices
-<part>.npy      float32 (N, D) for each part, as clip.pooled.npy; numpy can memory-map it
+<layer>.npy     float32 (N, D) for each layer, as clip.pooled.npy; numpy can memory-map it
 """
 
 import json
@@ -24,7 +24,7 @@ from dfl.features.written_matrix import WrittenMatrix
 from dfl.files import is_full_disk, writing
 from dfl.folders import making_folder
 from dfl.recipe import Plain, Recipe
-from dfl.types import FeaturePart, FeatureSpec
+from dfl.types import FeatureLayer, FeatureSpec
 
 __all__ = [
     "FORMAT",
@@ -86,14 +86,14 @@ def new_store(
     Args:
         out: The folder.
         manifest: The rows of the matrices, in order.
-        spec: The parts.
+        spec: The layers.
         metadata: What made the features, stored beside them.
         overwrite: Whether features that are there may be replaced.
         workspace: Where the unfinished folder is kept, on the same file system, by a caller that
             has locked `out`; by default it is locked here, and kept beside it.
 
     Yields:
-        By part, a matrix ``(N, D)`` to fill by assigning rows; when the block ends, the folder
+        By layer, a matrix ``(N, D)`` to fill by assigning rows; when the block ends, the folder
         takes its place.
 
     Raises:
@@ -104,17 +104,17 @@ def new_store(
         with making_folder(out, workspace=workspace) as partial:
             with ExitStack() as files:
                 yield {
-                    part.name: files.enter_context(
-                        WrittenMatrix.create(_file(partial, part), (len(manifest), part.dim))
+                    layer.name: files.enter_context(
+                        WrittenMatrix.create(_file(partial, layer), (len(manifest), layer.dim))
                     )
-                    for part in spec
+                    for layer in spec
                 }
             _describe(partial, manifest, spec, metadata)
             check_replaceable(out, overwrite=overwrite)  # another run may have been faster
     except OSError as err:
         if not is_full_disk(err):
             raise
-        need = sum(4 * part.dim for part in spec) * len(manifest) / 2**30
+        need = sum(4 * layer.dim for layer in spec) * len(manifest) / 2**30
         raise FeatureError(
             f"{out}: the disk is full ({err.strerror}); {need:.2g} GiB have to be free to "
             "join the features: make room, and run the same command again"
@@ -127,7 +127,7 @@ def _describe(folder: Path, manifest: Manifest, spec: FeatureSpec, metadata: Rec
         "format": FORMAT,
         "rows": len(manifest),
         "root": manifest.root.as_posix(),
-        "parts": [dict(asdict(part)) for part in spec],
+        "layers": [dict(asdict(layer)) for layer in spec],
     }
     _write_metadata(folder / _METADATA, sealed(document, folder))
 
@@ -138,7 +138,7 @@ class FeatureStore:
 
     Attributes:
         path: The folder.
-        spec: The parts it holds.
+        spec: The layers it holds.
         manifest: One row an image in a dataset pair, in the order of the matrices.
         metadata: What made it, as stored in ``features.json``.
         inode: Which folder it is, whatever comes to have its name.
@@ -170,8 +170,8 @@ class FeatureStore:
             raise FeatureError(f"{path}: no such feature folder; make it with `dfl extract`")
         inode = inode_of(path.stat())
         document = _read_metadata(path)
-        parts = cast(list[dict[str, object]], document["parts"])
-        spec = tuple(FeaturePart(**part) for part in parts)  # type: ignore[arg-type]
+        layers = cast(list[dict[str, object]], document["layers"])
+        spec = tuple(FeatureLayer(**layer) for layer in layers)  # type: ignore[arg-type]
         if damaged_files(document, path, names=[_MANIFEST]):
             raise FeatureError(
                 f"{path}: its manifest is missing or was changed; run `dfl extract` again"
@@ -185,8 +185,8 @@ class FeatureStore:
                 f"{path}: its manifest is missing or damaged ({err}); run `dfl extract` again"
             ) from err
         store = cls(path=path, spec=spec, manifest=manifest, metadata=document, inode=inode)
-        for part in spec:
-            store._memory_map(part)
+        for layer in spec:
+            store._memory_map(layer)
         store.check_unchanged()
         return store
 
@@ -218,70 +218,70 @@ class FeatureStore:
         """Read all files and list those that are not what was written: a flipped bit is enough."""
         return damaged_files(self.metadata, self.path)
 
-    def parts(self) -> list[str]:
-        """List the names of the parts, in order."""
-        return [part.name for part in self.spec]
+    def layers(self) -> list[str]:
+        """List the names of the layers, in order."""
+        return [layer.name for layer in self.spec]
 
-    def select(self, parts: Sequence[str] | None = None) -> FeatureSpec:
-        """Choose parts by name.
+    def select(self, layers: Sequence[str] | None = None) -> FeatureSpec:
+        """Choose layers by name.
 
         Args:
-            parts: Names of parts, or of backbones (all of a backbone's layers); None for all.
+            layers: Names of layers, or of backbones (all of a backbone's layers); None for all.
 
         Returns:
-            Their specification, in the order asked for, the parts of a backbone side by side.
+            Their specification, in the order asked for, the layers of a backbone side by side.
 
         Raises:
             FeatureError: If a name is unknown, or none is given.
         """
-        if parts is None:
+        if layers is None:
             return self.spec
-        if not parts:
+        if not layers:
             raise FeatureError(
-                f"parts: [] chooses nothing of {self.path}; it has: {', '.join(self.parts())}"
+                f"layers: [] chooses nothing of {self.path}; it has: {', '.join(self.layers())}"
             )
-        chosen: list[FeaturePart] = []
-        for name in parts:
-            found = [p for p in self.spec if p.name == name or p.name.split(".")[0] == name]
+        chosen: list[FeatureLayer] = []
+        for name in layers:
+            found = [p for p in self.spec if p.name == name or p.backbone == name]
             if not found:
                 raise FeatureError(
-                    f"{self.path} has no part {name!r}; it has: {', '.join(self.parts())}"
+                    f"{self.path} has no layer {name!r}; it has: {', '.join(self.layers())}"
                 )
-            chosen += [part for part in found if part not in chosen]
-        # one backbone's parts side by side, so that the backbones can make them again
-        order = list(dict.fromkeys(part.name.split(".")[0] for part in chosen))
-        return tuple(sorted(chosen, key=lambda part: order.index(part.name.split(".")[0])))
+            chosen += [layer for layer in found if layer not in chosen]
+        # one backbone's layers side by side, so that the backbones can make them again
+        order = list(dict.fromkeys(layer.backbone for layer in chosen))
+        return tuple(sorted(chosen, key=lambda layer: order.index(layer.backbone)))
 
     def matrix(
-        self, parts: Sequence[str] | None = None, *, rows: npt.NDArray[np.int64] | None = None
+        self, layers: Sequence[str] | None = None, *, rows: npt.NDArray[np.int64] | None = None
     ) -> Matrix:
         """Read features.
 
         Args:
-            parts: Which parts to concatenate; None for all.
+            layers: Which layers to concatenate; None for all.
             rows: Which rows, in which order; None for all.
 
         Returns:
-            Features, shape ``(N, D)``, float32: a read-only memory map where one part is read
+            Features, shape ``(N, D)``, float32: a read-only memory map where one layer is read
             whole, a copy otherwise.
 
         Raises:
-            FeatureError: If a part is unknown, its file is damaged, or other features have taken
+            FeatureError: If a layer is unknown, its file is damaged, or other features have taken
                 the folder's place since it was opened.
         """
-        blocks = [self._memory_map(part) for part in self.select(parts)]
+        blocks = [self._memory_map(layer) for layer in self.select(layers)]
         self.check_unchanged()
         if rows is not None:
             blocks = [block[rows] for block in blocks]
         return blocks[0] if len(blocks) == 1 else np.concatenate(blocks, axis=1)
 
-    def _memory_map(self, part: FeaturePart) -> Matrix:
-        file = _file(self.path, part)
+    def _memory_map(self, layer: FeatureLayer) -> Matrix:
+        file = _file(self.path, layer)
         try:
             matrix: Matrix = np.load(file, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError) as err:
             raise FeatureError(f"{file}: missing or damaged; run `dfl extract` again") from err
-        expected = (len(self.manifest), part.dim)
+        expected = (len(self.manifest), layer.dim)
         if matrix.shape != expected or matrix.dtype != np.float32:
             raise FeatureError(
                 f"{file}: holds {matrix.dtype} {matrix.shape}, expected float32 {expected}; "
@@ -318,8 +318,8 @@ def fingerprint_at(path: Path) -> Plain:
     return _read_metadata(path).get("fingerprint")
 
 
-def _file(folder: Path, part: FeaturePart) -> Path:
-    return folder / f"{part.name}.npy"
+def _file(folder: Path, layer: FeatureLayer) -> Path:
+    return folder / f"{layer.name}.npy"
 
 
 def _write_metadata(file: Path, document: Recipe) -> None:

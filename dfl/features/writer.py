@@ -84,10 +84,10 @@ class FeatureWriter(pl.Callback):
         """Wait for the oldest batch under way."""
         work, results = self._under_way.popleft()
         for target, pending in results.items():
-            parts: Parts = {}
+            layers: Parts = {}
             for one in pending:
-                parts |= {name: value.numpy() for name, value in one.result().items()}
-            self._done.setdefault(target, []).append(parts)
+                layers |= {name: value.numpy() for name, value in one.result().items()}
+            self._done.setdefault(target, []).append(layers)
             if work.ends:
                 self._write(target, work.shard)
 
@@ -96,7 +96,8 @@ class FeatureWriter(pl.Callback):
         if plan is None:
             return
         features = {
-            part.name: np.concatenate([batch[part.name] for batch in batches]) for part in plan.spec
+            layer.name: np.concatenate([batch[layer.name] for batch in batches])
+            for layer in plan.spec
         }
         for name, values in features.items():
             if not np.isfinite(values).all():

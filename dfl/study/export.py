@@ -9,9 +9,9 @@ from dfl.folders import making_folder
 from dfl.heads.storage.head_folder import save_head
 from dfl.study.design.grid import Cell
 from dfl.study.run.cells import CellStore
+from dfl.study.run.condition_features import ConditionFeatures
 from dfl.study.run.fitting import fit_head, operating_point, split_rows
 from dfl.study.run.inputs import StudyInput
-from dfl.study.run.view_features import ViewFeatures
 from dfl.types import FAKE, REAL
 
 __all__ = ["BEST", "take_home"]
@@ -26,7 +26,7 @@ def take_home(
     cell: Cell,
     key: str,
     study: StudyInput,
-    views: Mapping[str, ViewFeatures],
+    conditions: Mapping[str, ConditionFeatures],
     *,
     out: Path,
     checkpoint_of: Callable[[str], Path],
@@ -37,7 +37,7 @@ def take_home(
         cell: The cell.
         key: Its key.
         study: What it was fitted on.
-        views: The features by view.
+        conditions: The features by condition.
         out: The study's folder; what an earlier run chose is replaced.
         checkpoint_of: Gives the checkpoint of a fine-tuned network's cell by its key.
 
@@ -49,13 +49,13 @@ def take_home(
         OSError: If the disk does not take it.
     """
     folder = out / BEST
-    if cell.classifier in study.classifiers:
+    if cell.head in study.heads:
         (folder / _NETWORK).unlink(missing_ok=True)
         frame = study.frames[cell.seed]
         rows = split_rows(frame, study.training_sets[cell.train_set], "train")
         label = frame["label"].iloc[rows]
         counts = {"real": int((label == REAL).sum()), "fake": int((label == FAKE).sum())}
-        save_head(fit_head(cell, study, views), folder, counts=counts, overwrite=True)
+        save_head(fit_head(cell, study, conditions), folder, counts=counts, overwrite=True)
         return folder
     from dfl.heads.storage.checkpoint import copy_with_operating_point  # it imports torch
 

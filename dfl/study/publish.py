@@ -30,10 +30,10 @@ from dfl.study.design.grid import Cell
 from dfl.study.design.settings import Settings
 from dfl.study.export import take_home
 from dfl.study.run.cells import CellStore
+from dfl.study.run.condition_features import ConditionFeatures
 from dfl.study.run.fitting import cause_of
 from dfl.study.run.inputs import StudyInput
 from dfl.study.run.missing import CellRun
-from dfl.study.run.view_features import ViewFeatures
 
 __all__ = ["Published", "Publisher", "fingerprint_of"]
 
@@ -89,7 +89,7 @@ class Publisher:
 
     Args:
         study: What the cells were fitted on.
-        views: The features by view.
+        conditions: The features by condition.
         settings: Where the study goes and what it is judged by.
         manifest: The images, for thumbnails.
         checkpoint_of: Gives the checkpoint of a fine-tuned network's cell by its key.
@@ -98,15 +98,20 @@ class Publisher:
     def __init__(
         self,
         study: StudyInput,
-        views: Mapping[str, ViewFeatures],
+        conditions: Mapping[str, ConditionFeatures],
         settings: Settings,
         *,
         manifest: Manifest,
         checkpoint_of: Callable[[str], Path],
     ) -> None:
         self.checkpoint_of = checkpoint_of
-        self.study, self.views, self.settings, self.manifest = study, views, settings, manifest
-        self.first_view = next(iter(views))
+        self.study, self.conditions, self.settings, self.manifest = (
+            study,
+            conditions,
+            settings,
+            manifest,
+        )
+        self.first_condition = next(iter(conditions))
 
     def publish(self, run: CellRun, facts: Sequence[tuple[str, str]]) -> Published:
         """Judge all cells, and write tables, the chosen detector and the page's content.
@@ -134,7 +139,7 @@ class Publisher:
             chosen_table(cells, run.keys, self.study).to_csv(partial, index=False)
         estimator = Estimator(results, settings.metric)
         home = home_of(estimator, list(self.study.training_sets))
-        choices = choose(estimator, home=home, first_view=self.first_view)
+        choices = choose(estimator, home=home, first_condition=self.first_condition)
         judge = Judge(self.study, metric=settings.metric, replicates=settings.replicates)
         look = CloseLook(judge, estimator, run.keys, store)
         own = _cells_of(cells, choices[0].configuration, home) if choices else []
@@ -149,7 +154,7 @@ class Publisher:
                 cell,
                 key,
                 self.study,
-                self.views,
+                self.conditions,
                 out=self.settings.out,
                 checkpoint_of=self.checkpoint_of,
             )
@@ -170,8 +175,8 @@ class Publisher:
         troubles: list[str],
     ) -> StudyPage:
         settings = self.settings
-        view = self.first_view
-        ranked = leaders(estimator, home=home, first_view=view)
+        condition = self.first_condition
+        ranked = leaders(estimator, home=home, first_condition=condition)
         contenders = self._contenders(list(run.keys), choices, home)
         rivals = self._rivals(ranked, list(run.keys), choices, home)
         closely = [look.metrics(contender) for contender in contenders]
@@ -190,7 +195,7 @@ class Publisher:
             models=models(ranked),
             matrices={
                 choice.criterion: matrix(
-                    estimator, choice.configuration, first_view=view, several=several
+                    estimator, choice.configuration, first_condition=condition, several=several
                 )
                 for choice in _distinct(choices)
             },
@@ -214,7 +219,7 @@ class Publisher:
     ) -> list[Contender]:
         """The chosen configurations, trained on the same set."""
         return [
-            Contender(_name(choice.configuration, self.first_view), own)
+            Contender(_name(choice.configuration, self.first_condition), own)
             for choice in _distinct(choices)
             if (own := _cells_of(cells, choice.configuration, home))
         ]
@@ -222,16 +227,16 @@ class Publisher:
     def _rivals(
         self, ranked: pd.DataFrame, cells: Sequence[Cell], choices: list[Choice], home: str
     ) -> list[Contender]:
-        """The best of every other classifier, by validation, trained on the same set."""
+        """The best of every other head, by validation, trained on the same set."""
         if not choices:
             return []
         by_val = ranked.sort_values("val_rank", kind="stable")
         found: dict[str, Contender] = {}
         for configuration in by_val["configuration"]:
-            classifier = configuration[3]
-            if classifier != choices[0].configuration[3] and classifier not in found:
+            head = configuration[3]
+            if head != choices[0].configuration[3] and head not in found:
                 own = _cells_of(cells, configuration, home)
-                found[classifier] = Contender(_name(configuration, self.first_view), own)
+                found[head] = Contender(_name(configuration, self.first_condition), own)
         return list(found.values())[:_RIVALS]
 
     def _subtitle(self, cells: int) -> str:
@@ -286,7 +291,7 @@ def _choice_table(choices: Sequence[Choice]) -> pd.DataFrame:
         }
         for choice in choices
     ]
-    columns = ["criterion", "features", "reduction", "classifier", "train_set", "train_view"]
+    columns = ["criterion", "features", "reduction", "head", "train_set", "train_condition"]
     return pd.DataFrame(rows, columns=[*columns, "val", "test", "low", "high", "why"])
 
 
@@ -303,11 +308,11 @@ def _cells_of(cells: Sequence[Cell], configuration: tuple[str, ...], train_set: 
     ]
 
 
-def _name(configuration: tuple[str, ...], first_view: str) -> str:
-    _, features, reduction, classifier, view = configuration
-    parts = [features, classifier]
+def _name(configuration: tuple[str, ...], first_condition: str) -> str:
+    _, features, reduction, head, condition = configuration
+    parts = [features, head]
     if reduction != "none":
         parts.insert(1, reduction)
-    if view != first_view:
-        parts.append(f"trained on {view}")
+    if condition != first_condition:
+        parts.append(f"trained on {condition}")
     return " · ".join(parts)

@@ -28,6 +28,7 @@ from dfl.study.run.keys import CellKeys
 from dfl.study.run.missing import CellRun, run_missing
 from dfl.study.run.plan import StudyPlan, forward_passes
 from dfl.study.run.time_estimate import cell_seconds
+from dfl.types import backbone_of
 
 __all__ = ["WholeStudy"]
 
@@ -68,15 +69,18 @@ class WholeStudy:
         sets, seeds = len(self.study.training_sets), len(self.study.frames)
         print(f"{self.settings.title}")
         print(
-            f"cells: {plan.cells} ({sets} training sets, {len(self.study.views)} training views, "
-            f"{seeds} seeds), {plan.cells_done} of them done before"
+            f"cells: {plan.cells} ({sets} training sets, {len(self.study.conditions)} training "
+            f"conditions, {seeds} seeds), {plan.cells_done} of them done before"
         )
         if networks := len(self.baselines.missing(self.study)):
             print(f"networks to fine-tune: {networks}, whose time is not in the estimate")
-        views, backbones = len(self.study.features), len(next(iter(self.study.features.values())))
+        conditions, backbones = (
+            len(self.study.features),
+            len(next(iter(self.study.features.values()))),
+        )
         print(
-            f"forward passes: {plan.passes} ({plan.images} images x {views} views x {backbones} "
-            f"backbones), {plan.passes_done} made before; "
+            f"forward passes: {plan.passes} ({plan.images} images x {conditions} conditions x "
+            f"{backbones} backbones), {plan.passes_done} made before; "
             f"{plan.passes_saved} saved against cells that each make their own"
         )
         if plan.seconds is not None:
@@ -93,7 +97,9 @@ class WholeStudy:
             logger: Lightning's W&B logger; None for none.
         """
         extracted = time.monotonic()
-        run = run_missing(self.cells, self.study, self.folders.views, jobs=self.settings.processes)
+        run = run_missing(
+            self.cells, self.study, self.folders.conditions, jobs=self.settings.processes
+        )
         run = self._with_baselines(run)
         fingerprint = fingerprint_of(run, self.study, self.settings)
         if self._is_published(fingerprint, logged=logger is not None):
@@ -111,7 +117,7 @@ class WholeStudy:
         (self.settings.out / _STATE).unlink(missing_ok=True)
         publisher = Publisher(
             self.study,
-            self.folders.views,
+            self.folders.conditions,
             self.settings,
             manifest=manifest,
             checkpoint_of=self.baselines.checkpoint,
@@ -170,7 +176,7 @@ class WholeStudy:
         pending = self.folders.pending
         needed, done, saved = forward_passes(
             self.cells,
-            self.study.views,
+            self.study.conditions,
             images=self.folders.images,
             folders=pending,
             needs=self._images_of(),
@@ -194,15 +200,15 @@ class WholeStudy:
 
     def _missing(self) -> list[Cell]:
         """Cells that are not there yet; those whose features are not there cannot be."""
-        key_of = CellKeys(self.study, self.folders.views)
+        key_of = CellKeys(self.study, self.folders.conditions)
         keys = {cell: key_of(cell) for cell in self.cells if self._has_features(cell)}
         there = CellStore(self.study.folder).usable(set(keys.values()))
         return [cell for cell in self.cells if keys.get(cell) not in there]
 
     def _has_features(self, cell: Cell) -> bool:
-        backbones = {part.partition(".")[0] for part in cell.features}
-        seen = {cell.train_view, *self.study.views[cell.train_view]}
-        return all(self.folders.has(view, name) for view in seen for name in backbones)
+        backbones = {backbone_of(layer) for layer in cell.features}
+        seen = {cell.train_condition, *self.study.conditions[cell.train_condition]}
+        return all(self.folders.has(condition, name) for condition in seen for name in backbones)
 
     def _images_of(self) -> Callable[[Cell], tuple[int, int]]:
         """Count the images that a cell learns from and those that it scores, each once."""

@@ -140,13 +140,16 @@ def test_dims__follow_the_order_asked_for():
     assert list(backbone.dims) == list(backbone(images(1, 3, 160, 160)))
 
 
-def test_spec__names_parts():
+def test_spec__names_layers():
     backbone = TimmBackbone("test_vit", ["block2.cls", "pooled"], pretrained=False)
 
     spec = backbone.spec("vit")
 
-    assert [(part.name, part.dim) for part in spec] == [("vit.block2.cls", 64), ("vit.pooled", 64)]
-    assert [part.fingerprint for part in spec] == [
+    assert [(layer.name, layer.dim) for layer in spec] == [
+        ("vit.block2.cls", 64),
+        ("vit.pooled", 64),
+    ]
+    assert [layer.fingerprint for layer in spec] == [
         backbone.fingerprint("block2.cls"),
         backbone.fingerprint("pooled"),
     ]

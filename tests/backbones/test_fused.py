@@ -22,13 +22,13 @@ def images():
     return torch.randint(0, 256, (2, 3, 120, 120), dtype=torch.uint8, generator=generator)
 
 
-def test_features__are_the_parts_concatenated(vit, resnet):
+def test_features__are_the_layers_concatenated(vit, resnet):
     fused = FusedBackbone({"b": resnet, "a": vit})
     image = images()
 
-    parts, features = fused(image), fused.features(image)
+    layers, features = fused(image), fused.features(image)
 
-    assert list(parts) == ["b.pooled", "a.pooled", "a.block2.mean"]
+    assert list(layers) == ["b.pooled", "a.pooled", "a.block2.mean"]
     alone = [resnet(image)["pooled"], *vit(image).values()]
     assert torch.equal(features, torch.cat(alone, dim=1))
     assert features.shape == (2, fused.embed_dim)
@@ -38,7 +38,7 @@ def test_spec__follows_the_order_of_features(vit, resnet):
     fused = FusedBackbone({"b": resnet, "a": vit})
 
     assert fused.spec == resnet.spec("b") + vit.spec("a")
-    assert sum(part.dim for part in fused.spec) == fused.embed_dim == 96 + 64 + 64
+    assert sum(layer.dim for layer in fused.spec) == fused.embed_dim == 96 + 64 + 64
 
 
 def test_features__average_crops(vit):

@@ -47,7 +47,7 @@ def images(count: int = 2 * MICRO_BATCH + 3) -> Tensor:
 def run(runner: Runner, image: Tensor) -> dict[str, Tensor]:
     with runner:
         pending = [runner.submit(name, image) for name in ("vit", "net")]
-        return {name: value for part in pending for name, value in part.result().items()}
+        return {name: value for layer in pending for name, value in layer.result().items()}
 
 
 def test_runner__gives_what_the_backbone_gives(weights) -> None:
@@ -77,7 +77,7 @@ def test_runner__batches_of_whole_micro_batches_give_the_same_bits(weights) -> N
     whole = run(Runner(fused(weights)), image)
     with Runner(fused(weights)) as runner:
         pending = [runner.submit("net", chunk) for chunk in image.split(2 * MICRO_BATCH)]
-        halves = torch.cat([part.result()["net.pooled"] for part in pending])
+        halves = torch.cat([layer.result()["net.pooled"] for layer in pending])
     assert torch.equal(whole["net.pooled"], halves)
 
 

@@ -88,7 +88,7 @@ def _write(out: Path, rows: int, seed: int) -> None:
 
     from dfl.data.manifest.manifest import Manifest
     from dfl.features.store import new_store
-    from dfl.types import FeaturePart
+    from dfl.types import FeatureLayer
 
     rng = np.random.default_rng(seed)
     label = rng.integers(0, 2, rows)
@@ -107,7 +107,7 @@ def _write(out: Path, rows: int, seed: int) -> None:
     mix = rng.standard_normal((SIGNAL, DIM), dtype=np.float32)
     scale = np.exp(rng.standard_normal(DIM, dtype=np.float32))
     mean = rng.standard_normal(DIM, dtype=np.float32) * 3
-    spec = (FeaturePart("made.pooled", DIM, "0" * 64),)
+    spec = (FeatureLayer("made.pooled", DIM, "0" * 64),)
     with new_store(out, Manifest(frame, out), spec=spec, metadata={}) as matrices:
         for start in range(0, rows, BLOCK):
             own = label[start : start + BLOCK, None].astype(np.float32)

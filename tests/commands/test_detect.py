@@ -51,12 +51,12 @@ def folder(image_root: Path, tmp_path_factory) -> Path:
         ("bottleneck", BottleneckTask(3, [8], 1.0, optimizer=ADAM)),
         ("unlabelled", BottleneckTask(3, [8], optimizer=ADAM)),
     ):
-        fitted = run("fit", task, root / "features", parts=["second"], max_epochs=3)
+        fitted = run("fit", task, root / "features", layers=["second"], max_epochs=3)
         fitted.save_checkpoint(root / f"{name}.ckpt")
         if name == "probe":
-            run("predict", task, root / "features", parts=["second"])
+            run("predict", task, root / "features", layers=["second"])
             task.scores.to_csv(root / "probe.csv")
-    heads(root / "features", root / "heads", heads={"lda": lda()}, parts=["second"])
+    heads(root / "features", root / "heads", heads={"lda": lda()}, layers=["second"])
     return root
 
 
@@ -67,7 +67,7 @@ def _by_path(table: pd.DataFrame) -> np.ndarray:
 @pytest.mark.parametrize(
     ("detector", "reference"), [("probe.ckpt", "probe.csv"), ("heads/lda", "heads/lda/scores.csv")]
 )
-def test_detect__pixels_give_the_scores_of_the_chosen_part(
+def test_detect__pixels_give_the_scores_of_the_chosen_layer(
     folder: Path, image_root: Path, tmp_path: Path, detector: str, reference: str
 ) -> None:
     scores = detect(folder / detector, image_root / "alpha", tmp_path / "d.csv", **CPU)

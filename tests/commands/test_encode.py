@@ -10,17 +10,17 @@ from dfl.features import FeatureStore
 from dfl.features.plan import finished_store
 from dfl.heads.tasks.bottleneck import BottleneckTask
 from dfl.heads.tasks.linear_probe import LinearProbeTask
-from dfl.types import FeaturePart
+from dfl.types import FeatureLayer
 from tests.heads.small_tasks import ADAM, SPEC, feature_folder, run
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """A feature folder, a bottleneck trained on its second part, and a linear probe."""
+    """A feature folder, a bottleneck trained on its second layer, and a linear probe."""
     root = tmp_path_factory.mktemp("encode")
     feature_folder(root / "features")
     task = BottleneckTask(3, [5], optimizer=ADAM)
-    made = run("fit", task, root / "features", parts=["dino"])
+    made = run("fit", task, root / "features", layers=["dino"])
     made.save_checkpoint(root / "bottleneck.ckpt")
     probe = run("fit", LinearProbeTask(optimizer=ADAM), root / "features")
     probe.save_checkpoint(root / "probe.ckpt")
@@ -37,7 +37,7 @@ def test_encode__codes_are_those_of_torch(folder: Path, tmp_path: Path, monkeypa
     with torch.no_grad():
         expected = task.eval().model.encode(torch.from_numpy(source.matrix(["dino"]).copy()))
     np.testing.assert_allclose(store.matrix(), expected, rtol=1e-5, atol=1e-6)
-    assert store.parts() == ["code"]
+    assert store.layers() == ["code"]
     assert store.manifest.frame.equals(source.manifest.frame)
 
 
@@ -63,9 +63,9 @@ def test_encode__fingerprint_by_bottleneck_and_features(folder: Path, tmp_path: 
 
 def test_encode__mistakes(folder: Path, tmp_path: Path) -> None:
     bottleneck = folder / "bottleneck.ckpt"
-    other = (SPEC[0], FeaturePart("dino.pooled", 2, "ee" * 32))
+    other = (SPEC[0], FeatureLayer("dino.pooled", 2, "ee" * 32))
     changed = feature_folder(tmp_path / "changed", spec=other)
-    with pytest.raises(FeatureError, match=r"changed does not fit .*bottleneck.ckpt: part 'dino"):
+    with pytest.raises(FeatureError, match=r"changed does not fit .*bottleneck.ckpt: layer 'dino"):
         encode(changed, bottleneck, tmp_path / "codes")
     with pytest.raises(CheckpointError, match="not the checkpoint of a bottleneck"):
         encode(folder / "features", folder / "probe.ckpt", tmp_path / "codes")

@@ -34,8 +34,8 @@ def test_evaluate__prints_each_table_and_the_comparison(heads, capsys):
     assert "Generator" in out
     assert "Comparison" in out
     assert tidy["scores"].unique().tolist() == ["svm", "lda"]
-    part = tidy[tidy["scores"] == "lda"].drop(columns=["scores", "split"]).reset_index(drop=True)
-    pd.testing.assert_frame_equal(part, metric_table(table(1.0)))
+    layer = tidy[tidy["scores"] == "lda"].drop(columns=["scores", "split"]).reset_index(drop=True)
+    pd.testing.assert_frame_equal(layer, metric_table(table(1.0)))
 
 
 def test_evaluate__a_folder_stands_for_its_tables(heads):

@@ -48,7 +48,7 @@ ALL_HEADS = [
     "gradient_boosting",
 ]
 METADATA = {
-    "view": {"crop": {"class_path": "dfl.data.images.crops.CenterCrop", "init_args": {"size": 32}}},
+    "preprocess": {"crop": {"class_path": "dfl.data.CenterCrop", "init_args": {"size": 32}}},
     "backbones": {
         name: {"class_path": f"dfl.backbones.{name}", "init_args": {"layers": ["block3", "pooled"]}}
         for name in ("clip", "dino")
@@ -77,15 +77,15 @@ def store(folder: Path, *, spec: FeatureSpec = SPEC, seed: int = 0, train: str =
     manifest = Manifest.from_rows(rows, folder)
     start = 0
     with new_store(folder, manifest, spec=spec, metadata=METADATA) as matrices:
-        for part in spec:
-            matrices[part.name][:] = features[:, start : start + part.dim]
-            start += part.dim
+        for layer in spec:
+            matrices[layer.name][:] = features[:, start : start + layer.dim]
+            start += layer.dim
     return folder
 
 
 def table_and_matrix(folder: Path) -> tuple[pd.DataFrame, np.ndarray]:
     table = pd.read_csv(folder / "manifest.csv")
-    return table, np.hstack([np.load(folder / f"{part.name}.npy") for part in SPEC])
+    return table, np.hstack([np.load(folder / f"{layer.name}.npy") for layer in SPEC])
 
 
 @pytest.mark.parametrize("name", ["svm", "lda"])
@@ -163,10 +163,10 @@ def test_heads__reports_every_head_and_split(
     assert "Training images" not in out
 
 
-def test_heads__uses_the_parts_asked_for(tmp_path: Path) -> None:
+def test_heads__uses_the_layers_asked_for(tmp_path: Path) -> None:
     folder = store(tmp_path / "features")
 
-    heads(folder, tmp_path / "out", heads={"lda": lda()}, parts=["dino"])
+    heads(folder, tmp_path / "out", heads={"lda": lda()}, layers=["dino"])
 
     assert load_head(tmp_path / "out" / "lda").spec == SPEC[1:]
 
@@ -174,20 +174,20 @@ def test_heads__uses_the_parts_asked_for(tmp_path: Path) -> None:
 def test_heads__keeps_how_its_features_are_made(tmp_path: Path) -> None:
     folder = store(tmp_path / "features")
 
-    heads(folder, tmp_path / "out", heads={"lda": lda()}, parts=["dino"])
+    heads(folder, tmp_path / "out", heads={"lda": lda()}, layers=["dino"])
 
     head = load_head(tmp_path / "out" / "lda")
-    assert head.view == METADATA["view"]
+    assert head.preprocess == METADATA["preprocess"]
     assert head.backbones == {
         "dino": {"class_path": "dfl.backbones.dino", "init_args": {"layers": ["pooled"]}}
     }
 
 
-def test_heads__unknown_part(tmp_path: Path) -> None:
+def test_heads__unknown_layer(tmp_path: Path) -> None:
     folder = store(tmp_path / "features")
 
-    with pytest.raises(FeatureError, match="no part 'vgg'"):
-        heads(folder, tmp_path / "out", heads={"lda": lda()}, parts=["vgg"])
+    with pytest.raises(FeatureError, match="no layer 'vgg'"):
+        heads(folder, tmp_path / "out", heads={"lda": lda()}, layers=["vgg"])
 
 
 def test_heads__refuses_to_replace_before_it_fits_anything(tmp_path: Path) -> None:
@@ -241,14 +241,14 @@ def test_heads__no_training_images(tmp_path: Path) -> None:
 # Features that do not fit in memory
 
 
-@pytest.mark.parametrize("parts", [None, ["dino"], ["dino", "clip"]])
+@pytest.mark.parametrize("layers", [None, ["dino"], ["dino", "clip"]])
 @pytest.mark.parametrize("reduction", [None, pca(5)])
 def test_heads__out_of_core_scores_as_in_memory(
-    tmp_path: Path, parts: list[str] | None, reduction: Pipeline | None
+    tmp_path: Path, layers: list[str] | None, reduction: Pipeline | None
 ) -> None:
     folder = store(tmp_path / "features")
     wanted = {"lda": lda(), "lr": logistic_regression(), "svm": linear_svm(), "nb": naive_bayes()}
-    if parts == ["dino"]:
+    if layers == ["dino"]:
         reduction = reduction and pca(3)
 
     for way in ("always", "never"):
@@ -257,7 +257,7 @@ def test_heads__out_of_core_scores_as_in_memory(
             tmp_path / way,
             heads=wanted,
             reduction=reduction,
-            parts=parts,
+            layers=layers,
             out_of_core=way,
         )
 
@@ -273,7 +273,7 @@ def test_heads__out_of_core_scores_as_in_memory(
     assert sorted(path.name for path in (tmp_path / "always").iterdir()) == sorted(wanted)
 
 
-def test_heads__out_of_core_where_a_part_of_them_cannot(tmp_path: Path) -> None:
+def test_heads__out_of_core_where_a_layer_of_them_cannot(tmp_path: Path) -> None:
     folder = store(tmp_path / "features")
 
     with pytest.raises(HeadError, match="KNeighborsClassifier needs all rows at once, not out_of"):
@@ -375,7 +375,9 @@ def test_command__overrides_a_setting(tmp_path: Path) -> None:
     folder, out = store(tmp_path / "features"), tmp_path / "out"
     config = CONFIGS / "svm.yaml"
 
-    run("--config", config, "--features", folder, "--out", out, "--heads.svm.C=7", "--parts=[clip]")
+    run(
+        "--config", config, "--features", folder, "--out", out, "--heads.svm.C=7", "--layers=[clip]"
+    )
 
     head = load_head(out / "svm")
     assert head.pipeline[-1].C == 7.0
@@ -479,9 +481,9 @@ def test_score__another_dataset(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "lr on b" in capsys.readouterr().out
 
 
-def test_score__takes_its_parts_by_name(tmp_path: Path) -> None:
+def test_score__takes_its_layers_by_name(tmp_path: Path) -> None:
     first = store(tmp_path / "a")
-    heads(first, tmp_path / "out", heads={"near": knn(n_neighbors=1)}, parts=["dino", "clip"])
+    heads(first, tmp_path / "out", heads={"near": knn(n_neighbors=1)}, layers=["dino", "clip"])
 
     scores = score(first, tmp_path / "out" / "near", out=tmp_path / "scores.csv")
 
@@ -495,17 +497,17 @@ def test_score__another_backbone(tmp_path: Path) -> None:
     other = store(tmp_path / "b", spec=spec)
 
     with pytest.raises(
-        HeadError, match=r"b: part 'dino\.pooled' has the fingerprint cccccccc, not bbbbbbbb; extr"
+        HeadError, match=r"b: layer 'dino\.pooled' has the fingerprint cccccccc, not bbbbbbbb; extr"
     ):
         score(other, tmp_path / "out" / "lda", out=tmp_path / "scores.csv")
 
 
-def test_score__missing_part(tmp_path: Path) -> None:
+def test_score__missing_layer(tmp_path: Path) -> None:
     heads(store(tmp_path / "a"), tmp_path / "out", heads={"lda": lda()})
     other = store(tmp_path / "b", spec=SPEC[:1])
 
     with pytest.raises(
-        HeadError, match=r"part 'dino\.pooled' is missing \(there: clip\.pooled\); extract"
+        HeadError, match=r"layer 'dino\.pooled' is missing \(there: clip\.pooled\); extract"
     ):
         score(other, tmp_path / "out" / "lda", out=tmp_path / "scores.csv")
 
@@ -533,4 +535,4 @@ def test_heads__head_json_names_its_features(tmp_path: Path) -> None:
 
     document = json.loads((tmp_path / "out" / "lda" / "head.json").read_text())
 
-    assert [part["name"] for part in document["features"]] == ["clip.pooled", "dino.pooled"]
+    assert [layer["name"] for layer in document["features"]] == ["clip.pooled", "dino.pooled"]

@@ -43,7 +43,7 @@ def reduction(**arguments: object) -> dict[str, object]:
     return {"class_path": "dfl.heads.estimators.pca", "init_args": arguments}
 
 
-CLASSIFIERS = {
+HEADS = {
     "probe": [estimator("logistic_regression", C=c) for c in CS],
     "svm": [estimator("rbf_svm")],
     "lda": [estimator("lda")],
@@ -54,7 +54,7 @@ GRIDS = {
         "features": [["vit.block0.cls"], ["net"], ["vit.pooled", "net"]],
         "reductions": ["none", "pca"],
     },
-    "wide": {"features": [["vit"]], "reductions": ["wide"], "classifiers": ["lda"]},
+    "wide": {"features": [["vit"]], "reductions": ["wide"], "heads": ["lda"]},
 }
 BLUR = {"class_path": "dfl.data.images.transforms.GaussianBlur", "init_args": {"sigma": 1.0}}
 NETWORK = {
@@ -66,7 +66,7 @@ NETWORK = {
         "optimizer": {"class_path": "torch.optim.Adam", "init_args": {"lr": 0.001}},
     },
 }
-CLAIM = {"statement": "The SVM is best", "axis": "classifier", "better": ["svm"]}
+CLAIM = {"statement": "The SVM is best", "axis": "head", "better": ["svm"]}
 
 
 def backbones(folder: Path) -> dict[str, object]:
@@ -106,11 +106,11 @@ def home(image_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def options(home: Path, out: str = "out", **changes: object) -> list[str]:
     given = {
         "backbones": backbones(home),
-        "classifiers": CLASSIFIERS,
+        "heads": HEADS,
         "reductions": REDUCTIONS,
         "grids": GRIDS,
-        "views": {"none": [], "blur": [BLUR]},
-        "view_use": ["both", "test"],
+        "conditions": {"none": [], "blur": [BLUR]},
+        "condition_use": ["both", "test"],
         "claims": [CLAIM],
     } | changes
     pairs = {name: {"real": "real", "fake": name} for name in ("alpha", "beta")}
@@ -209,20 +209,27 @@ def at_home(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_plan__counted_by_hand(finished: Finished) -> None:
-    # 3 sets of features x 2 reductions x 3 classifiers, and 1 that is too wide,
-    # for 3 training sets and 2 views of training
-    assert "cells: 114 (3 training sets, 2 training views, 1 seeds), 0 of them" in finished.planned
-    assert "forward passes: 144 (36 images x 2 views x 2 backbones), 0 made" in finished.planned
+    # 3 sets of features x 2 reductions x 3 heads, and 1 that is too wide,
+    # for 3 training sets and 2 conditions of training
+    assert (
+        "cells: 114 (3 training sets, 2 training conditions, 1 seeds), 0 of them"
+        in finished.planned
+    )
+    assert (
+        "forward passes: 144 (36 images x 2 conditions x 2 backbones), 0 made" in finished.planned
+    )
     # of each set of 12 images 6 are learnt from and 6 scored; both pairs have the same real ones
     learnt_from, scored = (12 + 12 + 18), 3 * 18
-    # trained on none: scored under 2 views, on blur: 1; 2 sets of one backbone, 1 of both; the
+    # trained on none: scored under 2 conditions, on blur: 1; 2 sets of one backbone, 1 of both; the
     # wide ones: vit
     alone = (2 * learnt_from + 3 * scored) * (6 * (1 + 1 + 2) + 1)
     assert f"; {alone - 144} saved" in finished.planned
     assert "time left: about" in finished.planned
 
 
-def test_study__every_image_goes_through_every_backbone_once_a_view(finished: Finished) -> None:
+def test_study__every_image_goes_through_every_backbone_once_a_condition(
+    finished: Finished,
+) -> None:
     # though both pairs share the real images, and fusions, heads, training sets use them again
     assert finished.seen == {"test_vit": IMAGES * 2, "test_resnet": IMAGES * 2}
 
@@ -242,11 +249,9 @@ def test_study__the_tables(finished: Finished) -> None:
     )
     keys = [*AXES, "split", "scope", "name"]
     assert not table.duplicated(keys).any()
-    views = set(zip(table["train_view"], table["test_view"], strict=True))
-    assert views == {("none", "none"), ("blur", "blur"), ("none", "blur")}
-    cells = table.drop_duplicates(
-        ["features", "reduction", "classifier", "train_set", "train_view"]
-    )
+    conditions = set(zip(table["train_condition"], table["test_condition"], strict=True))
+    assert conditions == {("none", "none"), ("blur", "blur"), ("none", "blur")}
+    cells = table.drop_duplicates(["features", "reduction", "head", "train_set", "train_condition"])
     assert len(cells) == 108
     # 2 datasets, 2 generators, pooled, macro, worst, seen, and unseen but for the combination
     assert len(table) == (36 * 9 + 18 * 8) * 3 * 2
@@ -276,14 +281,12 @@ def test_study__numbers_of_plain_sklearn(finished: Finished) -> None:
     }
     table = finished.table
     table = table[(table["features"] == "vit.pooled+net.pooled") & (table["reduction"] == "none")]
-    table = table[(table["train_set"] == "alpha") & (table["test_view"] == "none")]
+    table = table[(table["train_set"] == "alpha") & (table["test_condition"] == "none")]
     table = table[(table["scope"] == "dataset") & (table["split"] == "test")]
     for name, score in scores.items():
         for dataset in ("alpha", "beta"):
             at = ((rows["dataset"] == dataset) & (rows["split"] == "test")).to_numpy()
-            (row,) = table[(table["classifier"] == name) & (table["name"] == dataset)].to_dict(
-                "records"
-            )
+            (row,) = table[(table["head"] == name) & (table["name"] == dataset)].to_dict("records")
             assert row["auroc"] == pytest.approx(roc_auc_score(label[at], score[at]), abs=1e-6)
             assert row["accuracy"] == pytest.approx(accuracy_score(label[at], score[at] > 0))
 
@@ -296,7 +299,7 @@ def test_study__the_best_head_can_be_taken_home(finished: Finished, capsys) -> N
     head = load_head(finished.out / "best")
     assert head.spec
     folder = finished.out / "features" / "none" / head.spec[0].name.partition(".")[0]
-    if len({part.name.partition(".")[0] for part in head.spec}) == 1:
+    if len({layer.name.partition(".")[0] for layer in head.spec}) == 1:
         main(["score", f"--features={folder}", f"--head={finished.out / 'best'}", "--out=s.csv"])
         assert len(pd.read_csv("s.csv")) == 48
     args = [f"--detector={finished.out / 'best'}", "--images=images/alpha", "--out=found.csv"]
@@ -323,10 +326,10 @@ def small(home: Path, *heads: str) -> list[str]:
         home,
         "small",
         grids={"frozen": {"features": [["net"]], "reductions": ["none"]}},
-        classifiers={name: CLASSIFIERS[name] for name in heads},
+        heads={name: HEADS[name] for name in heads},
         reductions=None,
-        views=None,
-        view_use=None,
+        conditions=None,
+        condition_use=None,
         claims=None,
     )
 
@@ -365,24 +368,24 @@ def test_study__its_files_are_all_there_and_of_one_config_or_it_is_not_done(
 
 
 def test_study__more_of_everything_keeps_what_is_there(home: Path) -> None:
-    heads = {name: CLASSIFIERS[name] for name in ("lda", "svm")}
+    heads = {name: HEADS[name] for name in ("lda", "svm")}
     changes = {
         "grids": {"frozen": {"features": [["net"]], "reductions": ["none"]}},
         "reductions": None,
     }
-    run(options(home, "more", **changes, classifiers=heads))
+    run(options(home, "more", **changes, heads=heads))
     before, table = kept(home / "more"), pd.read_csv(home / "more" / "results.csv")
     assert len(before) == 2 * 3 * 2
     changes |= {
-        "classifiers": heads | {"bayes": [estimator("naive_bayes")]},
+        "heads": heads | {"bayes": [estimator("naive_bayes")]},
         "seeds": [0, 5],
         "baselines": {"tuned": NETWORK},
         "finetuning": {"max_epochs": 1, "train_sets": ["alpha"]},
     }
     with counting() as seen, sending() as sent:
         run(options(home, "more", **changes))
-    assert not seen.total()  # neither a classifier nor a seed costs a forward pass
-    assert {(cell.seed, cell.classifier) for cell in sent} == {
+    assert not seen.total()  # neither a head nor a seed costs a forward pass
+    assert {(cell.seed, cell.head) for cell in sent} == {
         (0, "bayes"),
         *((5, name) for name in (*heads, "bayes")),
     }
@@ -390,16 +393,16 @@ def test_study__more_of_everything_keeps_what_is_there(home: Path) -> None:
     assert {file: after[file] for file in before} == before
     assert len(after) == 2 * 3 * 3 * 2 + 2  # and a network for each seed
     more = pd.read_csv(home / "more" / "results.csv")
-    tuned = more[more["classifier"] == "end to end"]
+    tuned = more[more["head"] == "end to end"]
     assert set(tuned["features"]) == {"tuned"}
     assert set(tuned["seed"]) == {0, 5}
     tested = tuned[(tuned["scope"] == "dataset") & (tuned["split"] == "test")]
-    assert set(zip(tested["name"], tested["test_view"], strict=True)) == {
-        (name, view) for name in ("alpha", "beta") for view in ("none", "blur")
+    assert set(zip(tested["name"], tested["test_condition"], strict=True)) == {
+        (name, condition) for name in ("alpha", "beta") for condition in ("none", "blur")
     }
     assert tested["auroc"].between(0, 1).all()
     # what was there has the numbers that it had
-    same = more[(more["seed"] == 0) & more["classifier"].isin(list(heads))]
+    same = more[(more["seed"] == 0) & more["head"].isin(list(heads))]
     order = [*AXES, "split", "scope", "name"]
     pd.testing.assert_frame_equal(
         same.reset_index(drop=True).sort_values(order, ignore_index=True),
@@ -439,12 +442,12 @@ def test_study__killed_it_goes_on_and_ends_the_same(home: Path, finished: Finish
     assert set(after) == set(finished.cells)
     # to the bit, though the killed processes had another number of threads than this one
     matrices = {file.relative_to(finished.out): file for file in finished.out.rglob("*.npy")}
-    assert len(matrices) == 6  # two views of two layers of one backbone and one of another
+    assert len(matrices) == 6  # two conditions of two layers of one backbone and one of another
     for place, file in matrices.items():
         assert (out / place).read_bytes() == file.read_bytes(), place
     assert (out / "results.csv").read_bytes() == (finished.out / "results.csv").read_bytes()
     heads = [json.loads((of / "best/head.json").read_text()) for of in (out, finished.out)]
-    seals = {"sha256": "", "checksums": {}}
+    seals = {"checksum": "", "checksums": {}}
     assert heads[0] | seals == heads[1] | seals  # a zip file holds the time
     assert (out / "report.html").is_file()
 
@@ -455,25 +458,25 @@ def test_study__killed_it_goes_on_and_ends_the_same(home: Path, finished: Finish
 @pytest.mark.parametrize(
     ("changes", "more", "message"),
     [
-        ({"classifiers": {}}, [], "classifiers: empty; name at least one"),
-        ({"classifiers": {"lda": []}}, [], "classifiers.lda: no candidate"),
+        ({"heads": {}}, [], "heads: empty; name at least one"),
+        ({"heads": {"lda": []}}, [], "heads.lda: no candidate"),
         ({"backbones": {}}, [], "backbones: empty"),
-        ({"classifiers": {"a b": CLASSIFIERS["lda"]}}, [], "'a b' cannot be a name"),
-        ({"grids": {"mine": {"classifiers": ["x"]}}}, [], "grids.mine.classifiers: no 'x'"),
+        ({"heads": {"a b": HEADS["lda"]}}, [], "'a b' cannot be a name"),
+        ({"grids": {"mine": {"heads": ["x"]}}}, [], "grids.mine.heads: no 'x'"),
         ({"grids": {"mine": {"reductions": ["ica"]}}}, [], "grids.mine.reductions: no 'ica'"),
-        ({"grids": {"mine": {"features": [["clip"]]}}}, [], "no part 'clip'"),
+        ({"grids": {"mine": {"features": [["clip"]]}}}, [], "no layer 'clip'"),
         ({"grids": {"mine": {"features": []}}}, [], "features: no set"),
-        ({"grids": {"mine": {"heads": ["lda"]}}}, [], "heads"),
+        ({"grids": {"mine": {"classifiers": ["lda"]}}}, [], "classifiers"),
         ({}, ["--metric=f1"], "metric"),
         ({}, ["--replicates=50"], "replicates: at least 100"),
         ({}, ["--jobs=0"], "jobs: must be at least 1"),
         ({"train_on": ["most"]}, [], "train_on"),
-        ({"view_use": ["never"]}, [], "view_use"),
+        ({"condition_use": ["never"]}, [], "condition_use"),
         ({"claims": [CLAIM | {"better": []}]}, [], "'The SVM is best' says that [] is better"),
         ({"claims": [CLAIM | {"axis": "colour"}]}, [], "axis"),
         ({"finetuning": {"max_epochs": 0}}, [], "max_epochs and patience must be at least 1"),
         ({"finetuning": {"train_sets": ["x"]}, "baselines": {"net": NETWORK}}, [], "no 'x'"),
-        ({"views": {"none": [], "blur": [BLUR | {"init_args": {"sigma": -1}}]}}, [], "sigma"),
+        ({"conditions": {"none": [], "blur": [BLUR | {"init_args": {"sigma": -1}}]}}, [], "sigma"),
         ({}, ["--data.test_fraction=0"], "no image is in the test split"),
         ({}, ["--logger=lightning.pytorch.loggers.CSVLogger", "--logger.save_dir=x"], "CSVLogger"),
     ],

@@ -37,7 +37,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         )
     ]
     folders = [f"--features={tmp_path / 'features'}", f"--out={tmp_path / 'out'}"]
-    return ["heads", f"--config={CONFIG}", "--parts=[tiny.pooled]", *folders, *heads]
+    return ["heads", f"--config={CONFIG}", "--layers=[tiny.pooled]", *folders, *heads]
 
 
 def test_heads__score_as_open_clip_does(run: list[str], tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from sklearn.metrics import (
 from dfl.errors import ScoreError
 from dfl.evaluation import STUDY_METRICS, binary_metrics, probability, weighted, weighted_metrics
 
-ONE_CLASS_ENOUGH = ("accuracy", "accuracy_val", "calibration_error")
+ONE_CLASS_ENOUGH = ("accuracy", "accuracy_at_val_threshold", "calibration_error")
 
 
 def reference(score, label, prob, threshold):
@@ -22,7 +22,7 @@ def reference(score, label, prob, threshold):
     if not label.size:
         return metrics
     metrics["accuracy"] = accuracy_score(label, score > 0)
-    metrics["accuracy_val"] = accuracy_score(label, score > threshold)
+    metrics["accuracy_at_val_threshold"] = accuracy_score(label, score > threshold)
     gaps = []
     for k in range(15):
         inside = (prob >= k / 15) & ((prob < (k + 1) / 15) | (k == 14))
@@ -185,7 +185,7 @@ def test_weighted_metrics__a_replicate_of_one_class_lacks_what_needs_two():
         assert np.isnan(found[name]).tolist() == [True, True, True, False], name
     for name in ONE_CLASS_ENOUGH:
         assert np.isnan(found[name]).tolist() == [False, False, True, False], name
-    assert found["accuracy_val"][:2].tolist() == [0.75, 1.0]
+    assert found["accuracy_at_val_threshold"][:2].tolist() == [0.75, 1.0]
 
 
 def test_weighted_metrics__the_edges_of_bins():

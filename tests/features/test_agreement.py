@@ -9,10 +9,10 @@ from dfl.errors import FeatureError
 from dfl.features import agreement
 from dfl.features.agreement import check_alike, check_visible, facts_of
 from dfl.features.images import distinct_images
-from dfl.types import FeaturePart
+from dfl.types import FeatureLayer
 from tests.features.small_extraction import images
 
-SPEC = (FeaturePart("m.mean", 3, "abc"),)
+SPEC = (FeatureLayer("m.mean", 3, "abc"),)
 
 
 def _errors(check, count: int = 3) -> list[str | None]:
@@ -57,7 +57,7 @@ def test_check_alike__equal_whatever_the_folder(tmp_path: Path) -> None:
     ("other", "message"),
     [
         ({"precision": "bf16-mixed"}, r"precision or engine \(.*32-true.* and .*bf16-mixed.*name"),
-        ({"spec": (FeaturePart("m.mean", 3, "abd"),)}, "weights, .* the same weights"),
+        ({"spec": (FeatureLayer("m.mean", 3, "abd"),)}, "weights, .* the same weights"),
         ({"crop": 9}, "differ in the crop or perturbations, so .* the same settings"),
     ],
 )

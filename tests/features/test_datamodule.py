@@ -36,10 +36,10 @@ def test_evaluation__each_row_once_and_padding_marked(folder, name, split, world
     frame = FeatureStore.open(folder).manifest.frame
     rows = frame.index if split is None else frame.index[frame["split"] == split]
     dealt = _loaders(folder, name, world)
-    seen = [index for part in dealt for batch in part for index in batch["index"].tolist()]
+    seen = [index for layer in dealt for batch in layer for index in batch["index"].tolist()]
     assert sorted(index for index in seen if index != PADDING) == rows.tolist()
     assert len(seen) == -(-len(rows) // world) * world
-    assert len({len(part) for part in dealt}) == 1
+    assert len({len(layer) for layer in dealt}) == 1
 
 
 @pytest.mark.parametrize("world", [1, 2, 3])
@@ -48,8 +48,8 @@ def test_train__each_image_once_whatever_pairs_it_serves(folder: Path, world: in
     dealt = _loaders(folder, "train", world)
     paths = Counter(
         path
-        for part in dealt
-        for batch in part
+        for layer in dealt
+        for batch in layer
         for path, index in zip(batch["path"], batch["index"].tolist(), strict=True)
         if index != PADDING
     )
@@ -68,7 +68,7 @@ def test_train__order_by_seed_and_epoch(folder: Path) -> None:
 
 def test_batch__is_the_rows_of_the_store(folder: Path) -> None:
     store = FeatureStore.open(folder)
-    batch = next(iter(_data(folder, parts=["dino"]).test_dataloader()))
+    batch = next(iter(_data(folder, layers=["dino"]).test_dataloader()))
     rows = batch["index"].numpy()
     np.testing.assert_array_equal(batch["features"], np.load(folder / "dino.pooled.npy")[rows])
     for column in ("path", "dataset", "generator"):
@@ -86,17 +86,17 @@ def test_dataset__padding_repeats_a_row_and_one_row_is_a_batch(folder: Path) -> 
 
 
 def test_source__says_what_the_features_are(folder: Path) -> None:
-    data = FeatureDataModule(folder, parts=["dino", "clip"])
+    data = FeatureDataModule(folder, layers=["dino", "clip"])
     assert isinstance(data, FeatureSource)
     assert data.feature_spec == SPEC[::-1]
     assert data.feature_origin == (None, None)
 
 
 def test_parts__unknown_or_none(folder: Path) -> None:
-    with pytest.raises(FeatureError, match=r"no part 'vit'; it has: clip.pooled, dino.pooled"):
-        _data(folder, parts=["vit"])
-    with pytest.raises(FeatureError, match=r"parts: \[\] chooses nothing of .*; it has: clip.p"):
-        _data(folder, parts=[])
+    with pytest.raises(FeatureError, match=r"no layer 'vit'; it has: clip.pooled, dino.pooled"):
+        _data(folder, layers=["vit"])
+    with pytest.raises(FeatureError, match=r"layers: \[\] chooses nothing of .*; it has: clip.p"):
+        _data(folder, layers=[])
 
 
 def test_split__empty(tmp_path: Path) -> None:

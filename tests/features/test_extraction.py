@@ -53,7 +53,7 @@ def test_extract__equal_features_for_all_rows_of_an_image_from_one_pass(
     assert len(store.manifest) == 18
     assert counting.batches == [2] * 6
     np.testing.assert_allclose(store.matrix(), expected(store), atol=1e-6)
-    assert store.parts() == ["m.mean", "m.square"]
+    assert store.layers() == ["m.mean", "m.square"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["f", "images"]
 
 
@@ -105,9 +105,9 @@ def test_extract__joins_what_is_complete_without_a_pass(
         lambda file: file.write_bytes(b""),
         lambda file: file.write_text("no tensors"),
         lambda file: _wrong_rows(file),
-        lambda file: _wrong_part(file),
+        lambda file: _wrong_layer(file),
     ],
-    ids=["truncated", "empty", "text", "other rows", "other part"],
+    ids=["truncated", "empty", "text", "other rows", "other layer"],
 )
 def test_extract__damaged_shard_is_made_anew(
     manifest: Path, tmp_path: Path, damage, caplog
@@ -225,7 +225,7 @@ def _wrong_rows(file: Path) -> None:
     save_file({name: value[:3].copy() for name, value in load_file(file).items()}, file)
 
 
-def _wrong_part(file: Path) -> None:
+def _wrong_layer(file: Path) -> None:
     from safetensors.numpy import load_file, save_file
 
     save_file({f"x{name}": value for name, value in load_file(file).items()}, file)
@@ -350,7 +350,7 @@ def test_extract__says_how_it_was_made(manifest: Path, tmp_path: Path) -> None:
     run(manifest, tmp_path / "f", backbone())
     document = json.loads((tmp_path / "f" / "features.json").read_text())
     assert document["backbones"]["m"]["init_args"] == {"power": 2, "fail_after": 10**9}
-    assert document["view"]["crop"]["init_args"]["size"] == 8
+    assert document["preprocess"]["crop"]["init_args"]["size"] == 8
     assert document["precision"] == "32-true"
     assert {"dfl", "torch", "timm"} <= document["versions"].keys()
 
@@ -373,7 +373,7 @@ class Together:
         self.views = {
             "plain": TableDataModule(source.manifest, source),
             "jittered": TableDataModule(
-                source.manifest, source, perturb=[ColorJitter(brightness=0.5)]
+                source.manifest, source, eval_transforms=[ColorJitter(brightness=0.5)]
             ),
         }
         self.backbones = {"m": backbone(), "n": backbone(power=3)}
@@ -387,7 +387,7 @@ class Together:
             Target(
                 self.root / view / name,
                 view,
-                tuple(part for part in runner.spec if part.name.startswith(f"{name}.")),
+                tuple(layer for layer in runner.spec if layer.name.startswith(f"{name}.")),
                 origin_of({name: self.backbones[name]}, self.views[view], runner),
             )
             for view in self.views

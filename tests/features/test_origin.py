@@ -1,14 +1,14 @@
 import pytest
 
 from dfl.features.origin import backbones_of
-from dfl.types import FeaturePart
+from dfl.types import FeatureLayer
 
 CLIP = {"class_path": "c", "init_args": {"layers": ["pooled", "block3.cls"], "size": 32}}
 DINO = {"class_path": "d", "init_args": {"layers": ["pooled"]}}
 
 
-def _spec(*names: str) -> tuple[FeaturePart, ...]:
-    return tuple(FeaturePart(name, 2, "aa") for name in names)
+def _spec(*names: str) -> tuple[FeatureLayer, ...]:
+    return tuple(FeatureLayer(name, 2, "aa") for name in names)
 
 
 def test_backbones_of__those_and_the_layers_that_are_used() -> None:

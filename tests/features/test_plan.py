@@ -16,10 +16,10 @@ from dfl.features.plan import (
     pending_images,
 )
 from dfl.features.shard import write_shard
-from dfl.types import FeaturePart
+from dfl.types import FeatureLayer
 from tests.features.small_extraction import hashed
 
-SPEC = (FeaturePart("clip.pooled", 3, "aa"),)
+SPEC = (FeatureLayer("clip.pooled", 3, "aa"),)
 
 
 def _manifest(root: Path, content: str = "x") -> Manifest:
@@ -41,7 +41,7 @@ def _manifest(root: Path, content: str = "x") -> Manifest:
 
 
 def _fingerprint(manifest: Manifest, **changes) -> str:
-    arguments = {"spec": SPEC, "view": {"size": 8}, "run": {"precision": "32-true"}} | changes
+    arguments = {"spec": SPEC, "preprocess": {"size": 8}, "run": {"precision": "32-true"}} | changes
     method = method_digest(arguments.pop("spec"), **arguments)
     return extraction_fingerprint(hash_images(manifest).digest, method)
 
@@ -58,9 +58,9 @@ def test_fingerprint__moves_with_the_folder_changes_with_the_rest(tmp_path: Path
     assert _fingerprint(_manifest(tmp_path / "b")) == base
     others = [
         _fingerprint(_manifest(tmp_path / "c", content="y")),
-        _fingerprint(manifest, view={"size": 9}),
+        _fingerprint(manifest, preprocess={"size": 9}),
         _fingerprint(manifest, run={"precision": "bf16-mixed"}),
-        _fingerprint(manifest, spec=(FeaturePart("clip.pooled", 3, "ab"),)),
+        _fingerprint(manifest, spec=(FeatureLayer("clip.pooled", 3, "ab"),)),
         _fingerprint(Manifest(manifest.frame[:3], manifest.root)),
     ]
     assert len({base, *others}) == 6
@@ -191,7 +191,7 @@ def test_take_over__shards_of_the_same_images_and_the_same_method(tmp_path: Path
     assert one_less.pending() == [2]
     for other in (
         replace(begun, method="cd" * 32),
-        replace(begun, spec=(FeaturePart("clip.pooled", 4, "aa"),), method="ef" * 32),
+        replace(begun, spec=(FeatureLayer("clip.pooled", 4, "aa"),), method="ef" * 32),
         replace(begun, out=tmp_path / "g"),
     ):
         assert other.start().take_over() == 0

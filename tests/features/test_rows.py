@@ -20,8 +20,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return feature_folder(tmp_path_factory.mktemp("rows") / "features")
 
 
-def whole(folder: Path, *parts: str) -> np.ndarray:
-    return np.hstack([np.load(folder / f"{part}.pooled.npy") for part in parts])
+def whole(folder: Path, *layers: str) -> np.ndarray:
+    return np.hstack([np.load(folder / f"{layer}.pooled.npy") for layer in layers])
 
 
 ORDERS = {
@@ -38,18 +38,18 @@ ORDERS = {
 
 
 @pytest.mark.parametrize("order", ORDERS)
-@pytest.mark.parametrize("parts", [("clip",), ("dino",), ("clip", "dino"), ("dino", "clip")])
+@pytest.mark.parametrize("layers", [("clip",), ("dino",), ("clip", "dino"), ("dino", "clip")])
 @pytest.mark.parametrize("block", [1, 200, 2**22])
 def test_rows__are_those_of_the_matrices(
-    folder: Path, order: str, parts: tuple[str, ...], block: int, monkeypatch: pytest.MonkeyPatch
+    folder: Path, order: str, layers: tuple[str, ...], block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "BLOCK_BYTES", block)
     chosen = ORDERS[order]
-    expected = whole(folder, *parts)
+    expected = whole(folder, *layers)
     if chosen is not None:
         expected = expected[chosen]
 
-    rows = FeatureRows.of(FeatureStore.open(folder), parts, chosen)
+    rows = FeatureRows.of(FeatureStore.open(folder), layers, chosen)
 
     assert rows.shape == expected.shape
     assert len(rows) == len(expected)

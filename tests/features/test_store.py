@@ -10,12 +10,12 @@ import pytest
 from dfl.data.manifest.manifest import Manifest
 from dfl.errors import FeatureError
 from dfl.features.store import FeatureStore, new_store
-from dfl.types import FeaturePart
+from dfl.types import FeatureLayer
 
 SPEC = (
-    FeaturePart("clip.pooled", 3, "aa"),
-    FeaturePart("clip.block1.cls", 2, "bb"),
-    FeaturePart("dino.pooled", 4, "cc"),
+    FeatureLayer("clip.pooled", 3, "aa"),
+    FeatureLayer("clip.block1.cls", 2, "bb"),
+    FeatureLayer("dino.pooled", 4, "cc"),
 )
 
 
@@ -36,12 +36,12 @@ def _write(out: Path, *, overwrite: bool = False, value: float = 0.0) -> dict[st
         out,
         Manifest(frame, Path("images")),
         spec=SPEC,
-        metadata={"view": None},
+        metadata={"preprocess": None},
         overwrite=overwrite,
     ) as matrices:
-        for part in SPEC:
-            written[part.name] = rng.normal(value, 1, (5, part.dim)).astype(np.float32)
-            matrices[part.name][:] = written[part.name]
+        for layer in SPEC:
+            written[layer.name] = rng.normal(value, 1, (5, layer.dim)).astype(np.float32)
+            matrices[layer.name][:] = written[layer.name]
     return written
 
 
@@ -57,23 +57,25 @@ def test_store__round_trip_without_the_images(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["f"]
 
 
-def test_matrix__parts_backbones_and_rows(tmp_path: Path) -> None:
+def test_matrix__layers_backbones_and_rows(tmp_path: Path) -> None:
     written = _write(tmp_path / "f")
     store = FeatureStore.open(tmp_path / "f")
     rows = np.array([4, 0, 0])
     asked = store.matrix(["dino", "clip.pooled"], rows=rows)
     expected = np.concatenate([written["dino.pooled"], written["clip.pooled"]], axis=1)[rows]
     np.testing.assert_array_equal(asked, expected)
-    assert [part.name for part in store.select(["clip"])] == ["clip.pooled", "clip.block1.cls"]
-    assert [part.name for part in store.select(["clip", "clip.pooled"])] == [
+    assert [layer.name for layer in store.select(["clip"])] == ["clip.pooled", "clip.block1.cls"]
+    assert [layer.name for layer in store.select(["clip", "clip.pooled"])] == [
         "clip.pooled",
         "clip.block1.cls",
     ]
 
 
-def test_select__unknown_part_lists_what_there_is(tmp_path: Path) -> None:
+def test_select__unknown_layer_lists_what_there_is(tmp_path: Path) -> None:
     _write(tmp_path / "f")
-    with pytest.raises(FeatureError, match=re.escape("no part 'vit'; it has: clip.pooled, clip.b")):
+    with pytest.raises(
+        FeatureError, match=re.escape("no layer 'vit'; it has: clip.pooled, clip.b")
+    ):
         FeatureStore.open(tmp_path / "f").select(["vit"])
 
 
@@ -252,12 +254,12 @@ def _flip(file: Path, place: int) -> None:
     file.write_bytes(content)
 
 
-def test_select__keeps_the_parts_of_a_backbone_together(tmp_path: Path) -> None:
+def test_select__keeps_the_layers_of_a_backbone_together(tmp_path: Path) -> None:
     _write(tmp_path / "f")
     chosen = FeatureStore.open(tmp_path / "f").select(
         ["clip.block1.cls", "dino.pooled", "clip.pooled"]
     )
-    assert [part.name for part in chosen] == ["clip.block1.cls", "clip.pooled", "dino.pooled"]
+    assert [layer.name for layer in chosen] == ["clip.block1.cls", "clip.pooled", "dino.pooled"]
 
 
 def test_open__missing_manifest(tmp_path: Path) -> None:

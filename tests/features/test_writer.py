@@ -14,12 +14,12 @@ from dfl.errors import FeatureError
 from dfl.features import ExtractionDataModule, ExtractionPlan, FeatureStore, FeatureWriter
 from dfl.features.extraction import Target, Work
 from dfl.features.writer import join_shards
-from dfl.types import FeaturePart
+from dfl.types import FeatureLayer
 from tests.features.small_extraction import hashed
 
-SPEC = (FeaturePart("a.x", 2, "aa"), FeaturePart("a.y", 1, "bb"))
+SPEC = (FeatureLayer("a.x", 2, "aa"), FeatureLayer("a.y", 1, "bb"))
 
-DIMS = [(part.name, part.dim) for part in SPEC]
+DIMS = [(layer.name, layer.dim) for layer in SPEC]
 
 
 class Late(Pending):

@@ -10,9 +10,9 @@ from sklearn.pipeline import Pipeline
 from dfl.heads import estimators
 from dfl.heads.estimators.encoder_step import BottleneckEncoder
 from dfl.heads.estimators.reductions import pca
-from dfl.types import FeaturePart
+from dfl.types import FeatureLayer
 
-SPEC = (FeaturePart("clip.pooled", 8, "a" * 64), FeaturePart("dino.pooled", 4, "b" * 64))
+SPEC = (FeatureLayer("clip.pooled", 8, "a" * 64), FeatureLayer("dino.pooled", 4, "b" * 64))
 DIM = 12
 
 ESTIMATORS: dict[str, Callable[[], Pipeline]] = {
@@ -48,7 +48,8 @@ def encoder(seed: int = 0) -> BottleneckEncoder:
         weights=[rng.normal(size=(out, width)).astype(np.float32) for width, out in pairwise(dims)],
         biases=[rng.normal(size=out).astype(np.float32) for out in dims[1:]],
         features=[
-            {"name": part.name, "dim": part.dim, "fingerprint": part.fingerprint} for part in SPEC
+            {"name": layer.name, "dim": layer.dim, "fingerprint": layer.fingerprint}
+            for layer in SPEC
         ],
     )
 

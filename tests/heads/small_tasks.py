@@ -14,9 +14,9 @@ from dfl.app.quiet import quiet_lightning
 from dfl.data.manifest.manifest import Manifest
 from dfl.features.datamodule import FeatureDataModule
 from dfl.features.store import new_store
-from dfl.types import FeaturePart, FeatureSpec
+from dfl.types import FeatureLayer, FeatureSpec
 
-SPEC = (FeaturePart("clip.pooled", 4, "aa" * 32), FeaturePart("dino.pooled", 2, "bb" * 32))
+SPEC = (FeatureLayer("clip.pooled", 4, "aa" * 32), FeatureLayer("dino.pooled", 2, "bb" * 32))
 ADAM = lambda parameters: torch.optim.Adam(parameters, lr=0.05)  # noqa: E731
 
 
@@ -36,9 +36,9 @@ def feature_folder(
     if change is not None:
         change(frame)
     images, image_of_row = np.unique(frame["path"], return_inverse=True)
-    metadata = {"fingerprint": "cd" * 32, "backbones": None, "view": None}
-    with new_store(out, Manifest(frame, Path("images")), spec=spec, metadata=metadata) as parts:
-        for matrix in parts.values():
+    metadata = {"fingerprint": "cd" * 32, "backbones": None, "preprocess": None}
+    with new_store(out, Manifest(frame, Path("images")), spec=spec, metadata=metadata) as layers:
+        for matrix in layers.values():
             noise = rng.normal(size=(len(images), matrix.shape[1]))[image_of_row]
             matrix[:] = (noise + frame["label"].to_numpy()[:, None]) * [3] + 5
     return out
@@ -63,7 +63,7 @@ def trainer(root: Path, **arguments: Any) -> pl.Trainer:
 def run(what: str, task: pl.LightningModule, features: Path, **arguments: Any) -> pl.Trainer:
     """Fit, validate, test or predict a task on a feature folder."""
     ckpt = {"ckpt_path": arguments.pop("ckpt_path")} if "ckpt_path" in arguments else {}
-    data = FeatureDataModule(features, parts=arguments.pop("parts", None), batch_size=16)
+    data = FeatureDataModule(features, layers=arguments.pop("layers", None), batch_size=16)
     quiet = {"verbose": False} if what in ("validate", "test") else {}
     with quiet_lightning():
         made = trainer(features.parent, **arguments)

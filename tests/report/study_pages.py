@@ -19,7 +19,7 @@ FEATURES = {
     "resnet50": 0.82,
 }
 FINE_TUNED = "resnet50"
-CLASSIFIERS = {
+HEADS = {
     "rbf_svm": 0.02,
     "linear_probe": 0.01,
     "lda": 0.005,
@@ -39,8 +39,8 @@ def full_page(*, seed=0):
     return StudyPage(
         title="Which backbone finds generated images?",
         subtitle="Seven combinations of three frozen backbones, three reductions and nine "
-        "classifiers on four pairs of real and generated images, each tested on all others.",
-        metric="accuracy_val",
+        "heads on four pairs of real and generated images, each tested on all others.",
+        metric="accuracy_at_val_threshold",
         home="combined",
         created="2026-11-01",
         facts=[
@@ -89,7 +89,7 @@ def full_page(*, seed=0):
             "pip install -e .[demo]",
             "python train.py study --config configs/study/demo.yaml --seeds '[0, 1, 2]'",
         ],
-        config="pairs:\n- name: progan\n  fake: <folder>\n" + "classifiers: [rbf_svm, lda]\n" * 30,
+        config="pairs:\n- name: progan\n  fake: <folder>\n" + "heads: [rbf_svm, lda]\n" * 30,
     )
 
 
@@ -109,7 +109,12 @@ def bare_page(**changes):
         ],
         empty,
     )
-    words = {"title": "Nothing", "subtitle": "", "metric": "accuracy_val", "home": "combined"}
+    words = {
+        "title": "Nothing",
+        "subtitle": "",
+        "metric": "accuracy_at_val_threshold",
+        "home": "combined",
+    }
     rest = {
         "created": "2026-11-01",
         "facts": [],
@@ -171,9 +176,9 @@ def _choices():
             "criterion",
             "features",
             "reduction",
-            "classifier",
+            "head",
             "train_set",
-            "train_view",
+            "train_condition",
             "val",
             "test",
             "low",
@@ -186,13 +191,13 @@ def _choices():
 def _models(rng):
     rows = []
     for features, level in FEATURES.items():
-        own = {"cross-entropy": 0.01} if features == FINE_TUNED else CLASSIFIERS
+        own = {"cross-entropy": 0.01} if features == FINE_TUNED else HEADS
         chosen = list(own)[len(features) % min(3, len(own))]  # not always the best on test
-        for classifier, shift in own.items():
+        for head, shift in own.items():
             value = min(level + shift + rng.normal(0, 0.008), 0.985)
             ends = value - 0.022, min(value + 0.02, 1)
-            rows.append((features, classifier, value, *ends, classifier == chosen))
-    return pd.DataFrame(rows, columns=["features", "classifier", "value", "low", "high", "chosen"])
+            rows.append((features, head, value, *ends, head == chosen))
+    return pd.DataFrame(rows, columns=["features", "head", "value", "low", "high", "chosen"])
 
 
 def _leaders(rng):
@@ -205,7 +210,7 @@ def _leaders(rng):
             (
                 FINE_TUNED if tuned else list(FEATURES)[index % 7],
                 "none" if tuned else [None, "pca", "autoencoder"][index % 3],
-                "cross-entropy" if tuned else list(CLASSIFIERS)[index % 9],
+                "cross-entropy" if tuned else list(HEADS)[index % 9],
                 kind,
                 value,
                 value - 0.02,
@@ -214,7 +219,7 @@ def _leaders(rng):
             )
         )
     return pd.DataFrame(
-        rows, columns=["features", "reduction", "classifier", "kind", "value", "low", "high", "val"]
+        rows, columns=["features", "reduction", "head", "kind", "value", "low", "high", "val"]
     )
 
 
@@ -245,16 +250,14 @@ def _effects(rng):
     levels = {
         f"features, {seen}": [*FEATURES][:7],
         f"reduction, {seen}": ["none", "pca", "autoencoder"],
-        f"classifier, {seen}": [*CLASSIFIERS],
-        f"view, {seen}": ["none", "blur", "jpeg", "jitter", "blur + jitter → none"],
+        f"head, {seen}": [*HEADS],
+        f"condition, {seen}": ["none", "blur", "jpeg", "jitter", "blur + jitter → none"],
         "train set, on all datasets": SETS,
-        "test view, on all datasets": ["none"],
+        "test condition, on all datasets": ["none"],
     }
     rows = []
     for axis, names in levels.items():
-        values = [
-            FEATURES.get(name, 0.84 + CLASSIFIERS.get(name, rng.normal(0, 0.02))) for name in names
-        ]
+        values = [FEATURES.get(name, 0.84 + HEADS.get(name, rng.normal(0, 0.02))) for name in names]
         for name, value in zip(names, values, strict=True):
             behind = value - max(values) if value < max(values) else np.nan
             rows.append(
@@ -277,7 +280,7 @@ def _statements():
                 0.069,
             ),
             (
-                "SVM, linear probe and LDA are the three best classifiers",
+                "SVM, linear probe and LDA are the three best heads",
                 "undecided",
                 "The third (lda) and the fourth (logistic) lie 0.5 points apart.",
                 0.005,
@@ -295,7 +298,7 @@ def _statements():
             (
                 "Blur in training hurts",
                 "not tested",
-                "This study has no blurred view.",
+                "This study has no blurred condition.",
                 np.nan,
                 np.nan,
                 np.nan,

@@ -16,11 +16,11 @@ from dfl.data.manifest.manifest import Manifest
 from dfl.features.seal import sealed
 from dfl.features.store import new_store
 from dfl.heads.estimators import lda, naive_bayes
-from dfl.study.design.grid import Cell, ViewUse, view_plan
+from dfl.study.design.grid import Cell, ConditionUse, condition_plan
 from dfl.study.design.training_sets import TrainOn, training_sets
+from dfl.study.run.condition_features import ConditionFeatures
 from dfl.study.run.inputs import StudyInput
-from dfl.study.run.view_features import ViewFeatures
-from dfl.types import FeaturePart
+from dfl.types import FeatureLayer
 
 DIMS = {"one": {"a": 6, "b": 4}, "two": {"pooled": 5}}
 PARTS = ["one.a", "one.b", "two.pooled"]
@@ -81,24 +81,28 @@ def images(seed: int = 0) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def write_backbone(folder: Path, name: str, view: str, frame: pd.DataFrame) -> Path:
+def write_backbone(folder: Path, name: str, condition: str, frame: pd.DataFrame) -> Path:
     """Write features in which fakes of different generators lie in different directions."""
-    spec = tuple(FeaturePart(f"{name}.{layer}", d, "ab" * 32) for layer, d in DIMS[name].items())
+    spec = tuple(FeatureLayer(f"{name}.{layer}", d, "ab" * 32) for layer, d in DIMS[name].items())
     recipe = {"class_path": "dfl.backbones.X", "init_args": {"layers": list(DIMS[name])}}
-    metadata = {"fingerprint": f"{name} {view}", "backbones": {name: recipe}, "view": {"is": view}}
+    metadata = {
+        "fingerprint": f"{name} {condition}",
+        "backbones": {name: recipe},
+        "preprocess": {"is": condition},
+    }
     images, place = np.unique(frame["path"], return_inverse=True)
     made_by = pd.Series(frame["generator"].to_numpy(), index=frame["path"])
     made_by = made_by[~made_by.index.duplicated()].loc[images].to_numpy()
     with new_store(folder, Manifest(frame, Path("x")), spec=spec, metadata=metadata) as matrices:
-        for n, part in enumerate(spec):
+        for n, layer in enumerate(spec):
             rng = np.random.default_rng([len(name), n])
-            noise = rng.normal(size=(len(images), part.dim))
+            noise = rng.normal(size=(len(images), layer.dim))
             for generator in ("g1", "g2", "h"):
-                shift = rng.normal(size=part.dim)
-                noise[made_by == generator] += shift * (0.4 if view == "blur" else 0.7)
-            if view == "blur":
+                shift = rng.normal(size=layer.dim)
+                noise[made_by == generator] += shift * (0.4 if condition == "blur" else 0.7)
+            if condition == "blur":
                 noise += 0.3 * np.random.default_rng(9).normal(size=noise.shape)
-            matrices[part.name][:] = noise[place]
+            matrices[layer.name][:] = noise[place]
     return folder
 
 
@@ -114,43 +118,43 @@ def example(
     root: Path,
     *,
     seeds: Sequence[int] = (0,),
-    views: Sequence[str] = ("none", "blur"),
-    use: Sequence[ViewUse] = ("both",),
+    conditions: Sequence[str] = ("none", "blur"),
+    use: Sequence[ConditionUse] = ("both",),
     train_on: Sequence[TrainOn] = ("each", "combined"),
-    classifiers: Mapping[str, list[Pipeline]] | None = None,
+    heads: Mapping[str, list[Pipeline]] | None = None,
     reductions: Mapping[str, list[Pipeline]] | None = None,
 ) -> StudyInput:
     """Make a study; its feature folders are written where they are not there."""
     frame = images()
     features: dict[str, dict[str, Path]] = {}
-    for view in views:
-        features[view] = {name: root / "features" / view / name for name in DIMS}
-        for name, folder in features[view].items():
+    for condition in conditions:
+        features[condition] = {name: root / "features" / condition / name for name in DIMS}
+        for name, folder in features[condition].items():
             if not folder.exists():
-                write_backbone(folder, name, view, frame)
+                write_backbone(folder, name, condition, frame)
     return StudyInput(
         frames={seed: images(seed) for seed in seeds},
         features=features,
-        views=view_plan(list(views), list(use)),
+        conditions=condition_plan(list(conditions), list(use)),
         training_sets=training_sets(frame, list(train_on)),
         reductions=reductions or {"none": []},
-        classifiers=classifiers or {"lda": [lda()], "bayes": [naive_bayes()]},
+        heads=heads or {"lda": [lda()], "bayes": [naive_bayes()]},
         folder=root / "cells",
     )
 
 
-def opened(study: StudyInput) -> dict[str, ViewFeatures]:
-    return {view: ViewFeatures(folders) for view, folders in study.features.items()}
+def opened(study: StudyInput) -> dict[str, ConditionFeatures]:
+    return {condition: ConditionFeatures(folders) for condition, folders in study.features.items()}
 
 
 def cell(
-    classifier: str = "lda",
+    head: str = "lda",
     *,
     features: tuple[str, ...] = ("one.a",),
     reduction: str = "none",
     train_set: str = "alpha",
-    view: str = "none",
+    condition: str = "none",
     seed: int = 0,
     grid: str = "frozen",
 ) -> Cell:
-    return Cell(grid, features, reduction, classifier, train_set, view, seed)
+    return Cell(grid, features, reduction, head, train_set, condition, seed)

@@ -14,11 +14,11 @@ from dfl.data.images.transforms import Augmentation
 from dfl.data.manifest.manifest import Manifest
 from dfl.types import PADDING, Batch, Sample
 
-__all__ = ["ImageDataset", "View", "collate"]
+__all__ = ["ImageDataset", "Preprocess", "collate"]
 
 
 @dataclass(frozen=True)
-class View:
+class Preprocess:
     """What becomes of a decoded image: augmentations, then a crop.
 
     Attributes:
@@ -120,7 +120,7 @@ class ImageDataset(Dataset[Sample]):
         )
 
     def _image(self, path: str) -> Tensor:
-        view = View(self.crop, self.transforms, self.seed)
+        view = Preprocess(self.crop, self.transforms, self.seed)
         return view.of(decode(self.manifest.resolve(path)), path, epoch=self.epoch)
 
 

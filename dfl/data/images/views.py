@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from dfl.data.containers.content import named_hash
-from dfl.data.images.dataset import View
+from dfl.data.images.dataset import Preprocess
 from dfl.data.images.decode import decode_bytes, read_image
 from dfl.data.manifest.manifest import Manifest
 
@@ -51,7 +51,7 @@ class ViewsDataset(Dataset[ViewsBatch]):
     """
 
     def __init__(
-        self, manifest: Manifest, views: Mapping[str, View], batches: Sequence[FixedBatch]
+        self, manifest: Manifest, views: Mapping[str, Preprocess], batches: Sequence[FixedBatch]
     ) -> None:
         self._root = Manifest(manifest.frame[:0], manifest.root)
         # one look at the table a batch; as Python's texts, each worker would get a copy of all

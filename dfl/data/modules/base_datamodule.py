@@ -10,7 +10,7 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
 from dfl.data.images.crops import Crop
-from dfl.data.images.dataset import ImageDataset, View, collate
+from dfl.data.images.dataset import ImageDataset, Preprocess, collate
 from dfl.data.images.transforms import Augmentation
 from dfl.data.images.views import FixedBatch, ViewsBatch, ViewsDataset
 from dfl.data.manifest.manifest import Manifest
@@ -21,7 +21,7 @@ from dfl.types import Sample
 
 __all__ = ["ImageDataModule"]
 
-VIEW_VERSION = 1  # raised when decoding, crops or augmentations give other pixels than before
+PREPROCESS_VERSION = 1  # raised when decoding, crops or augmentations give other pixels than before
 
 
 class ImageDataModule(LightningDataModule, ABC):
@@ -32,8 +32,8 @@ class ImageDataModule(LightningDataModule, ABC):
     Args:
         crop: How an image becomes a square; an explicit choice, since it changes the detector.
         train_crop: The same for training; ``crop`` by default.
-        augment: Augmentations of training, in their order.
-        perturb: Augmentations of validation, test, prediction and export, in their order.
+        train_transforms: Augmentations of training, in their order.
+        eval_transforms: Augmentations of validation, test, prediction and export, in their order.
         batch_size: Images in a batch of one process.
         num_workers: Processes that decode; 0 decodes in the main one.
         on_unreadable: ``error`` stops at an image that cannot be decoded; ``skip`` decodes all
@@ -49,8 +49,8 @@ class ImageDataModule(LightningDataModule, ABC):
         *,
         crop: Crop,
         train_crop: Crop | None = None,
-        augment: list[Augmentation] | None = None,
-        perturb: list[Augmentation] | None = None,
+        train_transforms: list[Augmentation] | None = None,
+        eval_transforms: list[Augmentation] | None = None,
         batch_size: int = 64,
         num_workers: int = 0,
         on_unreadable: Literal["error", "skip"] = "error",
@@ -63,8 +63,8 @@ class ImageDataModule(LightningDataModule, ABC):
             raise ConfigError(f"num_workers: must be at least 0, got {num_workers}")
         self.crop = crop
         self.train_crop = train_crop or crop
-        self.augment = list(augment or [])
-        self.perturb = list(perturb or [])
+        self.train_transforms = list(train_transforms or [])
+        self.eval_transforms = list(eval_transforms or [])
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.on_unreadable = on_unreadable
@@ -95,14 +95,14 @@ class ImageDataModule(LightningDataModule, ABC):
     def _advice(self, split: str) -> str:
         """Say what to do when a split is empty."""
 
-    def view(self) -> Plain:
+    def preprocess(self) -> Plain:
         """Describe how images are seen in a test: all but the images that decides a feature."""
         looks: dict[str, object] = {
-            "version": VIEW_VERSION,
+            "version": PREPROCESS_VERSION,
             "crop": self.crop,
-            "perturb": self.perturb,
+            "transforms": self.eval_transforms,
         }
-        is_random = self.crop.is_random or any(each.is_random for each in self.perturb)
+        is_random = self.crop.is_random or any(each.is_random for each in self.eval_transforms)
         return describe(looks | ({"seed": self.seed} if is_random else {}))
 
     def reseeded(self, seed: int) -> Self:
@@ -131,7 +131,8 @@ class ImageDataModule(LightningDataModule, ABC):
             batches: The rows and the views of each batch.
         """
         seen = {
-            name: View(view.crop, tuple(view.perturb), view.seed) for name, view in views.items()
+            name: Preprocess(view.crop, tuple(view.eval_transforms), view.seed)
+            for name, view in views.items()
         }
         return DataLoader(
             dataset=ViewsDataset(manifest, seen, batches),
@@ -151,7 +152,7 @@ class ImageDataModule(LightningDataModule, ABC):
         dataset = ImageDataset(
             self.manifest,
             crop=self.train_crop,
-            transforms=self.augment,
+            transforms=self.train_transforms,
             seed=self.seed,
             rows=unique,
         )
@@ -184,7 +185,11 @@ class ImageDataModule(LightningDataModule, ABC):
 
     def _eval_loader(self, rows: Sequence[int]) -> DataLoader[Sample]:
         dataset = ImageDataset(
-            self.manifest, crop=self.crop, transforms=self.perturb, seed=self.seed, rows=rows
+            self.manifest,
+            crop=self.crop,
+            transforms=self.eval_transforms,
+            seed=self.seed,
+            rows=rows,
         )
         replicas, rank = self._place()
         return self._loader(dataset, EvalSampler(dataset, num_replicas=replicas, rank=rank))

@@ -23,8 +23,8 @@ class PairDataModule(SplitDataModule):
         pairs: Pairs by name; a source may serve several.
         crop: How an image becomes a square.
         train_crop: The same for training; ``crop`` by default.
-        augment: Augmentations of training, in their order.
-        perturb: Augmentations of everything else, in their order.
+        train_transforms: Augmentations of training, in their order.
+        eval_transforms: Augmentations of everything else, in their order.
         batch_size: Images in a batch of one process.
         num_workers: Processes that decode; 0 decodes in the main one.
         on_unreadable: Whether an image that cannot be decoded is an error, or left out and listed.
@@ -41,8 +41,8 @@ class PairDataModule(SplitDataModule):
         *,
         crop: Crop,
         train_crop: Crop | None = None,
-        augment: list[Augmentation] | None = None,
-        perturb: list[Augmentation] | None = None,
+        train_transforms: list[Augmentation] | None = None,
+        eval_transforms: list[Augmentation] | None = None,
         batch_size: int = 64,
         num_workers: int = 0,
         on_unreadable: Literal["error", "skip"] = "error",
@@ -54,8 +54,8 @@ class PairDataModule(SplitDataModule):
         super().__init__(
             crop=crop,
             train_crop=train_crop,
-            augment=augment,
-            perturb=perturb,
+            train_transforms=train_transforms,
+            eval_transforms=eval_transforms,
             batch_size=batch_size,
             num_workers=num_workers,
             on_unreadable=on_unreadable,
@@ -89,8 +89,8 @@ class ManifestDataModule(SplitDataModule):
         root: The folder of its relative paths; the file's own by default.
         crop: How an image becomes a square.
         train_crop: The same for training; ``crop`` by default.
-        augment: Augmentations of training, in their order.
-        perturb: Augmentations of everything else, in their order.
+        train_transforms: Augmentations of training, in their order.
+        eval_transforms: Augmentations of everything else, in their order.
         batch_size: Images in a batch of one process.
         num_workers: Processes that decode; 0 decodes in the main one.
         on_unreadable: Whether an image that cannot be decoded is an error, or left out and listed.
@@ -107,8 +107,8 @@ class ManifestDataModule(SplitDataModule):
         *,
         crop: Crop,
         train_crop: Crop | None = None,
-        augment: list[Augmentation] | None = None,
-        perturb: list[Augmentation] | None = None,
+        train_transforms: list[Augmentation] | None = None,
+        eval_transforms: list[Augmentation] | None = None,
         batch_size: int = 64,
         num_workers: int = 0,
         on_unreadable: Literal["error", "skip"] = "error",
@@ -120,8 +120,8 @@ class ManifestDataModule(SplitDataModule):
         super().__init__(
             crop=crop,
             train_crop=train_crop,
-            augment=augment,
-            perturb=perturb,
+            train_transforms=train_transforms,
+            eval_transforms=eval_transforms,
             batch_size=batch_size,
             num_workers=num_workers,
             on_unreadable=on_unreadable,
@@ -159,8 +159,8 @@ class TreeDataModule(SplitDataModule):
         name: What the set is called, where the root is one set with folders for classes in it.
         crop: How an image becomes a square.
         train_crop: The same for training; ``crop`` by default.
-        augment: Augmentations of training, in their order.
-        perturb: Augmentations of everything else, in their order.
+        train_transforms: Augmentations of training, in their order.
+        eval_transforms: Augmentations of everything else, in their order.
         batch_size: Images in a batch of one process.
         num_workers: Processes that decode; 0 decodes in the main one.
         on_unreadable: Whether an image that cannot be decoded is an error, or left out and listed.
@@ -178,8 +178,8 @@ class TreeDataModule(SplitDataModule):
         *,
         crop: Crop,
         train_crop: Crop | None = None,
-        augment: list[Augmentation] | None = None,
-        perturb: list[Augmentation] | None = None,
+        train_transforms: list[Augmentation] | None = None,
+        eval_transforms: list[Augmentation] | None = None,
         batch_size: int = 64,
         num_workers: int = 0,
         on_unreadable: Literal["error", "skip"] = "error",
@@ -191,8 +191,8 @@ class TreeDataModule(SplitDataModule):
         super().__init__(
             crop=crop,
             train_crop=train_crop,
-            augment=augment,
-            perturb=perturb,
+            train_transforms=train_transforms,
+            eval_transforms=eval_transforms,
             batch_size=batch_size,
             num_workers=num_workers,
             on_unreadable=on_unreadable,

@@ -21,7 +21,7 @@ class FolderDataModule(ImageDataModule):
         root: The folder; relative to the working directory.
         recursive: Whether folders in it are looked into.
         crop: How an image becomes a square.
-        perturb: Augmentations, in their order.
+        eval_transforms: Augmentations, in their order.
         batch_size: Images in a batch of one process.
         num_workers: Processes that decode; 0 decodes in the main one.
         on_unreadable: Whether an image that cannot be decoded is an error, or left out and listed.
@@ -36,7 +36,7 @@ class FolderDataModule(ImageDataModule):
         recursive: bool = True,
         *,
         crop: Crop,
-        perturb: list[Augmentation] | None = None,
+        eval_transforms: list[Augmentation] | None = None,
         batch_size: int = 64,
         num_workers: int = 0,
         on_unreadable: Literal["error", "skip"] = "error",
@@ -45,7 +45,7 @@ class FolderDataModule(ImageDataModule):
     ) -> None:
         super().__init__(
             crop=crop,
-            perturb=perturb,
+            eval_transforms=eval_transforms,
             batch_size=batch_size,
             num_workers=num_workers,
             on_unreadable=on_unreadable,

@@ -36,8 +36,8 @@ class SplitDataModule(ImageDataModule):
     Args:
         crop: As in ``ImageDataModule``, as are all others that are not described here.
         train_crop: See there.
-        augment: See there.
-        perturb: See there.
+        train_transforms: See there.
+        eval_transforms: See there.
         batch_size: See there.
         num_workers: See there.
         on_unreadable: See there; the report stands beside the split file.
@@ -52,8 +52,8 @@ class SplitDataModule(ImageDataModule):
         *,
         crop: Crop,
         train_crop: Crop | None,
-        augment: list[Augmentation] | None,
-        perturb: list[Augmentation] | None,
+        train_transforms: list[Augmentation] | None,
+        eval_transforms: list[Augmentation] | None,
         batch_size: int,
         num_workers: int,
         on_unreadable: Literal["error", "skip"],
@@ -65,8 +65,8 @@ class SplitDataModule(ImageDataModule):
         super().__init__(
             crop=crop,
             train_crop=train_crop,
-            augment=augment,
-            perturb=perturb,
+            train_transforms=train_transforms,
+            eval_transforms=eval_transforms,
             batch_size=batch_size,
             num_workers=num_workers,
             on_unreadable=on_unreadable,

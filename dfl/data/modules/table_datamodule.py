@@ -17,8 +17,8 @@ class TableDataModule(ImageDataModule):
     Args:
         manifest: The table of images.
         like: Whose crops, batches and workers are taken over, and all that is not given here.
-        augment: Augmentations of training, in their order; none with an empty list.
-        perturb: Augmentations of everything else, in their order; none with an empty list.
+        train_transforms: Augmentations of training, in their order; none with an empty list.
+        eval_transforms: Augmentations of everything else, in their order; none with an empty list.
         seed: The seed of the order of training, of augmentations and random crops.
     """
 
@@ -27,15 +27,19 @@ class TableDataModule(ImageDataModule):
         manifest: Manifest,
         like: ImageDataModule,
         *,
-        augment: Sequence[Augmentation] | None = None,
-        perturb: Sequence[Augmentation] | None = None,
+        train_transforms: Sequence[Augmentation] | None = None,
+        eval_transforms: Sequence[Augmentation] | None = None,
         seed: int | None = None,
     ) -> None:
         super().__init__(
             crop=like.crop,
             train_crop=like.train_crop,
-            augment=list(like.augment if augment is None else augment),
-            perturb=list(like.perturb if perturb is None else perturb),
+            train_transforms=list(
+                like.train_transforms if train_transforms is None else train_transforms
+            ),
+            eval_transforms=list(
+                like.eval_transforms if eval_transforms is None else eval_transforms
+            ),
             batch_size=like.batch_size,
             num_workers=like.num_workers,
             on_unreadable=like.on_unreadable,

@@ -11,7 +11,7 @@ from sklearn.utils import Tags
 
 from dfl.errors import CheckpointError, HeadError
 from dfl.heads.estimators.encoding import encode_rows
-from dfl.types import FeaturePart, FeatureSpec
+from dfl.types import FeatureLayer, FeatureSpec
 
 __all__ = ["BottleneckEncoder"]
 
@@ -33,7 +33,7 @@ class BottleneckEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc] 
         variance: Of the training features, shape ``(D,)``.
         weights: One matrix a linear layer, shape ``(out, in)``; exact GELU is between the layers.
         biases: One vector a linear layer, shape ``(out,)``.
-        features: The parts it was trained on: ``name``, ``dim`` and ``fingerprint`` of each.
+        features: The layers it was trained on: ``name``, ``dim`` and ``fingerprint`` of each.
     """
 
     def __init__(
@@ -85,11 +85,11 @@ class BottleneckEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc] 
                 biases=[state[f"{_ENCODER}{i}.bias"] for i in layers],
                 features=[
                     {
-                        "name": str(part["name"]),
-                        "dim": int(part["dim"]),
-                        "fingerprint": str(part["fingerprint"]),
+                        "name": str(layer["name"]),
+                        "dim": int(layer["dim"]),
+                        "fingerprint": str(layer["fingerprint"]),
                     }
-                    for part in content["dfl"]["features"]
+                    for layer in content["dfl"]["features"]
                 ],
             )
         except (KeyError, TypeError, AttributeError, ValueError) as err:
@@ -102,8 +102,8 @@ class BottleneckEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc] 
     def feature_spec(self) -> FeatureSpec:
         """The features that it encodes."""
         return tuple(
-            FeaturePart(str(part["name"]), int(part["dim"]), str(part["fingerprint"]))
-            for part in self.features
+            FeatureLayer(str(layer["name"]), int(layer["dim"]), str(layer["fingerprint"]))
+            for layer in self.features
         )
 
     def fit(self, X: Array, y: npt.ArrayLike | None = None) -> Self:  # noqa: N803  # sklearn's names
@@ -146,10 +146,10 @@ class BottleneckEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc] 
 
     def _check_width(self, features: Array) -> None:
         if features.ndim != 2 or features.shape[1] != len(self.mean):
-            names = ", ".join(str(part["name"]) for part in self.features)
+            names = ", ".join(str(layer["name"]) for layer in self.features)
             raise HeadError(
                 f"features of shape {features.shape} for a bottleneck trained on "
-                f"{len(self.mean)} columns ({names}); choose these parts"
+                f"{len(self.mean)} columns ({names}); choose these layers"
             )
 
 

@@ -100,7 +100,7 @@ def bottleneck(checkpoint: Path) -> Pipeline:
     """Encode the features with an autoencoder that `dfl fit` has trained.
 
     Args:
-        checkpoint: The checkpoint of a bottleneck task; the features must have the parts that it
+        checkpoint: The checkpoint of a bottleneck task; the features must have the layers that it
             was trained on.
 
     Returns:

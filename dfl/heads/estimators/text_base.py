@@ -98,7 +98,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
         if texts.vectors.shape[1] != width:
             raise HeadError(
                 f"{width} columns of features for texts of {texts.vectors.shape[1]} "
-                f"({self.model}); choose the layer head of the same model alone, as in --parts "
+                f"({self.model}); choose the layer head of the same model alone, as in --layers "
                 "'[clip.head]' (pooled for SigLIP), without a reduction"
             )
         self.logit_scale_ = float(texts.logit_scale)

@@ -1,7 +1,7 @@
 """The heads of `dfl.heads.estimators.text` as typed factories that a config file names.
 
 Each returns an unfitted ``Pipeline`` of one step, ``estimator``: a cosine needs no scaling. They
-take the layer ``head`` of a CLIP-like backbone, as in ``dfl heads --parts '[clip.head]'``, and by
+take the layer ``head`` of a CLIP-like backbone, as in ``dfl heads --layers '[clip.head]'``, and by
 default the texts of the zoo's clip_vit_b16.
 """
 

@@ -47,7 +47,7 @@ _NEWTON_STEPS: Final = 10_000  # as `linear_svm` has it
 _INSTEAD: Final = (
     "take lda, linear_svm, logistic_regression, naive_bayes or rbf_svm, or fewer images"
 )
-_NARROWER: Final = "take fewer parts of the features, or dfl.heads.estimators.bottleneck"
+_NARROWER: Final = "take fewer layers of the features, or dfl.heads.estimators.bottleneck"
 _INSTEAD_OF: Final = {
     "Autoencoder": "train it with `dfl fit` and take dfl.heads.estimators.bottleneck, or pca",
 }

@@ -11,7 +11,7 @@ from torch import Tensor
 from dfl.errors import CheckpointError
 from dfl.heads.storage.spec import spec_difference
 from dfl.recipe import Plain, Recipe
-from dfl.types import FeaturePart, FeatureSpec
+from dfl.types import FeatureLayer, FeatureSpec
 
 __all__ = [
     "CHECKPOINT_KEY",
@@ -35,7 +35,7 @@ class HeadDescription:
         architecture: The arguments that rebuild its head.
         features: The features it was trained on.
         backbones: How to build the backbones that make them, by name.
-        view: How to crop the images, None if unknown.
+        preprocess: How to crop the images, None if unknown.
         threshold: A score above it says fake; 0 unless validation chose another.
         calibration: Slope and intercept of the log-odds of fake in the score.
     """
@@ -44,7 +44,7 @@ class HeadDescription:
     architecture: Recipe
     features: FeatureSpec
     backbones: Plain
-    view: Plain
+    preprocess: Plain
     threshold: float = 0.0
     calibration: tuple[float, float] = (1.0, 0.0)
 
@@ -53,9 +53,9 @@ class HeadDescription:
         return {
             "task": self.task,
             "architecture": self.architecture,
-            "features": [dict(asdict(part)) for part in self.features],
+            "features": [dict(asdict(layer)) for layer in self.features],
             "backbones": self.backbones,
-            "view": self.view,
+            "preprocess": self.preprocess,
             **_point(self.threshold, self.calibration),
         }
 
@@ -72,14 +72,14 @@ class HeadDescription:
                 "the checkpoint was not written by a dfl task; train with `dfl fit`"
             )
         try:
-            parts = cast(list[dict[str, object]], stored["features"])
-            spec = tuple(FeaturePart(**part) for part in parts)  # type: ignore[arg-type]
+            layers = cast(list[dict[str, object]], stored["features"])
+            spec = tuple(FeatureLayer(**layer) for layer in layers)  # type: ignore[arg-type]
             return cls(
                 stored["task"],
                 stored["architecture"],
                 spec,
                 stored["backbones"],
-                stored["view"],
+                stored["preprocess"],
                 stored["threshold"],
                 tuple(stored["calibration"]),
             )
@@ -124,7 +124,7 @@ def check_spec(saved: FeatureSpec, present: FeatureSpec, *, saved_by: str, prese
         present_in: What `present` belongs to, for the message.
 
     Raises:
-        CheckpointError: If a part is missing, surplus, in another place, or made by another
+        CheckpointError: If a layer is missing, surplus, in another place, or made by another
             backbone.
     """
     if difference := spec_difference(saved, present):

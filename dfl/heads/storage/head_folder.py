@@ -30,7 +30,7 @@ from dfl.heads.storage.sklearn_head import SklearnHead
 from dfl.heads.storage.skops_file import dump_pipeline, load_pipeline, other_version
 from dfl.lock import locked
 from dfl.recipe import Plain, public_name
-from dfl.types import FeaturePart, FeatureSpec
+from dfl.types import FeatureLayer, FeatureSpec
 
 __all__ = [
     "FORMAT",
@@ -225,7 +225,7 @@ def load_head(folder: Path) -> SklearnHead:
         load_pipeline(model),
         spec,
         backbones=document.get("backbones"),
-        view=document.get("view"),
+        preprocess=document.get("preprocess"),
         threshold=point["threshold"],
         calibration=(point["slope"], point["intercept"]),
     )
@@ -236,9 +236,9 @@ def load_head(folder: Path) -> SklearnHead:
 def _document(head: SklearnHead, counts: dict[str, int]) -> dict[str, Plain]:
     return {
         "format": FORMAT,
-        "features": [dict(asdict(part)) for part in head.spec],
+        "features": [dict(asdict(layer)) for layer in head.spec],
         "backbones": head.backbones,
-        "view": head.view,
+        "preprocess": head.preprocess,
         "settings": settings(head.pipeline),
         "operating_point": {
             "threshold": head.threshold,
@@ -261,8 +261,8 @@ def _stored(folder: Path, head: SklearnHead) -> str:
 
 
 def _spec(document: dict[str, Plain]) -> FeatureSpec:
-    parts = cast(list[dict[str, object]], document["features"])
-    return tuple(FeaturePart(**part) for part in parts)  # type: ignore[arg-type]
+    layers = cast(list[dict[str, object]], document["features"])
+    return tuple(FeatureLayer(**layer) for layer in layers)  # type: ignore[arg-type]
 
 
 def _made_by(document: dict[str, Plain]) -> str:

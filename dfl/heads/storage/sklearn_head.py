@@ -42,9 +42,9 @@ class SklearnHead:
     Attributes:
         pipeline: Ends in a classifier; of `dfl.heads.estimators`, perhaps behind one of
             `dfl.heads.estimators`.
-        spec: The parts whose concatenation it takes.
-        backbones: How to build the backbones that make these parts, by name; None if not known.
-        view: How the images are cropped before; None if not known.
+        spec: The layers whose concatenation it takes.
+        backbones: How to build the backbones that make these layers, by name; None if not known.
+        preprocess: How the images are cropped before; None if not known.
         threshold: A score above it says fake; 0 is the classifier's own.
         calibration: Slope and intercept of the log-odds of fake in the score, as of
             `dfl.evaluation.platt_scaling`.
@@ -53,14 +53,14 @@ class SklearnHead:
     pipeline: Pipeline
     spec: FeatureSpec
     backbones: Plain = None
-    view: Plain = None
+    preprocess: Plain = None
     threshold: float = 0.0
     calibration: tuple[float, float] = (1.0, 0.0)
 
     @property
     def dim(self) -> int:
         """How many columns it takes."""
-        return sum(part.dim for part in self.spec)
+        return sum(layer.dim for layer in self.spec)
 
     def fit(self, features: npt.NDArray[np.float32], label: npt.ArrayLike) -> "SklearnHead":
         """Fit a copy of the pipeline.
@@ -83,7 +83,9 @@ class SklearnHead:
         pipeline: Pipeline = clone(self.pipeline)
         with _refusals_reported(pipeline):
             pipeline.fit(features, truth)
-        return SklearnHead(pipeline, self.spec, backbones=self.backbones, view=self.view)
+        return SklearnHead(
+            pipeline, self.spec, backbones=self.backbones, preprocess=self.preprocess
+        )
 
     def fit_streamed(self, stream: Stream, *, scratch: Path) -> "SklearnHead":
         """Fit a copy of the pipeline in passes over rows that need not fit in memory.
@@ -103,7 +105,9 @@ class SklearnHead:
         check_encoders(self.pipeline, self.spec)
         with _refusals_reported(self.pipeline):
             pipeline = fit_streamed(self.pipeline, stream, scratch=scratch)
-        return SklearnHead(pipeline, self.spec, backbones=self.backbones, view=self.view)
+        return SklearnHead(
+            pipeline, self.spec, backbones=self.backbones, preprocess=self.preprocess
+        )
 
     def score_rows(self, rows: Rows) -> npt.NDArray[np.float64]:
         """Score images block by block, as `score` does.
@@ -172,16 +176,16 @@ class SklearnHead:
             )
         if (width := getattr(self.pipeline, "n_features_in_", self.dim)) != self.dim:
             raise HeadError(
-                f"{_name(self.pipeline)} is fitted on {width} columns, its parts have {self.dim}; "
+                f"{_name(self.pipeline)} is fitted on {width} columns, its layers have {self.dim}; "
                 "fit it again"
             )
 
     def _check_width(self, shape: tuple[int, ...]) -> None:
         if len(shape) != 2 or shape[1] != self.dim:
-            names = ", ".join(part.name for part in self.spec)
+            names = ", ".join(layer.name for layer in self.spec)
             raise HeadError(
                 f"features of shape {shape} for a head that takes {self.dim} columns "
-                f"({names}); choose these parts"
+                f"({names}); choose these layers"
             )
 
     def _check(self, features: npt.NDArray[np.float32]) -> None:
@@ -272,7 +276,7 @@ def check_encoders(pipeline: Pipeline, spec: FeatureSpec) -> None:
         ):
             raise HeadError(
                 f"the bottleneck does not fit the features: {difference}; "
-                "choose the parts it was trained on"
+                "choose the layers it was trained on"
             )
 
 

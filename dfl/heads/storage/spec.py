@@ -13,27 +13,27 @@ def spec_difference(
     Args:
         expected: What something was trained on.
         found: What it is to be applied to.
-        subset: Whether `found` may have further parts and another order, because the expected
-            parts are then picked by name.
+        subset: Whether `found` may have further layers and another order, because the expected
+            layers are then picked by name.
 
     Returns:
-        A phrase that names the part, or None where they agree.
+        A phrase that names the layer, or None where they agree.
     """
-    for part in expected:
-        same = next((other for other in found if other.name == part.name), None)
+    for layer in expected:
+        same = next((other for other in found if other.name == layer.name), None)
         if same is None:
-            return f"part {part.name!r} is missing (there: {_names(found)})"
-        if same.fingerprint != part.fingerprint:
+            return f"layer {layer.name!r} is missing (there: {_names(found)})"
+        if same.fingerprint != layer.fingerprint:
             return (
-                f"part {part.name!r} has the fingerprint {same.fingerprint[:8]}, "
-                f"not {part.fingerprint[:8]}"
+                f"layer {layer.name!r} has the fingerprint {same.fingerprint[:8]}, "
+                f"not {layer.fingerprint[:8]}"
             )
-        if same.dim != part.dim:
-            return f"part {part.name!r} has {same.dim} columns, not {part.dim}"
+        if same.dim != layer.dim:
+            return f"layer {layer.name!r} has {same.dim} columns, not {layer.dim}"
     if not subset and expected != found:
         return f"it takes {_names(expected)} in this order, not {_names(found)}"
     return None
 
 
 def _names(spec: FeatureSpec) -> str:
-    return ", ".join(part.name for part in spec) or "none"
+    return ", ".join(layer.name for layer in spec) or "none"

@@ -132,8 +132,8 @@ class FineTuneTask(ScoringTask):
 
     def description(self) -> HeadDescription:
         """Say what the model is, and how it sees images; it stands on no features."""
-        view: Plain = self.data.view() if hasattr(self.data, "view") else None
-        return HeadDescription(self.class_path, self.architecture(), (), {}, view)
+        preprocess: Plain = self.data.preprocess() if hasattr(self.data, "preprocess") else None
+        return HeadDescription(self.class_path, self.architecture(), (), {}, preprocess)
 
     def _build(self, weights: Path | None, pretrained: bool) -> ImageClassifier:
         return ImageClassifier(

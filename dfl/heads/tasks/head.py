@@ -74,7 +74,7 @@ class HeadTask(ScoringTask):
                     "give model.backbones, or use dfl.features.FeatureDataModule"
                 )
             self.spec = data.feature_spec
-        self.model = self.build_model(sum(part.dim for part in self.spec))
+        self.model = self.build_model(sum(layer.dim for layer in self.spec))
 
     def setup(self, stage: str) -> None:
         """Check the precision, and that features from a store are those of this model.
@@ -149,9 +149,9 @@ class HeadTask(ScoringTask):
         backbones: Plain = (
             describe(dict(self.backbone.backbones.items())) if self.backbone else None
         )
-        view: Plain = data.view() if hasattr(data, "view") else None
+        preprocess: Plain = data.preprocess() if hasattr(data, "preprocess") else None
         if isinstance(data, FeatureSource):
-            backbones, view = data.feature_origin
+            backbones, preprocess = data.feature_origin
         return HeadDescription(
-            self.class_path, self.architecture(), self.spec or (), backbones, view
+            self.class_path, self.architecture(), self.spec or (), backbones, preprocess
         )

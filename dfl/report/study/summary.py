@@ -13,7 +13,7 @@ __all__ = ["LOWER_IS_BETTER", "METRIC_NAMES", "STUDY_METRICS", "HardImage", "Stu
 
 METRIC_NAMES: Final = {
     "accuracy": "Accuracy (threshold 0.5)",
-    "accuracy_val": "Accuracy (validation threshold)",
+    "accuracy_at_val_threshold": "Accuracy (validation threshold)",
     "balanced_accuracy": "Balanced accuracy",
     "ap": "Average precision",
     "auroc": "AUROC",
@@ -62,12 +62,12 @@ class StudyPage:
         created: Date of the study, ISO 8601.
         facts: Label and value: images, cells, forward passes made and saved, times, versions.
         choices: The best configuration by each criterion, chosen on validation: criterion,
-            features, reduction, classifier, train_set, train_view, val, test, low, high, why.
+            features, reduction, head, train_set, train_condition, val, test, low, high, why.
         leaders: Configurations trained on ``home``, best first: features, reduction,
-            classifier, kind ("fine-tuned", or a grid of frozen features), value, low, high, val.
+            head, kind ("fine-tuned", or a grid of frozen features), value, low, high, val.
         models: Configurations trained on ``home``, tested on all datasets (mean), of the reduction
-            that validation chose: features, classifier, value, low, high, and ``chosen``, which
-            marks the classifier that validation chose for these features.
+            that validation chose: features, head, value, low, high, and ``chosen``, which
+            marks the head that validation chose for these features.
         matrices: By name, a long table of train_set, test_set, value, low, high; the last test
             sets may be "pooled", "macro" and "worst".
         effects: Marginal mean of each level of each axis: axis, level, value, low, high, n_cells,

@@ -89,8 +89,8 @@ def _choices(choices: pd.DataFrame, metric: str) -> list[RenderableType]:
     parts: list[RenderableType] = []
     for index, row in enumerate(choices.to_dict("records")):
         parts.append(Text(cell_text(row["criterion"]), style="bold" if index == 0 else ""))
-        said = [cell_text(row[name]) for name in ("features", "reduction", "classifier")]
-        trained = f"{cell_text(row['train_set'])}, view {cell_text(row['train_view'])}"
+        said = [cell_text(row[name]) for name in ("features", "reduction", "head")]
+        trained = f"{cell_text(row['train_set'])}, condition {cell_text(row['train_condition'])}"
         test = f"{_percent(row['test'])}  ({_ends(row)})" if _ends(row) else _percent(row["test"])
         lines = [
             ("Configuration", " / ".join(said)),

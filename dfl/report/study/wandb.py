@@ -107,7 +107,7 @@ def _figures(page: StudyPage) -> Iterator[tuple[str, "Figure"]]:
             yield f"matrix/{slug}", heat_figure(matrix, metric=page.metric, title=name)
     if not page.leaders.empty:
         shown = page.leaders.head(_MOST_DOTS)
-        parts = ("features", "reduction", "classifier")
+        parts = ("features", "reduction", "head")
         labels = [" / ".join(cell_text(row[part]) for part in parts) for _, row in shown.iterrows()]
         yield "ranking", dot_figure(shown, labels, metric=page.metric, title="Ranking")
     if page.effects.empty:
@@ -136,7 +136,7 @@ def _summary(page: StudyPage) -> dict[str, float | int | str]:
     for key in ("test", "low", "high", "val"):
         if (value := number(best[key])) is not None:
             summary[f"best/{key}"] = value
-    names = ("features", "reduction", "classifier", "train_set", "train_view")
+    names = ("features", "reduction", "head", "train_set", "train_condition")
     return summary | {f"best/{name}": cell_text(best[name]) for name in names}
 
 

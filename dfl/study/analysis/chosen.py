@@ -49,14 +49,14 @@ def chosen_table(
 
     Returns:
         A row a cell, in their order: the axes that name it, ``chosen``, such as "C=0.1,
-        n_components=64" (classifier first; only that in which the candidates differ), and
+        n_components=64" (head first; only that in which the candidates differ), and
         ``seconds``, of fitting all candidates, its share of the reductions included, and scoring.
     """
     store = CellStore(study.folder)
 
     @cache
-    def classifiers(name: str) -> list[_Steps]:
-        return _candidates(study.classifiers.get(name, ()), last=True)
+    def heads(name: str) -> list[_Steps]:
+        return _candidates(study.heads.get(name, ()), last=True)
 
     @cache
     def reductions(name: str) -> list[_Steps]:
@@ -65,7 +65,7 @@ def chosen_table(
     rows: list[dict[str, object]] = []
     for cell in cells:
         info = store.info(keys[cell])
-        words = _differing(info.get("classifier"), classifiers(cell.classifier))
+        words = _differing(info.get("head"), heads(cell.head))
         words += _differing(info.get("reduction"), reductions(cell.reduction))
         rows.append(cell_axes(cell) | {"chosen": ", ".join(words), "seconds": info.get("seconds")})
     return pd.DataFrame(rows)

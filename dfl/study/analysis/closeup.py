@@ -19,7 +19,7 @@ from dfl.study.analysis.judge import NO_INTERVAL, Judge, Metrics
 from dfl.study.analysis.selections import configuration_of, is_configuration
 from dfl.study.design.grid import Cell
 from dfl.study.run.cells import CellStore
-from dfl.study.run.fitting import judged_view
+from dfl.study.run.fitting import judged_condition
 from dfl.types import FAKE, REAL
 
 __all__ = ["CloseLook", "Contender", "has_several_generators"]
@@ -63,7 +63,7 @@ class CloseLook:
         """Give every metric on every test set, over all seeds, with intervals.
 
         Returns:
-            Under the view that a person meets it in (`judged_view`):
+            Under the condition that a person meets it in (`judged_condition`):
             ``configuration, test_set, n_real, n_fake``, and each of ``STUDY_METRICS`` with its
             ``_low`` and ``_high``; the counts are those of the first seed.
         """
@@ -71,13 +71,13 @@ class CloseLook:
             cell.seed: self._judge.values(cell, self._scores(cell)) for cell in contender.cells
         }
         first = next(iter(by_seed.values()))
-        test_view = judged_view(contender.cells[0], self._judge.study)
+        test_condition = judged_condition(contender.cells[0], self._judge.study)
         several = has_several_generators(next(iter(self._judge.study.frames.values())))
         scopes = [scope for scope in _SCOPES if scope != "generator" or several]
         rows = []
         for key in first:
-            view, split, scope, name = key
-            if view != test_view or split != "test" or scope not in scopes:
+            condition, split, scope, name = key
+            if condition != test_condition or split != "test" or scope not in scopes:
                 continue
             across = {seed: values[key] for seed, values in by_seed.items() if key in values}
             test_set = name if scope == "dataset" else f"{scope}: {name}"
@@ -116,7 +116,10 @@ class CloseLook:
             self._estimator.mean(
                 table[
                     _is_any(table, each.cells)
-                    & (table["test_view"] == judged_view(each.cells[0], self._judge.study))
+                    & (
+                        table["test_condition"]
+                        == judged_condition(each.cells[0], self._judge.study)
+                    )
                 ]
             )
             for each in both

@@ -17,8 +17,8 @@ _SCOPES: Final = {
 }
 # training sets differ in what they have seen: only the same test sets compare them
 _VARIED: Final = {
-    "seen": ("features", "reduction", "classifier", "view"),
-    "unseen": ("features", "reduction", "classifier", "view"),
+    "seen": ("features", "reduction", "head", "condition"),
+    "unseen": ("features", "reduction", "head", "condition"),
     "macro": ("train_set",),
 }
 

@@ -22,7 +22,7 @@ from dfl.evaluation import (
 from dfl.study.design.grid import Cell
 from dfl.study.design.training_sets import TrainingSet
 from dfl.study.run.cells import CellStore, Scores
-from dfl.study.run.fitting import held_rows, judged_view, operating_point
+from dfl.study.run.fitting import held_rows, judged_condition, operating_point
 from dfl.study.run.inputs import StudyInput
 from dfl.study.run.workers import in_processes
 from dfl.types import FAKE
@@ -33,13 +33,13 @@ AXES: Final = (
     "grid",
     "features",
     "reduction",
-    "classifier",
+    "head",
     "train_set",
-    "train_view",
-    "test_view",
+    "train_condition",
+    "test_condition",
     "seed",
 )
-"""The columns that name a row's cell and the view it was tested under."""
+"""The columns that name a row's cell and the condition it was tested under."""
 
 NO_INTERVAL: Final = frozenset({"calibration_error"})
 """Metrics without intervals: resampled images repeat, which makes the error of a bin larger than
@@ -72,9 +72,9 @@ def cell_axes(cell: Cell) -> dict[str, object]:
         "grid": cell.grid,
         "features": "+".join(cell.features),
         "reduction": cell.reduction,
-        "classifier": cell.classifier,
+        "head": cell.head,
         "train_set": cell.train_set,
-        "train_view": cell.train_view,
+        "train_condition": cell.train_condition,
         "seed": cell.seed,
     }
 
@@ -112,8 +112,8 @@ class Judge:
         """
         rows: list[dict[str, object]] = []
         kept: list[Values] = []
-        for (view, split, scope, name), values in self.values(cell, scores).items():
-            place = cell_axes(cell) | {"test_view": view}
+        for (condition, split, scope, name), values in self.values(cell, scores).items():
+            place = cell_axes(cell) | {"test_condition": condition}
             rows.append(
                 {axis: place[axis] for axis in AXES}
                 | {"split": split, "scope": scope, "name": name}
@@ -131,7 +131,7 @@ class Judge:
             scores: Its scores.
 
         Returns:
-            By test view, split, scope and name: by metric, the value and then those of the
+            By test condition, split, scope and name: by metric, the value and then those of the
             replicates, shape ``(1 + B,)``, on validation the value alone; and the counts
             ``n_real`` and ``n_fake``.
         """
@@ -140,16 +140,20 @@ class Judge:
         label = frame["label"].to_numpy(dtype=np.int64)[held]
         threshold, scaling = operating_point(cell, self.study, scores)
         found: dict[tuple[str, str, str, str], Metrics] = {}
-        for view in self.study.views[cell.train_view]:
-            prob = calibrated(scores[view], scaling)
+        for condition in self.study.conditions[cell.train_condition]:
+            prob = calibrated(scores[condition], scaling)
             for split in ("val", "test"):
                 sets: dict[tuple[str, str], Metrics] = {}
                 for scope, name, at, weights in self._test_sets(cell.seed, split):
                     sets[scope, name] = weighted_metrics(
-                        scores[view][at], label[at], weights, threshold=threshold, prob=prob[at]
+                        scores[condition][at],
+                        label[at],
+                        weights,
+                        threshold=threshold,
+                        prob=prob[at],
                     ) | _counts(label[at])
                 sets |= _summaries(sets, self.study.training_sets[cell.train_set])
-                found |= {(view, split, *key): values for key, values in sets.items()}
+                found |= {(condition, split, *key): values for key, values in sets.items()}
         return found
 
     def decisions(self, cell: Cell, scores: Scores) -> pd.DataFrame:
@@ -161,12 +165,12 @@ class Judge:
 
         Returns:
             The manifest's rows with ``score``, ``threshold`` (of validation) and ``correct``, each
-            image once, under its `judged_view`.
+            image once, under its `judged_condition`.
         """
         frame = self.study.frames[cell.seed]
         held = held_rows(frame)
         threshold, _ = operating_point(cell, self.study, scores)
-        score = scores[judged_view(cell, self.study)]
+        score = scores[judged_condition(cell, self.study)]
         table = frame.iloc[held].assign(score=score, threshold=threshold)
         table = unique_images(table[table["split"] == "test"])
         return table.assign(correct=(table["score"] > threshold) == (table["label"] == FAKE))

@@ -64,19 +64,19 @@ def home_of(estimator: Estimator, train_sets: Sequence[str]) -> str:
     return str(best.idxmin() if lowest else best.idxmax())
 
 
-def choose(estimator: Estimator, *, home: str, first_view: str) -> list[Choice]:
+def choose(estimator: Estimator, *, home: str, first_condition: str) -> list[Choice]:
     """Choose the best configurations by their validation images.
 
     Args:
         estimator: The results.
         home: The training set of the detector to take home.
-        first_view: How images come; choices are made under it where it is tested.
+        first_condition: How images come; choices are made under it where it is tested.
 
     Returns:
         The best on the datasets that it is trained on, and the best on datasets that it is not
         trained on, where there are such.
     """
-    table = as_images_come(estimator.table, first_view)
+    table = as_images_come(estimator.table, first_condition)
     found = [
         _best(
             estimator,
@@ -160,7 +160,7 @@ def _by_merit(means: pd.DataFrame) -> list[tuple[str, ...]]:
     return [tuple(str(name) for name in configuration) for configuration in ranked.index]
 
 
-def leaders(estimator: Estimator, *, home: str, first_view: str) -> pd.DataFrame:
+def leaders(estimator: Estimator, *, home: str, first_condition: str) -> pd.DataFrame:
     """Rank the configurations trained on one training set, by the mean over the datasets.
 
     Those that failed for a seed are left out: another mean would be of other test images.
@@ -168,14 +168,14 @@ def leaders(estimator: Estimator, *, home: str, first_view: str) -> pd.DataFrame
     Args:
         estimator: The results.
         home: The training set.
-        first_view: How images come; ranked under it where it is tested.
+        first_condition: How images come; ranked under it where it is tested.
 
     Returns:
-        ``features, reduction, classifier, kind, value, low, high, val``, best first; ``kind`` is
+        ``features, reduction, head, kind, value, low, high, val``, best first; ``kind`` is
         the grid; ``configuration``, and ``val_rank``, its place by validation alone, from 0, where
         ties are broken as `choose` breaks them.
     """
-    table = as_images_come(estimator.table, first_view)
+    table = as_images_come(estimator.table, first_condition)
     table = _same_company(table[(table["train_set"] == home) & (table["scope"] == "macro")])
     order = _by_merit(_validated(table[table["split"] == "val"], estimator.metric))
     rank = {configuration: place for place, configuration in enumerate(order)}
@@ -183,12 +183,12 @@ def leaders(estimator: Estimator, *, home: str, first_view: str) -> pd.DataFrame
     for configuration, own in table.groupby(list(CONFIGURATION), sort=False):
         test, val = (own[own["split"] == split] for split in ("test", "val"))
         named = tuple(str(name) for name in configuration)
-        kind, features, reduction, classifier, view = named
+        kind, features, reduction, head, condition = named
         rows.append(
             {
                 "features": features,
                 "reduction": reduction,
-                "classifier": _with_view(classifier, view, first_view),
+                "head": _with_condition(head, condition, first_condition),
                 "kind": kind,
                 **value_columns(estimator.mean(test)),
                 "val": estimator.validation(val),
@@ -196,7 +196,7 @@ def leaders(estimator: Estimator, *, home: str, first_view: str) -> pd.DataFrame
                 "configuration": named,
             }
         )
-    columns = ["features", "reduction", "classifier", "kind", "value", "low", "high", "val"]
+    columns = ["features", "reduction", "head", "kind", "value", "low", "high", "val"]
     ranked = pd.DataFrame(rows, columns=[*columns, "val_rank", "configuration"])
     return ranked.sort_values(
         "value", ascending=estimator.metric in LOWER_IS_BETTER, kind="stable", ignore_index=True
@@ -204,38 +204,38 @@ def leaders(estimator: Estimator, *, home: str, first_view: str) -> pd.DataFrame
 
 
 def models(ranked: pd.DataFrame) -> pd.DataFrame:
-    """Compare sets of features, and whole networks, each with every classifier.
+    """Compare sets of features, and whole networks, each with every head.
 
     Args:
         ranked: What `leaders` returns: configurations trained on one training set.
 
     Returns:
-        ``features, classifier, value, low, high, chosen``: of several reductions the one that
-        validation chose; ``chosen`` marks the classifier that it chose for these features.
+        ``features, head, value, low, high, chosen``: of several reductions the one that
+        validation chose; ``chosen`` marks the head that it chose for these features.
     """
     by_val = ranked.sort_values("val_rank", kind="stable")
-    kept = by_val.drop_duplicates(["features", "classifier"])
+    kept = by_val.drop_duplicates(["features", "head"])
     kept = kept.assign(chosen=~kept["features"].duplicated()).sort_index()
-    columns = ["features", "classifier", "value", "low", "high", "chosen"]
+    columns = ["features", "head", "value", "low", "high", "chosen"]
     return kept[columns].reset_index(drop=True)
 
 
 def matrix(
-    estimator: Estimator, configuration: tuple[str, ...], *, first_view: str, several: bool
+    estimator: Estimator, configuration: tuple[str, ...], *, first_condition: str, several: bool
 ) -> pd.DataFrame:
     """Set what a configuration was trained on against what it was tested on.
 
     Args:
         estimator: The results.
         configuration: Values of `CONFIGURATION`.
-        first_view: How images come; looked at under it where it is tested.
+        first_condition: How images come; looked at under it where it is tested.
         several: Whether a dataset has several generators, whose rows say something then.
 
     Returns:
         ``train_set, test_set, value, low, high``; the datasets, the generators where `several`,
         then pooled, macro and worst.
     """
-    table = as_images_come(estimator.table, first_view)
+    table = as_images_come(estimator.table, first_condition)
     table = table[(table["split"] == "test") & is_configuration(table, configuration)]
     rows = []
     for scope in ("dataset", *(["generator"] if several else []), "pooled", "macro", "worst"):
@@ -248,5 +248,5 @@ def matrix(
     return pd.DataFrame(rows, columns=["train_set", "test_set", "value", "low", "high"])
 
 
-def _with_view(classifier: str, view: str, first_view: str) -> str:
-    return classifier if view == first_view else f"{classifier} (trained on {view})"
+def _with_condition(head: str, condition: str, first_condition: str) -> str:
+    return head if condition == first_condition else f"{head} (trained on {condition})"

@@ -18,7 +18,7 @@ __all__ = [
     "value_columns",
 ]
 
-CONFIGURATION = ("grid", "features", "reduction", "classifier", "train_view")
+CONFIGURATION = ("grid", "features", "reduction", "head", "train_condition")
 """What a person can choose; training and test set, and the seed, are what it is tried on."""
 
 
@@ -29,27 +29,29 @@ def configuration_of(cell: Cell) -> tuple[object, ...]:
 
 
 def tested(table: pd.DataFrame, scope: str) -> pd.DataFrame:
-    """Keep the first grid's test rows of a scope; name training and test view as one axis."""
+    """Keep the first grid's test rows of a scope; name training and test condition as one axis."""
     rows = table[(table["scope"] == scope) & (table["split"] == "test")]
     rows = rows[rows["grid"] == table["grid"].iloc[0]]  # others are no full crossing with it
-    same = rows["train_view"] == rows["test_view"]
-    both = rows["train_view"] + " → " + rows["test_view"]
-    named: pd.DataFrame = rows.assign(view=rows["train_view"].where(same, both))
+    same = rows["train_condition"] == rows["test_condition"]
+    both = rows["train_condition"] + " → " + rows["test_condition"]
+    named: pd.DataFrame = rows.assign(condition=rows["train_condition"].where(same, both))
     return named
 
 
 def company(table: pd.DataFrame, axis: str) -> pd.DataFrame | None:
     """Keep what can be compared along an axis; None if there are not two levels of it."""
-    others = [name for name in AXES if name not in (axis, "train_view", "test_view", "grid")]
-    if axis != "view":
-        others.append("view")
+    others = [
+        name for name in AXES if name not in (axis, "train_condition", "test_condition", "grid")
+    ]
+    if axis != "condition":
+        others.append("condition")
     kept = balanced(table, axis, others)
     return kept if kept[axis].nunique() > 1 else None
 
 
-def as_images_come(table: pd.DataFrame, first_view: str) -> pd.DataFrame:
+def as_images_come(table: pd.DataFrame, first_condition: str) -> pd.DataFrame:
     """Keep what was tested on images as they come, where anything was."""
-    plain = table["test_view"] == first_view
+    plain = table["test_condition"] == first_condition
     return table.loc[plain] if plain.any() else table
 
 

@@ -19,7 +19,7 @@ class Claim:
     """
 
     statement: str
-    axis: Literal["features", "reduction", "classifier", "view"]
+    axis: Literal["features", "reduction", "head", "condition"]
     better: list[str]
     others: list[str] = field(default_factory=list)
     scope: Literal["seen", "unseen", "macro"] = "seen"

@@ -6,30 +6,31 @@ from itertools import combinations, product
 from typing import Literal
 
 from dfl.errors import ConfigError
+from dfl.types import backbone_of
 
-__all__ = ["Cell", "Grid", "Views", "choose_features", "grid_cells", "view_plan"]
+__all__ = ["Cell", "Conditions", "Grid", "choose_features", "condition_plan", "grid_cells"]
 
 Combination = Literal["each", "all"]
-ViewUse = Literal["both", "train", "test"]
-Views = dict[str, list[str]]
-"""By the view that a head is trained under, those that it is tested under."""
+ConditionUse = Literal["both", "train", "test"]
+Conditions = dict[str, list[str]]
+"""By the condition that a head is trained under, those that it is tested under."""
 
 
 @dataclass
 class Grid:
-    """A part of a study in which every choice meets every other.
+    """A layer of a study in which every choice meets every other.
 
     Args:
-        features: Sets of feature parts, each set fused: names of parts (clip.block8.cls) or of
-            backbones (clip, for all of its layers). ``each`` takes every part alone, ``all`` every
-            combination of parts.
+        features: Sets of feature layers, each set fused: names of layers (clip.block8.cls) or of
+            backbones (clip, for all of its layers). ``each`` takes every layer alone, ``all`` every
+            combination of layers.
         reductions: Names of the study's reductions; all of them by default.
-        classifiers: Names of the study's classifiers; all of them by default.
+        heads: Names of the study's heads; all of them by default.
     """
 
     features: list[list[str]] | Literal["each", "all"] = "each"
     reductions: list[str] | None = None
-    classifiers: list[str] | None = None
+    heads: list[str] | None = None
 
 
 @dataclass(frozen=True, order=True)
@@ -38,45 +39,49 @@ class Cell:
 
     Attributes:
         grid: The grid that it belongs to.
-        features: The parts that are fused, in order.
+        features: The layers that are fused, in order.
         reduction: Name of the reduction.
-        classifier: Name of the classifier.
+        head: Name of the head.
         train_set: Name of the training set.
-        train_view: Name of the view of the training images.
-        seed: Seed of split, reduction and classifier.
+        train_condition: Name of the condition of the training images.
+        seed: Seed of split, reduction and head.
     """
 
     grid: str
     features: tuple[str, ...]
     reduction: str
-    classifier: str
+    head: str
     train_set: str
-    train_view: str
+    train_condition: str
     seed: int
 
     def __str__(self) -> str:
         fused = "+".join(self.features)
         return (
-            f"{fused} / {self.reduction} / {self.classifier} / trained on {self.train_set} / "
-            f"view {self.train_view} / seed {self.seed}"
+            f"{fused} / {self.reduction} / {self.head} / trained on {self.train_set} / "
+            f"condition {self.train_condition} / seed {self.seed}"
         )
 
 
-def view_plan(views: Sequence[str], use: Sequence[ViewUse]) -> Views:
-    """Say which heads are trained under which view, and tested under which.
+def condition_plan(conditions: Sequence[str], use: Sequence[ConditionUse]) -> Conditions:
+    """Say which heads are trained under which condition, and tested under which.
 
     Args:
-        views: Names of the views; the first is how images come.
-        use: ``both``: trained and tested under the same view; ``train``: trained under a view,
-            tested on images as they come; ``test``: the other way round.
+        conditions: Names of the conditions; the first is how images come.
+        use: ``both``: trained and tested under the same condition; ``train``: trained under a
+            condition, tested on images as they come; ``test``: the other way round.
 
     Returns:
-        By the view of training, the views of testing.
+        By the condition of training, the conditions of testing.
     """
-    first = views[0]
-    plan: Views = {}
-    for view in views:
-        pairs = {"both": (view, view), "train": (view, first), "test": (first, view)}
+    first = conditions[0]
+    plan: Conditions = {}
+    for condition in conditions:
+        pairs = {
+            "both": (condition, condition),
+            "train": (condition, first),
+            "test": (first, condition),
+        }
         for way in use:
             train, test = pairs[way]
             tested = plan.setdefault(train, [])
@@ -85,61 +90,61 @@ def view_plan(views: Sequence[str], use: Sequence[ViewUse]) -> Views:
     return plan
 
 
-def choose_features(grid: Grid, parts: Sequence[str]) -> list[tuple[str, ...]]:
-    """List the sets of parts that a grid fuses.
+def choose_features(grid: Grid, layers: Sequence[str]) -> list[tuple[str, ...]]:
+    """List the sets of layers that a grid fuses.
 
     Args:
         grid: The grid.
-        parts: All parts that the study extracts, as ``clip.pooled``.
+        layers: All layers that the study extracts, as ``clip.pooled``.
 
     Returns:
-        Sets in the order of the config, no set twice; the parts of each in the order of `parts`,
+        Sets in the order of the config, no set twice; the layers of each in the order of `layers`,
         in which a fused backbone gives them too.
 
     Raises:
         ConfigError: If a name is unknown, a set is empty, or there is none.
     """
     if grid.features == "each":
-        return [(part,) for part in parts]
+        return [(layer,) for layer in layers]
     if grid.features == "all":
-        return [fused for size in range(1, len(parts) + 1) for fused in combinations(parts, size)]
+        return [fused for size in range(1, len(layers) + 1) for fused in combinations(layers, size)]
     chosen: dict[tuple[str, ...], None] = {}
     for names in grid.features:
         fused: dict[str, None] = {}
         for name in names:
-            found = [part for part in parts if name in (part, part.partition(".")[0])]
+            found = [layer for layer in layers if name in (layer, backbone_of(layer))]
             if not found:
                 raise ConfigError(
-                    f"features: no part {name!r}; the backbones give: {', '.join(parts)}"
+                    f"features: no layer {name!r}; the backbones give: {', '.join(layers)}"
                 )
             fused |= dict.fromkeys(found)
         if not fused:
-            raise ConfigError("features: an empty set []; name parts or backbones in it")
-        chosen[tuple(part for part in parts if part in fused)] = None
+            raise ConfigError("features: an empty set []; name layers or backbones in it")
+        chosen[tuple(layer for layer in layers if layer in fused)] = None
     if not chosen:
-        raise ConfigError("features: no set; name parts or backbones, or leave it out")
+        raise ConfigError("features: no set; name layers or backbones, or leave it out")
     return list(chosen)
 
 
 def grid_cells(
     grids: Mapping[str, Grid],
     *,
-    parts: Sequence[str],
+    layers: Sequence[str],
     reductions: Sequence[str],
-    classifiers: Sequence[str],
+    heads: Sequence[str],
     train_sets: Sequence[str],
-    train_views: Sequence[str],
+    train_conditions: Sequence[str],
     seeds: Sequence[int],
 ) -> list[Cell]:
     """List the cells of all grids, those that share features and a reduction side by side.
 
     Args:
         grids: The grids by name.
-        parts: All feature parts.
+        layers: All feature layers.
         reductions: Names of all reductions.
-        classifiers: Names of all classifiers.
+        heads: Names of all heads.
         train_sets: Names of the training sets.
-        train_views: The views that heads are trained under.
+        train_conditions: The conditions that heads are trained under.
         seeds: The seeds.
 
     Returns:
@@ -152,15 +157,15 @@ def grid_cells(
     for name, grid in grids.items():
         axes = product(
             seeds,
-            train_views,
+            train_conditions,
             train_sets,
-            choose_features(grid, parts),
+            choose_features(grid, layers),
             _known(f"grids.{name}.reductions", grid.reductions, reductions),
-            _known(f"grids.{name}.classifiers", grid.classifiers, classifiers),
+            _known(f"grids.{name}.heads", grid.heads, heads),
         )
-        for seed, view, train_set, fused, reduction, classifier in axes:
-            cell = Cell(name, fused, reduction, classifier, train_set, view, seed)
-            cells.setdefault((fused, reduction, classifier, train_set, view, seed), cell)
+        for seed, condition, train_set, fused, reduction, head in axes:
+            cell = Cell(name, fused, reduction, head, train_set, condition, seed)
+            cells.setdefault((fused, reduction, head, train_set, condition, seed), cell)
     return list(cells.values())
 
 

@@ -57,7 +57,7 @@ class Baselines:
     Args:
         tasks: The networks by name.
         data: The images; its augmentations and its crop for training are for these alone.
-        views: Perturbations by view; training is under the first.
+        conditions: Perturbations by condition; training is under the first.
         settings: How they are trained.
         out: The study's folder.
         accelerator: Lightning's accelerator.
@@ -68,14 +68,14 @@ class Baselines:
         self,
         tasks: Mapping[str, FineTuneTask],
         data: ImageDataModule,
-        views: Mapping[str, list[Augmentation]],
+        conditions: Mapping[str, list[Augmentation]],
         settings: FineTuning,
         *,
         out: Path,
         accelerator: str,
         precision: SettledPrecision,
     ) -> None:
-        self.tasks, self.views, self.settings = tasks, views, settings
+        self.tasks, self.conditions, self.settings = tasks, conditions, settings
         self._data = data
         self._folder = out / "baselines"
         self._trainings: dict[str, Path] = {}
@@ -88,11 +88,12 @@ class Baselines:
         Raises:
             ConfigError: If a training set is not one of the study.
         """
-        first = next(iter(self.views))
-        if self.tasks and self.views[first]:
+        first = next(iter(self.conditions))
+        if self.tasks and self.conditions[first]:
             raise ConfigError(
-                f"views: the first one, {first}, changes the images, and baselines are trained on "
-                "images as they come; put a view without augmentations (none: []) before it"
+                f"conditions: the first one, {first}, changes the images, and baselines are "
+                "trained on images as they come; put a condition without transforms (none: []) "
+                "before it"
             )
         wanted = self.settings.train_sets or list(study.training_sets)
         for name in wanted:
@@ -116,14 +117,17 @@ class Baselines:
             training: Recipe = rows.facts_of_rows(cell) | {
                 "images": self._images,
                 "network": training_settings(self.tasks[cell.features[0]]),
-                "augment": describe([self._data.train_crop, self._data.augment]),
+                "train_transforms": describe([self._data.train_crop, self._data.train_transforms]),
                 "max_epochs": self.settings.max_epochs,
                 "patience": self.settings.patience,
                 "batch_size": self._data.batch_size,
             }
-            tested = {view: self.views[view] for view in study.views[cell.train_view]}
+            tested = {
+                condition: self.conditions[condition]
+                for condition in study.conditions[cell.train_condition]
+            }
             key = cell_key(cell, training | {"test": describe(tested)})
-            # what it is tested under has no part in the training, which a further view shares
+            # what it is tested under has no part in the training, which a further condition shares
             self._trainings[key] = self._folder / cell_key(cell, training)
             found[cell] = key
         return found
@@ -167,7 +171,7 @@ class Baselines:
     @cached_property
     def _images(self) -> str:
         """Identify the images, all of which are read for it."""
-        method = method_digest((), view=self._data.view(), run=self._precision)
+        method = method_digest((), preprocess=self._data.preprocess(), run=self._precision)
         return extraction_fingerprint(hash_images(self._data.manifest).digest, method)
 
     def _train(self, cell: Cell, key: str, study: StudyInput) -> Scores:
@@ -178,8 +182,10 @@ class Baselines:
         )
         train, held = (self._manifest(frame.iloc[rows]) for rows in (learnt, held_rows(frame)))
         scores: Scores = {}
-        for view in dict.fromkeys([cell.train_view, *study.views[cell.train_view]]):
-            scores[view] = fine_tune(
+        for condition in dict.fromkeys(
+            [cell.train_condition, *study.conditions[cell.train_condition]]
+        ):
+            scores[condition] = fine_tune(
                 self.tasks[cell.features[0]],
                 train,
                 held,
@@ -188,7 +194,7 @@ class Baselines:
                 max_epochs=self.settings.max_epochs,
                 patience=self.settings.patience,
                 seed=cell.seed,
-                perturb=self.views[view],
+                eval_transforms=self.conditions[condition],
                 accelerator=self._accelerator,
                 devices=1,
                 precision=self._precision,

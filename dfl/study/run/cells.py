@@ -26,7 +26,7 @@ CELL_VERSION: Final = 1
 """Raised when the same cell would give other scores."""
 
 Scores = dict[str, npt.NDArray[np.float64]]
-"""By view, a score for each validation and test row of known label, in the manifest's order."""
+"""By condition, a score for each validation and test row of known label, in manifest order."""
 
 
 def cell_key(cell: Cell, facts: Mapping[str, Plain]) -> str:
@@ -99,25 +99,25 @@ class CellStore:
         Raises:
             HeadError: If a score is not finite, as those of a network whose training diverged.
         """
-        for view, score in scores.items():
+        for condition, score in scores.items():
             if odd := int(np.count_nonzero(~np.isfinite(score))):
                 raise HeadError(
-                    f"{odd} of {len(score)} scores under the view {view} are not finite; "
+                    f"{odd} of {len(score)} scores under the condition {condition} are not finite; "
                     "the training diverged, so lower its learning rate"
                 )
         text = json.dumps({"cell": asdict(cell)} | info)
-        arrays = {f"view:{view}": score for view, score in scores.items()}
+        arrays = {f"condition:{condition}": score for condition, score in scores.items()}
         with writing(self.folder / f"{key}.npz") as partial, partial.open("wb") as file:
             # numpy 2.1 has a setting among the names, which the types mix up with the arrays
             np.savez(file, info=np.array(text), **arrays)  # type: ignore[arg-type]
 
     def read(self, key: str) -> tuple[Scores, Recipe]:
-        """Read a finished cell: its scores by view, and what was kept with them."""
+        """Read a finished cell: its scores by condition, and what was kept with them."""
         with self._open(key) as content:
             scores = {
-                name.removeprefix("view:"): content[name]
+                name.removeprefix("condition:"): content[name]
                 for name in content.files
-                if name.startswith("view:")
+                if name.startswith("condition:")
             }
             return scores, json.loads(str(content["info"]))
 

@@ -1,4 +1,4 @@
-"""The images of a study, and their features: one folder a view and backbone."""
+"""The images of a study, and their features: one folder a condition and backbone."""
 
 import os
 import time
@@ -21,7 +21,7 @@ from dfl.evaluation import known_rows
 from dfl.features.extraction import ExtractionDataModule, Target
 from dfl.features.images import distinct_images, hash_images
 from dfl.features.plan import ExtractionPlan, method_digest, pending_images
-from dfl.study.run.view_features import ViewFeatures
+from dfl.study.run.condition_features import ConditionFeatures
 
 __all__ = ["FeatureFolders", "frames_by_seed"]
 
@@ -67,7 +67,7 @@ class FeatureFolders:
     Args:
         data: The images, set up.
         backbones: The backbones by name.
-        views: Perturbations by view.
+        conditions: Perturbations by condition.
         root: The folder of all feature folders.
         precision: Numeric precision of the backbones.
         accelerator: Lightning's accelerator.
@@ -77,7 +77,7 @@ class FeatureFolders:
         self,
         data: ImageDataModule,
         backbones: Mapping[str, Backbone],
-        views: Mapping[str, list[Augmentation]],
+        conditions: Mapping[str, list[Augmentation]],
         root: Path,
         precision: Precision,
         *,
@@ -87,27 +87,32 @@ class FeatureFolders:
         frame = data.manifest.frame.assign(split="", group="")
         images = Manifest(frame, data.manifest.root)
         self._data = {
-            view: TableDataModule(images, data, perturb=[*data.perturb, *perturb])
-            for view, perturb in views.items()
+            condition: TableDataModule(
+                images, data, eval_transforms=[*data.eval_transforms, *eval_transforms]
+            )
+            for condition, eval_transforms in conditions.items()
         }
         self._backbones = backbones
         self._runner = Runner(
             FusedBackbone(backbones), device=device_kind(accelerator), precision=precision
         )
         self._timed: dict[str, float] = {}
-        self.paths = {view: {name: root / view / name for name in backbones} for view in views}
-        self.parts = [part.name for part in self._runner.spec]
-        self.dims = {part.name: part.dim for part in self._runner.spec}
+        self.paths = {
+            condition: {name: root / condition / name for name in backbones}
+            for condition in conditions
+        }
+        self.layers = [layer.name for layer in self._runner.spec]
+        self.dims = {layer.name: layer.dim for layer in self._runner.spec}
         self.images = len(distinct_images(data.manifest)[0])
 
     @cached_property
-    def views(self) -> dict[str, ViewFeatures]:
-        """The features by view, opened when they are asked for."""
-        return {view: ViewFeatures(paths) for view, paths in self.paths.items()}
+    def conditions(self) -> dict[str, ConditionFeatures]:
+        """The features by condition, opened when they are asked for."""
+        return {condition: ConditionFeatures(paths) for condition, paths in self.paths.items()}
 
     @cached_property
     def pending(self) -> dict[tuple[str, str], int]:
-        """For every view and backbone, how many images it had still to see at the beginning.
+        """For every condition and backbone, how many images it had still to see at the beginning.
 
         Where several processes were started, this only looks which folders are there: to read all
         images takes long, and the others wait for this process no longer than half an hour. The
@@ -125,42 +130,44 @@ class FeatureFolders:
             }
         hashed = hash_images(next(iter(self._data.values())).manifest)
         return {
-            (view, name): pending_images(
+            (condition, name): pending_images(
                 ExtractionPlan(
                     target.out,
                     hashed,
                     method_digest(
-                        target.spec, view=self._data[view].view(), run=self._runner.description
+                        target.spec,
+                        preprocess=self._data[condition].preprocess(),
+                        run=self._runner.description,
                     ),
                     batch_size=1,
                     spec=target.spec,
                 ),
                 advice=_ADVICE,
             )
-            for (view, name), target in self._targets.items()
+            for (condition, name), target in self._targets.items()
         }
 
     @cached_property
     def complete(self) -> bool:
         """Whether all features were there at the beginning: seen, and joined."""
-        return all(self.has(view, name) for view, name in self._targets)
+        return all(self.has(condition, name) for condition, name in self._targets)
 
-    def has(self, view: str, name: str) -> bool:
-        """Whether the features of a view and backbone were there at the beginning, and joined."""
-        target = self._targets[view, name]
-        return not self.pending[view, name] and (target.out / "features.json").is_file()
+    def has(self, condition: str, name: str) -> bool:
+        """Whether the features of a condition and backbone were there and joined before."""
+        target = self._targets[condition, name]
+        return not self.pending[condition, name] and (target.out / "features.json").is_file()
 
     @cached_property
     def _targets(self) -> dict[tuple[str, str], Target]:
-        """One feature folder a view and backbone, as `dfl extract` would make it."""
+        """One feature folder a condition and backbone, as `dfl extract` would make it."""
         return {
-            (view, name): Target(
+            (condition, name): Target(
                 path,
-                view,
-                tuple(part for part in self._runner.spec if part.name.partition(".")[0] == name),
-                origin_of({name: self._backbones[name]}, self._data[view], self._runner),
+                condition,
+                tuple(layer for layer in self._runner.spec if layer.backbone == name),
+                origin_of({name: self._backbones[name]}, self._data[condition], self._runner),
             )
-            for view, paths in self.paths.items()
+            for condition, paths in self.paths.items()
             for name, path in paths.items()
         }
 
@@ -182,7 +189,7 @@ class FeatureFolders:
     def extract(self, accelerator: str, devices: int | str, num_nodes: int, strategy: str) -> bool:
         """Make what is missing; arguments as Lightning's.
 
-        Every image is decoded once for all views and backbones.
+        Every image is decoded once for all conditions and backbones.
 
         Returns:
             Whether this is the first of several processes.
@@ -197,9 +204,9 @@ class FeatureFolders:
         )
         trainer = run_extraction(images, self._runner, accelerator, devices, num_nodes, strategy)
         if trainer.is_global_zero:
-            for (view, name), plan in zip(self._targets, images.plans, strict=True):
+            for (condition, name), plan in zip(self._targets, images.plans, strict=True):
                 if plan is not None:
-                    print(f"wrote {self.paths[view][name]}: {self.images} images")
+                    print(f"wrote {self.paths[condition][name]}: {self.images} images")
         return trainer.is_global_zero
 
 

@@ -47,7 +47,7 @@ def fine_tune(
     max_epochs: int,
     patience: int | None,
     seed: int,
-    perturb: Sequence[Augmentation] = (),
+    eval_transforms: Sequence[Augmentation] = (),
     accelerator: str = "auto",
     devices: int | str = "auto",
     precision: SettledPrecision = "32-true",
@@ -70,7 +70,7 @@ def fine_tune(
         max_epochs: Epochs at most; more than in a finished training go on with it.
         patience: Epochs without a better validation loss after which it ends; None never does.
         seed: The seed of the training.
-        perturb: What the scored images go through after ``data.perturb``.
+        eval_transforms: What the scored images go through after ``data.eval_transforms``.
         accelerator: Lightning's accelerator.
         devices: Number of devices, or auto. With several, each process scores all rows.
         precision: Numeric precision.
@@ -92,7 +92,7 @@ def fine_tune(
         best = _train(
             task, images, folder, trainer, max_epochs=max_epochs, patience=patience, seed=seed
         )
-        return _score(task, score, data, [*data.perturb, *perturb], best, trainer())
+        return _score(task, score, data, [*data.eval_transforms, *eval_transforms], best, trainer())
 
 
 def training_settings(task: FineTuneTask) -> Recipe:
@@ -207,13 +207,13 @@ def _score(
     task: FineTuneTask,
     score: Manifest,
     data: ImageDataModule,
-    perturb: Sequence[Augmentation],
+    eval_transforms: Sequence[Augmentation],
     checkpoint: Path,
     trainer: pl.Trainer,
 ) -> NDArray[np.float64]:
     # an image that serves several datasets is scored once
     once = score.frame.drop_duplicates("path").reset_index(drop=True)
-    images = TableDataModule(Manifest(once, score.root), data, perturb=perturb)
+    images = TableDataModule(Manifest(once, score.root), data, eval_transforms=eval_transforms)
     scored = task.untrained(pretrained=False)
     trainer.predict(scored, datamodule=images, ckpt_path=checkpoint, return_predictions=False)
     by_path = scored.scores.set_index("path")["score"]
@@ -279,9 +279,9 @@ def _check_folder(folder: Path, task: FineTuneTask, images: TableDataModule) -> 
     settings = {
         **training_settings(task),
         "rows": rows,
-        "view": images.view(),
+        "condition": images.preprocess(),
         "train_crop": describe(images.train_crop),
-        "augment": describe(images.augment),
+        "train_transforms": describe(images.train_transforms),
         "batch_size": images.batch_size,
         "seed": images.seed,
     }

@@ -30,10 +30,10 @@ from dfl.recipe import Plain, Recipe
 from dfl.study.design.grid import Cell
 from dfl.study.design.training_sets import TrainingSet
 from dfl.study.run.cells import CellStore, Scores
+from dfl.study.run.condition_features import ConditionFeatures
 from dfl.study.run.inputs import StudyInput
 from dfl.study.run.keys import CellKeys
-from dfl.study.run.view_features import ViewFeatures
-from dfl.types import FAKE, FeaturePart, FeatureSpec
+from dfl.types import FAKE, FeatureLayer, FeatureSpec
 
 __all__ = [
     "Outcome",
@@ -41,7 +41,7 @@ __all__ = [
     "fit_cells",
     "fit_head",
     "held_rows",
-    "judged_view",
+    "judged_condition",
     "operating_point",
     "split_rows",
 ]
@@ -96,30 +96,30 @@ def held_rows(frame: pd.DataFrame) -> Rows:
     return known.index.to_numpy(dtype=np.int64)
 
 
-def judged_view(cell: Cell, study: StudyInput) -> str:
-    """Name the view that a cell is looked at under: images as they come, where it is tested so."""
-    tested = study.views[cell.train_view]
+def judged_condition(cell: Cell, study: StudyInput) -> str:
+    """Name the condition a cell is looked at under: images as they come, where it is tested so."""
+    tested = study.conditions[cell.train_condition]
     first = next(iter(study.features))
     return first if first in tested else tested[0]
 
 
 def fit_cells(
-    cells: Sequence[Cell], study: StudyInput, views: Mapping[str, ViewFeatures]
+    cells: Sequence[Cell], study: StudyInput, conditions: Mapping[str, ConditionFeatures]
 ) -> Iterator[Outcome]:
-    """Fit cells that differ in their classifier alone, and keep each as it is done.
+    """Fit cells that differ in their head alone, and keep each as it is done.
 
     Args:
         cells: The cells.
         study: What they are fitted on.
-        views: The features by view.
+        conditions: The features by condition.
 
     Yields:
         What became of each cell; a failure is no error here, so that the others go on.
     """
-    keys, store = CellKeys(study, views), CellStore(study.folder)
+    keys, store = CellKeys(study, conditions), CellStore(study.folder)
     start = time.perf_counter()
     try:
-        fitter = _Fitter(cells[0], study, views)
+        fitter = _Fitter(cells[0], study, conditions)
     except Exception as err:  # whatever it is, it is this group's alone
         yield from (Outcome(cell, cause_of(err)) for cell in cells)
         return
@@ -127,7 +127,7 @@ def fit_cells(
     for cell in cells:
         start = time.perf_counter()
         try:
-            best = fitter.choose(cell.classifier)
+            best = fitter.choose(cell.head)
             scores = fitter.score(best)
             info = best.chosen | {"seconds": round(shared + time.perf_counter() - start, 3)}
             store.keep(keys(cell), cell, scores, info)
@@ -137,31 +137,33 @@ def fit_cells(
             yield Outcome(cell)
 
 
-def fit_head(cell: Cell, study: StudyInput, views: Mapping[str, ViewFeatures]) -> SklearnHead:
+def fit_head(
+    cell: Cell, study: StudyInput, conditions: Mapping[str, ConditionFeatures]
+) -> SklearnHead:
     """Fit the head of a cell once more, as one pipeline that can be stored and taken home.
 
     Args:
         cell: The cell.
         study: What it is fitted on.
-        views: The features by view.
+        conditions: The features by condition.
 
     Returns:
         The head that validation chooses, with its operating point. It sees images as the cell was
         judged on them, whatever those went through that it was trained on.
     """
-    fitter = _Fitter(cell, study, views)
-    best = fitter.choose(cell.classifier)
-    backbones, view = views[judged_view(cell, study)].origin(cell.features)
+    fitter = _Fitter(cell, study, conditions)
+    best = fitter.choose(cell.head)
+    backbones, preprocess = conditions[judged_condition(cell, study)].origin(cell.features)
     pipeline = best.head.pipeline
     if best.reducer is not None:
         pipeline = Pipeline([*best.reducer.steps, pipeline.steps[-1]])
-    scores = {cell.train_view: fitter.score_view(best, cell.train_view)}
+    scores = {cell.train_condition: fitter.score_condition(best, cell.train_condition)}
     threshold, calibration = operating_point(cell, study, scores)
     return SklearnHead(
         pipeline,
         fitter.spec,
         backbones=backbones,
-        view=view,
+        preprocess=preprocess,
         threshold=threshold,
         calibration=calibration,
     )
@@ -175,7 +177,7 @@ def operating_point(
     Args:
         cell: The cell.
         study: What it was fitted on.
-        scores: Its scores, those under the view of training at least.
+        scores: Its scores, those under the condition of training at least.
 
     Returns:
         The threshold, and slope and intercept of the log-odds of fake.
@@ -184,21 +186,23 @@ def operating_point(
     held = held_rows(frame)
     own = np.isin(held, split_rows(frame, study.training_sets[cell.train_set], "val"))
     label = frame["label"].to_numpy(dtype=np.int64)[held[own]]
-    reference = scores[cell.train_view][own]
+    reference = scores[cell.train_condition][own]
     return best_threshold(reference, label), platt_scaling(reference, label)
 
 
 class _Fitter:
     """The fitted reductions of a group of cells, and the rows that its heads learn from."""
 
-    def __init__(self, cell: Cell, study: StudyInput, views: Mapping[str, ViewFeatures]) -> None:
-        self.cell, self.study, self.views = cell, study, views
+    def __init__(
+        self, cell: Cell, study: StudyInput, conditions: Mapping[str, ConditionFeatures]
+    ) -> None:
+        self.cell, self.study, self.conditions = cell, study, conditions
         self.frame = study.frames[cell.seed]
         self.label = self.frame["label"].to_numpy(dtype=np.int64)
         training_set = study.training_sets[cell.train_set]
         self.train = split_rows(self.frame, training_set, "train")
         self.val = split_rows(self.frame, training_set, "val")
-        own = views[cell.train_view]
+        own = conditions[cell.train_condition]
         self.spec = own.spec(cell.features)
         self._check_rows()
         self.rows = own.rows(cell.features)
@@ -214,9 +218,9 @@ class _Fitter:
         """The rows that heads learn from, for those that need not hold them in memory."""
         return Stream(self.rows.chosen(self.train), self.label[self.train])
 
-    def choose(self, classifier: str) -> _Candidate:
+    def choose(self, head: str) -> _Candidate:
         """Fit all candidates, behind all candidates of the reduction; validation chooses one."""
-        pipelines = [seeded(p, self.cell.seed) for p in self.study.classifiers[classifier]]
+        pipelines = [seeded(p, self.cell.seed) for p in self.study.heads[head]]
         tried = [
             self._fit(place, pipeline)
             for place in range(len(self.reductions))
@@ -225,13 +229,15 @@ class _Fitter:
         return max(tried, key=lambda candidate: candidate.merit)  # the first of equally good ones
 
     def score(self, best: _Candidate) -> Scores:
-        """Score the validation and test rows under the view of training and those of testing."""
-        wanted = [self.cell.train_view, *self.study.views[self.cell.train_view]]
-        return {view: self.score_view(best, view) for view in dict.fromkeys(wanted)}
+        """Score the validation and test rows under the conditions of training and testing."""
+        wanted = [self.cell.train_condition, *self.study.conditions[self.cell.train_condition]]
+        return {
+            condition: self.score_condition(best, condition) for condition in dict.fromkeys(wanted)
+        }
 
-    def score_view(self, best: _Candidate, view: str) -> npt.NDArray[np.float64]:
-        """Score the validation and test rows under one view."""
-        table, features = self.views[view], self.cell.features
+    def score_condition(self, best: _Candidate, condition: str) -> npt.NDArray[np.float64]:
+        """Score the validation and test rows under one condition."""
+        table, features = self.conditions[condition], self.cell.features
         blocks = [
             best.head.score(_transform(best.reducer, table.matrix(features, block)))
             for block in _blocks(held_rows(self.frame))
@@ -239,7 +245,7 @@ class _Fitter:
         return np.concatenate(blocks) if blocks else np.empty(0)
 
     def _reduce(self, place: int) -> "_Reduced":
-        """Fit a reduction once for all classifiers behind it."""
+        """Fit a reduction once for all heads behind it."""
         if place not in self._reduced:
             x_train, x_val = (self.rows.take(rows) for rows in (self.train, self.val))
             reducer: Pipeline | None = None
@@ -272,7 +278,7 @@ class _Fitter:
             head = SklearnHead(steps, spec).fit(x_train, self.label[self.train])
             score = head.score(table.x_val)
         chosen: Recipe = {
-            "classifier": settings(pipeline)[-1],
+            "head": settings(pipeline)[-1],
             "reduction": self.settings[place],
         }
         return _Candidate(reducer, head, _merit(score, self.label[self.val]), chosen)
@@ -321,7 +327,7 @@ def _merit(score: npt.NDArray[np.float64], label: Rows) -> tuple[float, float, f
 
 
 def _code_spec(dim: int) -> FeatureSpec:
-    return (FeaturePart("code", dim, ""),)
+    return (FeatureLayer("code", dim, ""),)
 
 
 def _blocks(rows: Rows) -> Iterator[Rows]:

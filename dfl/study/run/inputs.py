@@ -9,7 +9,7 @@ from sklearn.pipeline import Pipeline
 
 from dfl.errors import ConfigError
 from dfl.heads.storage.head_folder import settings
-from dfl.study.design.grid import Views
+from dfl.study.design.grid import Conditions
 from dfl.study.design.training_sets import TrainingSet
 
 __all__ = ["StudyInput"]
@@ -21,31 +21,31 @@ class StudyInput:
 
     Attributes:
         frames: The manifest's rows by seed; they differ in the split alone.
-        features: By view, the feature folders of each backbone.
-        views: By view of training, the views of testing.
+        features: By condition, the feature folders of each backbone.
+        conditions: By condition of training, the conditions of testing.
         training_sets: The training sets by name.
         reductions: Candidates by name, of which validation chooses; none for no reduction.
-        classifiers: Candidates by name, of which validation chooses.
+        heads: Candidates by name, of which validation chooses.
         folder: Where finished cells are kept.
 
     Raises:
-        ConfigError: If a classifier has no candidate.
+        ConfigError: If a head has no candidate.
         CheckpointError: If the checkpoint of a bottleneck cannot be read.
     """
 
     frames: Mapping[int, pd.DataFrame]
     features: Mapping[str, Mapping[str, Path]]
-    views: Views
+    conditions: Conditions
     training_sets: Mapping[str, TrainingSet]
     reductions: Mapping[str, Sequence[Pipeline]]
-    classifiers: Mapping[str, Sequence[Pipeline]]
+    heads: Mapping[str, Sequence[Pipeline]]
     folder: Path
 
     def __post_init__(self) -> None:
-        for name, candidates in self.classifiers.items():
+        for name, candidates in self.heads.items():
             if not candidates:
                 raise ConfigError(
-                    f"classifiers.{name}: no candidate; give at least one, such as "
+                    f"heads.{name}: no candidate; give at least one, such as "
                     "class_path: dfl.heads.estimators.lda"
                 )
         for candidates in self.reductions.values():

@@ -12,8 +12,8 @@ from dfl.heads.storage.head_folder import settings
 from dfl.recipe import Plain
 from dfl.study.design.grid import Cell
 from dfl.study.run.cells import cell_key
+from dfl.study.run.condition_features import ConditionFeatures
 from dfl.study.run.inputs import StudyInput
-from dfl.study.run.view_features import ViewFeatures
 
 __all__ = ["CellKeys"]
 
@@ -23,12 +23,12 @@ class CellKeys:
 
     Args:
         study: What cells are fitted on.
-        views: The features by view.
+        conditions: The features by condition.
     """
 
-    def __init__(self, study: StudyInput, views: Mapping[str, ViewFeatures]) -> None:
+    def __init__(self, study: StudyInput, conditions: Mapping[str, ConditionFeatures]) -> None:
         self._study = study
-        self._views = views
+        self._conditions = conditions
         self._rows = cache(self._hash_rows)
         self._training_set = cache(self._hash_training_set)
         self._features = cache(self._fingerprints)
@@ -37,13 +37,14 @@ class CellKeys:
         """Give the key of a cell; 32 hexadecimal digits."""
         study = self._study
         facts: dict[str, Plain] = {
-            # by name too: scores are kept under the names of their views
-            "train": [cell.train_view, self._features(cell.train_view, cell.features)],
+            # by name too: scores are kept under the names of their conditions
+            "train": [cell.train_condition, self._features(cell.train_condition, cell.features)],
             "test": [
-                [view, self._features(view, cell.features)] for view in study.views[cell.train_view]
+                [condition, self._features(condition, cell.features)]
+                for condition in study.conditions[cell.train_condition]
             ],
             "reduction": [settings(p) for p in study.reductions[cell.reduction]],
-            "classifier": [settings(p) for p in study.classifiers[cell.classifier]],
+            "head": [settings(p) for p in study.heads[cell.head]],
         }
         return cell_key(cell, self.facts_of_rows(cell) | facts)
 
@@ -61,8 +62,8 @@ class CellKeys:
     def _hash_training_set(self, name: str) -> str:
         return _sha256(self._study.training_sets[name].rows)
 
-    def _fingerprints(self, view: str, features: tuple[str, ...]) -> list[Plain]:
-        return self._views[view].fingerprints(features)
+    def _fingerprints(self, condition: str, features: tuple[str, ...]) -> list[Plain]:
+        return self._conditions[condition].fingerprints(features)
 
 
 def _sha256(array: npt.NDArray[np.generic]) -> str:

@@ -10,10 +10,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from dfl.heads.out_of_core.scratch import remove_leftovers
 from dfl.study.design.grid import Cell
 from dfl.study.run.cells import CellStore
+from dfl.study.run.condition_features import ConditionFeatures
 from dfl.study.run.fitting import Outcome
 from dfl.study.run.inputs import StudyInput
 from dfl.study.run.keys import CellKeys
-from dfl.study.run.view_features import ViewFeatures
 from dfl.study.run.workers import run_cells
 
 __all__ = ["CellRun", "run_missing"]
@@ -37,21 +37,25 @@ class CellRun:
 
 
 def run_missing(
-    cells: Sequence[Cell], study: StudyInput, views: Mapping[str, ViewFeatures], *, jobs: int
+    cells: Sequence[Cell],
+    study: StudyInput,
+    conditions: Mapping[str, ConditionFeatures],
+    *,
+    jobs: int,
 ) -> CellRun:
     """Fit the cells that are not there yet, or cannot be read; show how far it is.
 
     Args:
         cells: All cells of the study.
         study: What they are fitted on.
-        views: The features by view.
+        conditions: The features by condition.
         jobs: How many processes.
 
     Returns:
         What became of them.
     """
     start = time.monotonic()
-    key_of = CellKeys(study, views)
+    key_of = CellKeys(study, conditions)
     keys = {cell: key_of(cell) for cell in cells}
     remove_leftovers(study.folder)
     there = CellStore(study.folder).usable(keys.values(), warn=True)

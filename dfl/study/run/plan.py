@@ -3,7 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from dfl.study.design.grid import Cell, Views
+from dfl.study.design.grid import Cell, Conditions
+from dfl.types import backbone_of
 
 __all__ = ["StudyPlan", "forward_passes"]
 
@@ -33,7 +34,7 @@ class StudyPlan:
 
 def forward_passes(
     cells: Sequence[Cell],
-    views: Views,
+    conditions: Conditions,
     *,
     images: int,
     folders: Mapping[tuple[str, str], int],
@@ -43,21 +44,21 @@ def forward_passes(
 
     Args:
         cells: The cells.
-        views: By view of training, the views of testing.
+        conditions: By condition of training, the conditions of testing.
         images: How many distinct images there are.
-        folders: For every (view, backbone) how many of the images are still to be seen.
+        folders: For every (condition, backbone) how many of the images are still to be seen.
         needs: How many images a cell learns from, and how many others it scores.
 
     Returns:
         Passes needed in all, made before, and saved: what the cells would make, each of its own
-        images under its own views through its own backbones, less those needed.
+        images under its own conditions through its own backbones, less those needed.
     """
     needed = images * len(folders)
     done = needed - sum(folders.values())
     alone = 0
     for cell in cells:
-        backbones = {part.partition(".")[0] for part in cell.features}
-        scored = {cell.train_view, *views[cell.train_view]}
+        backbones = {backbone_of(layer) for layer in cell.features}
+        scored = {cell.train_condition, *conditions[cell.train_condition]}
         learnt_from, held = needs(cell)
         alone += (learnt_from + held * len(scored)) * len(backbones)
     return needed, done, max(0, alone - needed)

@@ -22,13 +22,13 @@ _ROWS, _COLUMNS = 300, 256
 def cell_seconds(cells: Sequence[Cell], study: StudyInput, dims: Mapping[str, int]) -> float:
     """Estimate the time of cells on one thread, to within a factor of two or three.
 
-    Every reduction and classifier is fitted once on a small random matrix; the time is scaled in
+    Every reduction and head is fitted once on a small random matrix; the time is scaled in
     proportion to rows and columns.
 
     Args:
         cells: The cells.
         study: What they are fitted on.
-        dims: Columns of every feature part.
+        dims: Columns of every feature layer.
 
     Returns:
         Seconds.
@@ -38,14 +38,14 @@ def cell_seconds(cells: Sequence[Cell], study: StudyInput, dims: Mapping[str, in
     rng = np.random.default_rng(0)
     features = rng.normal(size=(_ROWS, _COLUMNS)).astype(np.float32)
     label = np.arange(_ROWS) % 2
-    needed = {cell.classifier for cell in cells}, {cell.reduction for cell in cells}
-    classifier, reduction = (
+    needed = {cell.head for cell in cells}, {cell.reduction for cell in cells}
+    head, reduction = (
         {
             name: sum(_seconds(p, features, label) for p in candidates)
             for name, candidates in table.items()
             if name in names
         }
-        for names, table in zip(needed, (study.classifiers, study.reductions), strict=True)
+        for names, table in zip(needed, (study.heads, study.reductions), strict=True)
     )
     rows = {
         (name, seed): len(split_rows(frame, training_set, "train"))
@@ -56,10 +56,10 @@ def cell_seconds(cells: Sequence[Cell], study: StudyInput, dims: Mapping[str, in
     groups: set[tuple[object, ...]] = set()
     for cell in cells:
         count = rows[cell.train_set, cell.seed] / _ROWS
-        columns = sum(dims[part] for part in cell.features) / _COLUMNS
+        columns = sum(dims[layer] for layer in cell.features) / _COLUMNS
         reduced = bool(study.reductions[cell.reduction])
-        total += classifier[cell.classifier] * count * (1 if reduced else columns)
-        group = (cell.features, cell.train_view, cell.train_set, cell.seed, cell.reduction)
+        total += head[cell.head] * count * (1 if reduced else columns)
+        group = (cell.features, cell.train_condition, cell.train_set, cell.seed, cell.reduction)
         if group not in groups:
             groups.add(group)
             total += reduction[cell.reduction] * count * columns

@@ -16,9 +16,9 @@ from typing import Final
 from threadpoolctl import threadpool_limits
 
 from dfl.study.design.grid import Cell
+from dfl.study.run.condition_features import ConditionFeatures
 from dfl.study.run.fitting import Outcome, fit_cells
 from dfl.study.run.inputs import StudyInput
-from dfl.study.run.view_features import ViewFeatures
 
 __all__ = ["in_processes", "run_cells"]
 
@@ -30,7 +30,7 @@ _THREAD_LIMITS: Final = (
 )
 _DIED: Final = "its process died, most likely for want of memory; give fewer jobs"
 
-_study: tuple[StudyInput, dict[str, ViewFeatures]] | None = None  # in a worker
+_study: tuple[StudyInput, dict[str, ConditionFeatures]] | None = None  # in a worker
 
 
 def run_cells(
@@ -141,7 +141,10 @@ def _end_with_parent() -> None:
 
 def _start_worker(study: StudyInput) -> None:
     global _study  # what a process of the pool keeps between groups
-    _study = study, {view: ViewFeatures(folders) for view, folders in study.features.items()}
+    _study = (
+        study,
+        {condition: ConditionFeatures(folders) for condition, folders in study.features.items()},
+    )
 
 
 def _fit_group(cells: list[Cell]) -> list[Outcome]:
@@ -151,5 +154,5 @@ def _fit_group(cells: list[Cell]) -> list[Outcome]:
 
 
 def _shared(cell: Cell) -> tuple[object, ...]:
-    """Tell what cells of one group have in common: all but the classifier."""
-    return cell.seed, cell.train_view, cell.train_set, cell.features, cell.reduction, cell.grid
+    """Tell what cells of one group have in common: all but the head."""
+    return cell.seed, cell.train_condition, cell.train_set, cell.features, cell.reduction, cell.grid

@@ -7,14 +7,14 @@ import torch
 
 import dfl.data.images.views
 from dfl.data import JPEG, ColorJitter, GaussianBlur, HorizontalFlip, Manifest, RandomCrop
-from dfl.data.images.dataset import ImageDataset, View
+from dfl.data.images.dataset import ImageDataset, Preprocess
 from dfl.data.images.views import FixedBatch, ViewsDataset
 from dfl.features.images import hash_images
 
 VIEWS = {
-    "plain": View(RandomCrop(24), (), 0),
-    "flipped": View(RandomCrop(24), (HorizontalFlip(), ColorJitter(brightness=0.5)), 0),
-    "blurred": View(RandomCrop(24), (GaussianBlur((0.5, 2.0)), JPEG((60, 90))), 3),
+    "plain": Preprocess(RandomCrop(24), (), 0),
+    "flipped": Preprocess(RandomCrop(24), (HorizontalFlip(), ColorJitter(brightness=0.5)), 0),
+    "blurred": Preprocess(RandomCrop(24), (GaussianBlur((0.5, 2.0)), JPEG((60, 90))), 3),
 }
 
 

@@ -109,7 +109,7 @@ def test_pair_module__through_the_trainer(
         tmp_path,
         batch_size=5,
         train_crop=RandomCrop(16),
-        augment=[ColorJitter(brightness=(0.3, 1.7))],
+        train_transforms=[ColorJitter(brightness=(0.3, 1.7))],
     )
     task = Recorder()
     trainer.fit(task, module)
@@ -256,7 +256,7 @@ def test_pair_module__bad_setting(
 
 def test_image_module__perturbs_what_it_evaluates(image_root: Path, tmp_path: Path) -> None:
     black = ColorJitter(brightness=0.0)
-    module = ready(pair_module(image_root, tmp_path, perturb=[black]))
+    module = ready(pair_module(image_root, tmp_path, eval_transforms=[black]))
     for loader in (module.val_dataloader(), module.test_dataloader(), module.predict_dataloader()):
         assert all((batch["image"] == 0).all() for batch in loader)
     assert any((batch["image"] > 0).any() for batch in module.train_dataloader())
@@ -264,17 +264,17 @@ def test_image_module__perturbs_what_it_evaluates(image_root: Path, tmp_path: Pa
 
 def test_image_module__view_tells_what_decides_a_feature(image_root: Path, tmp_path: Path) -> None:
     def view(**settings: object) -> object:
-        return pair_module(image_root, tmp_path, **settings).view()
+        return pair_module(image_root, tmp_path, **settings).preprocess()
 
-    assert view() == view(batch_size=3, num_workers=1, augment=[ColorJitter()])
+    assert view() == view(batch_size=3, num_workers=1, train_transforms=[ColorJitter()])
     assert view() != view(crop=CenterCrop(17))
-    assert view(perturb=[JPEG(80)]) != view(perturb=[JPEG((80, 90))])
+    assert view(eval_transforms=[JPEG(80)]) != view(eval_transforms=[JPEG((80, 90))])
     # the seed of splits decides no feature, unless something is drawn
     assert view(seed=0) == view(seed=1)
-    assert view(seed=0, perturb=[JPEG(80)]) == view(seed=1, perturb=[JPEG(80)])
+    assert view(seed=0, eval_transforms=[JPEG(80)]) == view(seed=1, eval_transforms=[JPEG(80)])
     for drawn in (
-        {"perturb": [JPEG(80, p=0.5)]},
-        {"perturb": [JPEG((80, 90))]},
+        {"eval_transforms": [JPEG(80, p=0.5)]},
+        {"eval_transforms": [JPEG((80, 90))]},
         {"crop": RandomCrop(8)},
     ):
         assert view(seed=0, **drawn) != view(seed=1, **drawn)
@@ -419,7 +419,7 @@ def test_config__sources_augmentations_and_ranges() -> None:
           real: [laion, {path: imagenet, group: "(.+)_"}]
           fake: {path: ldm, generator: LDM}
       crop: {class_path: dfl.data.MultiCrop, init_args: {size: 8, count: 9}}
-      augment:
+      train_transforms:
         - {class_path: dfl.data.GaussianBlur, init_args: {sigma: [0.1, 2.0], p: 0.5}}
         - {class_path: dfl.data.ColorJitter, init_args: {brightness: 0.5, hue: [-0.1, 0.1]}}
         - {class_path: dfl.data.JPEG, init_args: {quality: [30, 95]}}
@@ -429,9 +429,9 @@ def test_config__sources_augmentations_and_ranges() -> None:
     pair = module.pairs["a"]
     assert pair.real == ["laion", Source("imagenet", group="(.+)_")]
     assert pair.fake == Source("ldm", generator="LDM")
-    assert module.augment[0].sigma == (0.1, 2.0)
-    assert module.augment[1].brightness == (0.5, 0.5)
-    assert module.augment[2].quality == (30, 95)
+    assert module.train_transforms[0].sigma == (0.1, 2.0)
+    assert module.train_transforms[1].brightness == (0.5, 0.5)
+    assert module.train_transforms[2].quality == (30, 95)
     assert module.crop.count == 9
 
 

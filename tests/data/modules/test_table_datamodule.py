@@ -19,7 +19,7 @@ from dfl.errors import DataError
 @pytest.fixture
 def like(image_root: Path) -> FolderDataModule:
     return FolderDataModule(
-        image_root, crop=Resize(16), perturb=[JPEG(20)], batch_size=5, seed=3
+        image_root, crop=Resize(16), eval_transforms=[JPEG(20)], batch_size=5, seed=3
     )  # fmt: skip
 
 
@@ -49,14 +49,18 @@ def test_table__rows_in_their_order_seen_as_the_other_sees_them(table: Manifest,
 
 
 def test_table__what_is_given_is_not_taken_over(table: Manifest, like) -> None:
-    like.augment, like.train_crop = [HorizontalFlip()], RandomCrop(8)
+    like.train_transforms, like.train_crop = [HorizontalFlip()], RandomCrop(8)
     same = TableDataModule(table, like)
-    assert (same.augment, same.train_crop, same.seed) == (like.augment, like.train_crop, 3)
-    assert same.view() == like.view()
-    other = TableDataModule(table, like, augment=[], perturb=[], seed=0)
-    assert (other.augment, other.perturb, other.seed) == ([], [], 0)
+    assert (same.train_transforms, same.train_crop, same.seed) == (
+        like.train_transforms,
+        like.train_crop,
+        3,
+    )
+    assert same.preprocess() == like.preprocess()
+    other = TableDataModule(table, like, train_transforms=[], eval_transforms=[], seed=0)
+    assert (other.train_transforms, other.eval_transforms, other.seed) == ([], [], 0)
     assert next(iter(same.train_dataloader()))["image"].shape[-1] == 8
-    assert len(like.perturb) == 1
+    assert len(like.eval_transforms) == 1
 
 
 def test_table__splits_are_kept(table: Manifest, like) -> None:

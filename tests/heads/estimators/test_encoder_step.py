@@ -24,9 +24,9 @@ def trained() -> Bottleneck:
 
 
 def checkpoint_of(model: nn.Module, path: Path) -> Path:
-    parts = [{"name": p.name, "dim": p.dim, "fingerprint": p.fingerprint} for p in SPEC]
+    layers = [{"name": p.name, "dim": p.dim, "fingerprint": p.fingerprint} for p in SPEC]
     state = {f"model.{key}": value for key, value in model.state_dict().items()}
-    torch.save({"state_dict": state, "dfl": {"features": parts}}, path)
+    torch.save({"state_dict": state, "dfl": {"features": layers}}, path)
     return path
 
 

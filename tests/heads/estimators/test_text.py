@@ -12,7 +12,7 @@ from dfl.heads.estimators.text import LearnedText, TextSimilarity
 from dfl.heads.modules.prototype_loss import prototype_loss
 from dfl.heads.storage.head_folder import load_head, save_head
 from dfl.heads.storage.sklearn_head import SklearnHead
-from dfl.types import FeaturePart
+from dfl.types import FeatureLayer
 from tests.heads.text_examples import (
     FAKE_PROMPTS,
     REAL_PROMPTS,
@@ -160,7 +160,7 @@ def test_learned__fits_twice_to_the_same():
 @pytest.mark.parametrize("estimator", [TextSimilarity(*TEXTS, pool="max"), LearnedText(*TEXTS)])
 def test_stored__scores_are_equal_bit_for_bit(estimator, tmp_path):
     features, label = images(WIDTH)
-    spec = (FeaturePart("clip.head", WIDTH, "a" * 64),)
+    spec = (FeatureLayer("clip.head", WIDTH, "a" * 64),)
     head = SklearnHead(Pipeline([("estimator", estimator)]), spec).fit(features, label)
 
     save_head(head, tmp_path / "head")
@@ -189,7 +189,7 @@ def test_fit__features_of_another_width(kind):
     with pytest.raises(
         HeadError,
         match=r"8 columns of features for texts of 6 \(clip_vit_b16\); choose the layer head .*"
-        r"--parts '\[clip\.head\]'",
+        r"--layers '\[clip\.head\]'",
     ):
         kind(*TEXTS).fit(features, label)
 
@@ -224,7 +224,7 @@ def test_fit__learning_needs_both_classes():
 
 
 def test_fit__says_when_it_stopped_early(caplog):
-    spec = (FeaturePart("clip.head", WIDTH, "a" * 64),)
+    spec = (FeatureLayer("clip.head", WIDTH, "a" * 64),)
     head = SklearnHead(Pipeline([("estimator", LearnedText(*TEXTS, max_iter=1))]), spec)
 
     head.fit(*images(WIDTH))

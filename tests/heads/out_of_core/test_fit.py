@@ -454,13 +454,13 @@ def test_is_streamed__by_what_a_reduction_sums_up(
             200_000,
             "auto",
             r"^LogisticRegression needs sums of 18,432 x 18,432 columns, about 15\.2 GiB, and "
-            r"4\.0 GiB are free; take fewer parts of the features, or dfl\.heads\.estimators\.b.*$",
+            r"4\.0 GiB are free; take fewer layers of the features, or dfl\.heads\.estim.*$",
         ),
-        (rbf_svm(), 40_000, "auto", r"^SVC needs sums of 18,432 x .*; take fewer parts of the f"),
+        (rbf_svm(), 40_000, "auto", r"^SVC needs sums of 18,432 x .*; take fewer layers of the f"),
         (linear_svm(), 1_000, "always", r"^LinearSVC needs sums of .*; leave out_of_core at auto$"),
-        (lda(), 1_000, "auto", r"^LinearDisc.* needs all 1,000 x 18,432 .*; take fewer parts"),
+        (lda(), 1_000, "auto", r"^LinearDisc.* needs all 1,000 x 18,432 .*; take fewer layers"),
         (linear_svm(), 60_000, "never", r"^LinearSVC needs all 60,000 x .*; leave out_of_core at"),
-        (linear_svm(), 20_000, "never", r"^LinearSVC needs all 20,000 x .*; take fewer parts of"),
+        (linear_svm(), 20_000, "never", r"^LinearSVC needs all 20,000 x .*; take fewer layers of"),
     ],
 )
 def test_is_streamed__too_large_for_the_way_that_is_chosen(

@@ -52,7 +52,7 @@ def test_remove_leftovers__of_a_killed_run_and_not_of_one_alive(tmp_path: Path) 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_remove_leftovers__whatever_part_of_them_is_there(tmp_path: Path) -> None:
+def test_remove_leftovers__whatever_layer_of_them_is_there(tmp_path: Path) -> None:
     (tmp_path / ".rows.a").mkdir()
     (tmp_path / ".rows.a" / "rows.f32").touch()
     (tmp_path / ".rows.b.lock").touch()

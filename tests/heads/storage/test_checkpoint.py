@@ -9,7 +9,7 @@ from dfl.errors import CheckpointError
 from dfl.heads.storage.checkpoint import HeadDescription, check_spec, check_state, read_checkpoint
 from dfl.heads.tasks.bottleneck import BottleneckTask
 from dfl.heads.tasks.linear_probe import LinearProbeTask
-from dfl.types import FeaturePart
+from dfl.types import FeatureLayer
 from tests.heads.small_tasks import ADAM, SPEC, feature_folder, run
 
 
@@ -40,7 +40,7 @@ def test_checkpoint__loads_without_pickle_and_says_what_it_is(saved: Path) -> No
     about = HeadDescription.load(content)
     assert about.task == "dfl.heads.LinearProbeTask"
     assert about.features == SPEC
-    assert (about.architecture, about.backbones, about.view) == ({}, None, None)
+    assert (about.architecture, about.backbones, about.preprocess) == ({}, None, None)
     assert HeadDescription.load({"dfl": about.dump()}) == about
     assert all(key.startswith("model.") for key in content["state_dict"])
 
@@ -96,7 +96,7 @@ def _widen(content: dict) -> None:
         (_add_backbone, "backbone.backbones.clip.weight is not in this model"),
         (_widen, r"model.linear.weight has the shape \(1, 7\), not \(1, 6\)"),
         (lambda c: c.pop("dfl"), "was not written by a dfl task"),
-        (lambda c: c["dfl"].pop("view"), "description of itself is incomplete .'view'"),
+        (lambda c: c["dfl"].pop("preprocess"), "description of itself is incomplete .'preprocess'"),
     ],
     ids=["missing", "surplus", "surplus backbone", "shape", "foreign", "incomplete"],
 )
@@ -136,30 +136,30 @@ def test_load__another_head(saved: Path, features: Path, tmp_path: Path) -> None
 
 
 def test_load__other_features(saved: Path, tmp_path: Path) -> None:
-    other = (SPEC[0], FeaturePart("dino.pooled", 2, "ee" * 32))
+    other = (SPEC[0], FeatureLayer("dino.pooled", 2, "ee" * 32))
     features = feature_folder(tmp_path / "features", spec=other)
-    message = "the checkpoint does not fit this model: part 'dino.pooled' has the fingerprint eeee"
+    message = "the checkpoint does not fit this model: layer 'dino.pooled' has the fingerprint eeee"
     with pytest.raises(CheckpointError, match=message):
         run("test", LinearProbeTask(), features, ckpt_path=saved)
 
 
 def test_resume__ends_where_an_uninterrupted_run_ends(saved: Path, features: Path) -> None:
-    whole, parts = LinearProbeTask(optimizer=ADAM), LinearProbeTask(optimizer=ADAM)
+    whole, layers = LinearProbeTask(optimizer=ADAM), LinearProbeTask(optimizer=ADAM)
     run("fit", whole, features, max_epochs=4)
-    made = run("fit", parts, features, max_epochs=4, ckpt_path=saved)
+    made = run("fit", layers, features, max_epochs=4, ckpt_path=saved)
     assert made.current_epoch == 4
     for key, value in whole.state_dict().items():
-        torch.testing.assert_close(parts.state_dict()[key], value, rtol=0, atol=0, msg=key)
+        torch.testing.assert_close(layers.state_dict()[key], value, rtol=0, atol=0, msg=key)
 
 
-# the parts
+# the layers
 
 
 @pytest.mark.parametrize(
     ("present", "message"),
     [
-        (SPEC[:1], r"a does not fit b: part 'dino.pooled' is missing \(there: clip.pooled\); use"),
-        ((*SPEC, FeaturePart("x.y", 1, "ff")), "in this order, not clip.pooled, dino.pooled, x.y"),
+        (SPEC[:1], r"a does not fit b: layer 'dino.pooled' is missing \(there: clip.pooled\); use"),
+        ((*SPEC, FeatureLayer("x.y", 1, "ff")), "in this order, not clip.pooled, dino.pooled, x.y"),
         (SPEC[::-1], "it takes clip.pooled, dino.pooled in this order"),
         ((), r"'clip.pooled' is missing \(there: none\)"),
     ],

@@ -63,7 +63,7 @@ def test_save__says_what_it_stored(folder: Path) -> None:
 
     assert {path.name for path in folder.iterdir()} == {"head.skops", "head.json"}
     assert document["features"] == [
-        {"name": part.name, "dim": part.dim, "fingerprint": part.fingerprint} for part in SPEC
+        {"name": layer.name, "dim": layer.dim, "fingerprint": layer.fingerprint} for layer in SPEC
     ]
     assert document["trained_on"] == {"real": 60, "fake": 60}
     assert document["versions"]["scikit-learn"] == sklearn.__version__

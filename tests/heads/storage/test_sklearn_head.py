@@ -159,7 +159,7 @@ def test_score__classes_in_other_words() -> None:
 def test_score__pipeline_of_another_width() -> None:
     features, label = images()
 
-    with pytest.raises(HeadError, match="SVC is fitted on 12 columns, its parts have 8"):
+    with pytest.raises(HeadError, match="SVC is fitted on 12 columns, its layers have 8"):
         SklearnHead(rbf_svm().fit(features, label), SPEC[:1]).score(features[:, :8])
 
 

@@ -94,7 +94,7 @@ def test_checkpoint__holds_the_network_and_gives_the_same_scores(
     assert about.task == "dfl.heads.FineTuneTask"
     assert about.architecture == {"model": "test_resnet", "input_size": 32}
     assert (about.features, about.backbones) == ((), {})
-    assert about.view["crop"]["class_path"] == "dfl.data.Resize"
+    assert about.preprocess["crop"]["class_path"] == "dfl.data.Resize"
     # without random weights being asked for: a checkpoint brings its own, the hub is not needed
     for loaded in (tiny(pretrained=True), tiny()):
         run("test", loaded, data, ckpt_path=path)

@@ -13,7 +13,7 @@ from dfl.errors import CheckpointError, ConfigError
 from dfl.features import FeatureDataModule, FeatureStore
 from dfl.heads.tasks.bottleneck import BottleneckTask
 from dfl.heads.tasks.linear_probe import LinearProbeTask
-from dfl.types import FeaturePart
+from dfl.types import FeatureLayer
 from tests.heads.small_tasks import ADAM, SPEC, batch, feature_folder, run, trainer
 
 
@@ -114,11 +114,11 @@ def test_fit__needs_an_optimizer(features: Path) -> None:
 
 
 def test_model__other_features_than_it_was_made_for(tmp_path: Path, fitted) -> None:
-    other = (FeaturePart("clip.pooled", 4, "ee" * 32), SPEC[1])
+    other = (FeatureLayer("clip.pooled", 4, "ee" * 32), SPEC[1])
     with pytest.raises(CheckpointError, match=r"this model does not fit the feature .*eeeee"):
         run("validate", fitted, feature_folder(tmp_path / "other", spec=other))
-    with pytest.raises(CheckpointError, match=r"part 'dino.pooled' is missing"):
-        run("validate", fitted, feature_folder(tmp_path / "same"), parts=["clip"])
+    with pytest.raises(CheckpointError, match=r"layer 'dino.pooled' is missing"):
+        run("validate", fitted, feature_folder(tmp_path / "same"), layers=["clip"])
 
 
 def test_model__images_without_a_backbone(features: Path, tmp_path: Path) -> None:

@@ -46,8 +46,8 @@ def test_collector__joins_what_processes_give(monkeypatch) -> None:
     other.add(_batch([1, 3]), "test", {"score": torch.tensor([1.0, 3.0])})
     theirs = other._batches[0]
 
-    def all_gather(parts: list, mine: pd.DataFrame) -> None:
-        parts[:] = [mine, theirs, pd.DataFrame()]  # the third has seen nothing
+    def all_gather(layers: list, mine: pd.DataFrame) -> None:
+        layers[:] = [mine, theirs, pd.DataFrame()]  # the third has seen nothing
 
     monkeypatch.setattr(f"{dist}.is_initialized", lambda: True)
     monkeypatch.setattr(f"{dist}.get_world_size", lambda: 3)

@@ -8,7 +8,7 @@ from dfl.backbones import FusedBackbone, TimmBackbone
 from dfl.errors import CheckpointError, ConfigError
 from dfl.heads.storage.sklearn_head import SklearnHead
 from dfl.heads.tasks.sklearn_head import SklearnHeadTask
-from dfl.types import FeaturePart
+from dfl.types import FeatureLayer
 from tests.heads.small_tasks import ADAM, batch
 
 
@@ -48,8 +48,8 @@ def test_step__half_precision_features(backbones, head: SklearnHead) -> None:
 
 
 def test_init__backbones_of_another_head(backbones, head: SklearnHead) -> None:
-    other = SklearnHead(head.pipeline, (FeaturePart("tiny.pooled", head.dim, "ee" * 32),))
-    with pytest.raises(CheckpointError, match=r"the head does not fit this model: part 'tiny"):
+    other = SklearnHead(head.pipeline, (FeatureLayer("tiny.pooled", head.dim, "ee" * 32),))
+    with pytest.raises(CheckpointError, match=r"the head does not fit this model: layer 'tiny"):
         SklearnHeadTask(other, backbones)
 
 

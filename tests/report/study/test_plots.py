@@ -11,7 +11,7 @@ def texts(axes):
     return [text.get_text() for text in axes.texts]
 
 
-@pytest.mark.parametrize("metric", ["accuracy_val", "eer"])
+@pytest.mark.parametrize("metric", ["accuracy_at_val_threshold", "eer"])
 def test_heat_figure__numbers_in_place(metric):
     matrix = list(full_page().matrices.values())[1]
     (axes,) = heat_figure(matrix, metric=metric, title="a$b$").axes
@@ -24,7 +24,7 @@ def test_heat_figure__numbers_in_place(metric):
     assert axes.get_title() == r"a\$b\$"
 
 
-@pytest.mark.parametrize("metric", ["accuracy_val", "eer"])
+@pytest.mark.parametrize("metric", ["accuracy_at_val_threshold", "eer"])
 def test_heat_figure__ink_stands_out(metric):
     matrix = next(iter(full_page().matrices.values()))
     (axes,) = heat_figure(matrix, metric=metric).axes

@@ -27,7 +27,7 @@ def test_print_study__says_what_was_found():
     text = printed(full_page(), {"Page": Path("out/report.html")})
     assert "clip+dino / none / rbf_svm" in text
     assert "93.4" in text
-    assert "combined, view blur+jpeg" in text
+    assert "combined, condition blur+jpeg" in text
     assert "did not hold" in text
     assert "3 cells failed of 2 causes" in text
     assert "2 cells failed: ValueError: 3 images of one class" in text
@@ -38,7 +38,7 @@ def test_print_study__says_what_was_found():
     assert "no clear difference\n" in text
     assert text.rstrip().endswith("out/report.html")
     assert text.index("linear_probe  ") < text.index("naive_bayes")
-    assert "Test view" not in text  # it has one level
+    assert "Test condition" not in text  # it has one level
     assert "nan" not in text
 
 

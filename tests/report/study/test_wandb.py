@@ -61,12 +61,12 @@ def test_log_study__offline_run_reads_back(tmp_path):
         "matrix/clip_rbf_svm",
         "matrix/all_but_one_clip_rbf_svm",
         "ranking",
-        "effect/classifier_on_the_datasets_trained_on",
+        "effect/head_on_the_datasets_trained_on",
         "effect/train_set_on_all_datasets",
     ):
         with Image.open(run.media(f"study/{key}")) as figure:
             assert min(figure.size) > 200
-    assert "study/effect/test_view_on_all_datasets/path" not in run.history
+    assert "study/effect/test_condition_on_all_datasets/path" not in run.history
     assert run.media("study/page").read_text(encoding="utf-8") == study_html(page)
     assert run.config["study"]["pairs"] == [{"name": "progan", "fake": "<folder>"}]
     assert summary["study/best/test"] == pytest.approx(0.934)

@@ -15,7 +15,7 @@ from dfl.study.run.inputs import StudyInput
 from dfl.study.run.keys import CellKeys
 from tests.study.study_examples import cell, example, opened
 
-CLASSIFIERS = {
+HEADS = {
     "probe": [logistic_regression(C=c) for c in (1e-4, 1.0)],
     "forest": [random_forest(n_estimators=2, seed=1), random_forest(n_estimators=3, seed=2)],
     "one": [lda()],
@@ -32,18 +32,16 @@ REDUCTIONS = {
 
 
 def table(study: StudyInput, cells: list[Cell]) -> tuple[pd.DataFrame, list[dict]]:
-    views = opened(study)
-    keys = {c: CellKeys(study, views)(c) for c in cells}
+    conditions = opened(study)
+    keys = {c: CellKeys(study, conditions)(c) for c in cells}
     for c in cells:
-        assert [outcome.cause for outcome in fit_cells([c], study, views)] == [None]
+        assert [outcome.cause for outcome in fit_cells([c], study, conditions)] == [None]
     store = CellStore(study.folder)
     return chosen_table(cells, keys, study), [store.info(keys[c]) for c in cells]
 
 
 def test_chosen_table__says_in_what_candidates_differ(tmp_path: Path) -> None:
-    study = example(
-        tmp_path, views=["none"], seeds=[0, 3], classifiers=CLASSIFIERS, reductions=REDUCTIONS
-    )
+    study = example(tmp_path, conditions=["none"], seeds=[0, 3], heads=HEADS, reductions=REDUCTIONS)
     cells = [
         cell("probe"),
         cell("one"),
@@ -52,14 +50,14 @@ def test_chosen_table__says_in_what_candidates_differ(tmp_path: Path) -> None:
     ]
     found, kept = table(study, cells)
     assert list(found) == [
-        *("grid", "features", "reduction", "classifier", "train_set", "train_view", "seed"),
+        *("grid", "features", "reduction", "head", "train_set", "train_condition", "seed"),
         *("chosen", "seconds"),
     ]
     assert found["features"].tolist() == ["one.a", "one.a", "one.a", "one.a+two.pooled"]
     assert found["seed"].tolist() == [0, 0, 3, 0]
     assert found["seconds"].tolist() == [info["seconds"] for info in kept]
     assert (found["seconds"] > 0).all()
-    params = [info["classifier"]["params"] for info in kept]
+    params = [info["head"]["params"] for info in kept]
     whiten = kept[3]["reduction"][1]["params"]["whiten"]
     assert found["chosen"].tolist() == [
         f"C={params[0]['C']}",
@@ -71,13 +69,13 @@ def test_chosen_table__says_in_what_candidates_differ(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("chosen", range(3))
 def test_chosen_table__candidates_of_several_classes(tmp_path: Path, chosen: int) -> None:
-    whole = example(tmp_path, views=["none"], classifiers=CLASSIFIERS, reductions=REDUCTIONS)
+    whole = example(tmp_path, conditions=["none"], heads=HEADS, reductions=REDUCTIONS)
     asked = cell("any", reduction="some")
     # validation may choose any: fit the one alone, and keep it as what the cell chose
     alone = example(
         tmp_path,
-        views=["none"],
-        classifiers={"any": [CLASSIFIERS["any"][chosen]]},
+        conditions=["none"],
+        heads={"any": [HEADS["any"][chosen]]},
         reductions={"some": [REDUCTIONS["some"][chosen]]},
     )
     single, [info] = table(alone, [asked])
@@ -95,8 +93,8 @@ def test_chosen_table__candidates_of_several_classes(tmp_path: Path, chosen: int
 
 
 def test_chosen_table__a_network_has_its_time_alone(tmp_path: Path) -> None:
-    study = example(tmp_path, views=["none"])
+    study = example(tmp_path, conditions=["none"])
     network = cell("end to end", features=("net",), grid="fine-tuned")
     CellStore(study.folder).keep("0" * 32, network, {}, {"seconds": 12.5})
     (row,) = chosen_table([network], {network: "0" * 32}, study).to_dict("records")
-    assert (row["chosen"], row["seconds"], row["classifier"]) == ("", 12.5, "end to end")
+    assert (row["chosen"], row["seconds"], row["head"]) == ("", 12.5, "end to end")

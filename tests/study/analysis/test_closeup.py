@@ -16,8 +16,8 @@ from dfl.study.run.cells import CellStore
 from dfl.study.run.fitting import held_rows
 from tests.study.study_examples import cell, example
 
-GOOD = [cell("lda", view="blur", seed=seed) for seed in (0, 1)]
-POOR = [cell("bayes", view="blur", seed=seed) for seed in (0, 1)]
+GOOD = [cell("lda", condition="blur", seed=seed) for seed in (0, 1)]
+POOR = [cell("bayes", condition="blur", seed=seed) for seed in (0, 1)]
 
 
 @pytest.fixture
@@ -46,8 +46,8 @@ def test_comparison__under_images_as_they_come(look: CloseLook) -> None:
     assert (found["a"], found["b"]) == ("good", "poor")
     table = look._estimator.table
     table = table[(table["scope"] == "macro") & (table["split"] == "test")]
-    table = table[table["test_view"] == "none"]
-    means = table.groupby("classifier")["auroc"].mean()
+    table = table[table["test_condition"] == "none"]
+    means = table.groupby("head")["auroc"].mean()
     assert found["difference"] == pytest.approx(means["lda"] - means["bayes"])
     assert found["difference"] > 0.2
     assert found["low"] < found["difference"] < found["high"]
@@ -60,7 +60,7 @@ def test_metrics__mean_of_the_seeds_with_intervals(look: CloseLook) -> None:
     table = look.metrics(Contender("good", GOOD)).set_index("test_set")
     assert {"alpha", "beta", "gamma", "pooled", "macro", "worst"} <= set(table.index)
     own = look._estimator.table
-    own = own[(own["classifier"] == "lda") & (own["test_view"] == "none")]
+    own = own[(own["head"] == "lda") & (own["test_condition"] == "none")]
     own = own[(own["split"] == "test") & (own["name"] == "beta")]
     for metric in STUDY_METRICS:
         row = table.loc["beta"]

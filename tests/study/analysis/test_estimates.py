@@ -94,9 +94,7 @@ def test_mean__of_nothing() -> None:
 
 
 def test_mean__replicates_of_two_means_are_paired() -> None:
-    made = results(
-        cases(classifier=["lda", "svm"]), lambda row: 0.6 + 0.05 * (row["classifier"] == "svm")
-    )
+    made = results(cases(head=["lda", "svm"]), lambda row: 0.6 + 0.05 * (row["head"] == "svm"))
     estimator = Estimator(made, "ap")
     lda, svm = (estimator.mean(made.table.iloc[[place]]) for place in (0, 1))
     assert svm.low < lda.high  # alone they overlap: all images are as uncertain as that
@@ -113,9 +111,7 @@ def test_validation() -> None:
 
 
 def test_balanced__only_what_every_level_has() -> None:
-    table = pd.DataFrame(
-        {"classifier": ["a", "a", "a", "b", "b"], "features": list("xyzxy"), "seed": 0}
-    )
-    kept = balanced(table, "classifier", ["features", "seed"])
+    table = pd.DataFrame({"head": ["a", "a", "a", "b", "b"], "features": list("xyzxy"), "seed": 0})
+    kept = balanced(table, "head", ["features", "seed"])
     assert kept.index.tolist() == [0, 1, 3, 4]
-    assert balanced(table.iloc[:0], "classifier", ["features", "seed"]).empty
+    assert balanced(table.iloc[:0], "head", ["features", "seed"]).empty

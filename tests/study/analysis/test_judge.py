@@ -18,12 +18,19 @@ from sklearn.metrics import (
 from dfl.evaluation import LOWER_IS_BETTER, STUDY_METRICS, group_weights
 from dfl.study.analysis.judge import AXES, Judge, judge_cells
 from dfl.study.run.cells import CellStore
-from dfl.study.run.fitting import held_rows, judged_view
+from dfl.study.run.fitting import held_rows, judged_condition
 from dfl.study.run.inputs import StudyInput
 from tests.study.study_examples import cell, example
 
 B = 40
-CHECKED = ("accuracy", "accuracy_val", "balanced_accuracy", "ap", "auroc", "tpr_at_fpr_5")
+CHECKED = (
+    "accuracy",
+    "accuracy_at_val_threshold",
+    "balanced_accuracy",
+    "ap",
+    "auroc",
+    "tpr_at_fpr_5",
+)
 
 
 @pytest.fixture
@@ -31,19 +38,19 @@ def study(tmp_path: Path) -> StudyInput:
     return example(tmp_path, seeds=(0, 1))
 
 
-def made_scores(study: StudyInput, views=("none",), seed: int = 0) -> dict[str, np.ndarray]:
+def made_scores(study: StudyInput, conditions=("none",), seed: int = 0) -> dict[str, np.ndarray]:
     """Scores that follow the path, so that an image has the same one in every dataset."""
     rows = study.frames[seed].iloc[held_rows(study.frames[seed])]
     _, code = np.unique(rows["path"], return_inverse=True)
     found = {}
-    for n, view in enumerate(views):
+    for n, condition in enumerate(conditions):
         noise = np.random.default_rng(n).normal(size=code.max() + 1)[code]
-        found[view] = np.round(noise + 0.9 * rows["label"].to_numpy() - 0.2 + n, 1)
+        found[condition] = np.round(noise + 0.9 * rows["label"].to_numpy() - 0.2 + n, 1)
     return found
 
 
-def held(study: StudyInput, scores: dict[str, np.ndarray], view: str = "none") -> pd.DataFrame:
-    return study.frames[0].iloc[held_rows(study.frames[0])].assign(score=scores[view])
+def held(study: StudyInput, scores: dict[str, np.ndarray], condition: str = "none") -> pd.DataFrame:
+    return study.frames[0].iloc[held_rows(study.frames[0])].assign(score=scores[condition])
 
 
 def slow_threshold(rows: pd.DataFrame) -> float:
@@ -59,7 +66,7 @@ def slow_metrics(rows: pd.DataFrame, threshold: float) -> dict[str, float]:
     truth, score = rows["label"].to_numpy(), rows["score"].to_numpy()
     found = {
         "accuracy": accuracy_score(truth, score > 0),
-        "accuracy_val": accuracy_score(truth, score > threshold),
+        "accuracy_at_val_threshold": accuracy_score(truth, score > threshold),
     }
     if len(set(truth)) == 1:
         return found | dict.fromkeys(set(CHECKED) - set(found), np.nan)
@@ -126,8 +133,8 @@ def test_judge__rows_hold_values_and_percentiles(study: StudyInput) -> None:
             ends = [row[f"{name}_{end}"] for name in STUDY_METRICS for end in ("low", "high")]
             assert np.isnan(ends).all()
     for row, kept in zip(tested, replicates, strict=True):
-        of = values[row["test_view"], row["split"], row["scope"], row["name"]]
-        assert {row[name] for name in ("grid", "classifier", "train_set")} == {
+        of = values[row["test_condition"], row["split"], row["scope"], row["name"]]
+        assert {row[name] for name in ("grid", "head", "train_set")} == {
             "frozen",
             "lda",
             "alpha",
@@ -198,8 +205,10 @@ def test_judge__nothing_is_chosen_on_test_rows_or_on_others_validation(study: St
     for name in ("alpha", "beta", "gamma"):
         first, second = (v["none", "test", "dataset", name] for v in (before, after))
         # every test label is the other one: so is every decision right that was wrong
-        assert first["accuracy_val"][0] == pytest.approx(1 - second["accuracy_val"][0])
-        assert first["accuracy_val"][0] != 0.5
+        assert first["accuracy_at_val_threshold"][0] == pytest.approx(
+            1 - second["accuracy_at_val_threshold"][0]
+        )
+        assert first["accuracy_at_val_threshold"][0] != 0.5
     # and scores of other rows do not move the threshold
     moved = {"none": np.where(held(study, scores).index.isin(frame.index[mine]), 0, 50.0)}
     moved["none"] += scores["none"]
@@ -208,19 +217,19 @@ def test_judge__nothing_is_chosen_on_test_rows_or_on_others_validation(study: St
     assert tests["threshold"].iloc[0] == same["threshold"].iloc[0]
 
 
-def test_judge__threshold_under_the_view_of_training(tmp_path: Path) -> None:
+def test_judge__threshold_under_the_condition_of_training(tmp_path: Path) -> None:
     study = example(tmp_path, use=["both", "train"])
     scores = made_scores(study, ["none", "blur"])  # those of blur are higher by 1
-    chosen = cell(view="blur")
+    chosen = cell(condition="blur")
     values = Judge(study, metric="ap", replicates=2).values(chosen, scores)
     assert {key[0] for key in values} == {"blur", "none"}
     blurred = held(study, scores, "blur")
     own = blurred[(blurred["split"] == "val") & (blurred["dataset"] == "alpha")]
     threshold = slow_threshold(own)
-    for view in ("blur", "none"):
-        table = held(study, scores, view)
+    for condition in ("blur", "none"):
+        table = held(study, scores, condition)
         rows = table[(table["split"] == "test") & (table["dataset"] == "beta")]
-        found = values[view, "test", "dataset", "beta"]["accuracy_val"][0]
+        found = values[condition, "test", "dataset", "beta"]["accuracy_at_val_threshold"][0]
         assert found == accuracy_score(rows["label"], rows["score"] > threshold)
 
 
@@ -237,7 +246,7 @@ def test_judge__one_class_only(study: StudyInput) -> None:
     )
     rows, _ = Judge(one, metric="auroc", replicates=B)(cell(), made_scores(one))
     gamma = row_of(rows, "test", "dataset", "gamma")
-    assert 0 <= gamma["accuracy_val_low"] <= gamma["accuracy_val"] <= 1
+    assert 0 <= gamma["accuracy_at_val_threshold_low"] <= gamma["accuracy_at_val_threshold"] <= 1
     assert np.isfinite(gamma["calibration_error"])
     assert np.isnan([gamma["auroc"], gamma["ap"], gamma["eer"], gamma["auroc_low"]]).all()
     assert gamma["n_real"] == 0
@@ -250,14 +259,14 @@ def test_decisions__each_test_image_once_under_images_as_they_come(tmp_path: Pat
     study = example(tmp_path, use=["both", "train"])
     scores = made_scores(study, ["none", "blur"])
     judge = Judge(study, metric="ap", replicates=2)
-    table = judge.decisions(cell(view="blur"), scores)
+    table = judge.decisions(cell(condition="blur"), scores)
     expected = held(study, scores, "none")
     expected = expected[expected["split"] == "test"].drop_duplicates("path")
     assert table["path"].tolist() == expected["path"].tolist()
     np.testing.assert_array_equal(table["score"], expected["score"])
     right = (table["score"] > table["threshold"]) == (table["label"] == 1)
     assert table["correct"].tolist() == right.tolist()
-    assert judged_view(cell(view="blur"), example(tmp_path)) == "blur"
+    assert judged_condition(cell(condition="blur"), example(tmp_path)) == "blur"
 
 
 def test_judge__without_a_generator_it_is_unseen_wherever_it_occurs(tmp_path: Path) -> None:

@@ -21,16 +21,16 @@ def test_notes__a_reduction_that_was_trained_before(tmp_path: Path) -> None:
     file = tmp_path / "b.ckpt"
     torch.save({}, file)
     study = example(
-        tmp_path, views=["none"], reductions={"pca": [pca(2)], "ae": [bottleneck(file)]}
+        tmp_path, conditions=["none"], reductions={"pca": [pca(2)], "ae": [bottleneck(file)]}
     )
     assert "The reduction ae was trained before this study" in said(study)
-    study = example(tmp_path, views=["none"], reductions={"pca": [pca(2)]})
+    study = example(tmp_path, conditions=["none"], reductions={"pca": [pca(2)]})
     assert "was trained before" not in said(study)
 
 
 def test_notes__few_groups(tmp_path: Path) -> None:
-    text = said(example(tmp_path, views=["none"]))
-    frame = example(tmp_path, views=["none"]).frames[0]
+    text = said(example(tmp_path, conditions=["none"]))
+    frame = example(tmp_path, conditions=["none"]).frames[0]
     test = frame[(frame["split"] == "test") & (frame["dataset"] == "beta")]
     assert f"beta is tested on {test['group'].nunique()} groups of images" in text
     assert "and other intervals are too narrow" in text

@@ -1,15 +1,15 @@
 import pytest
 
 from dfl.errors import ConfigError
-from dfl.study.design.grid import Grid, choose_features, grid_cells, view_plan
+from dfl.study.design.grid import Grid, choose_features, condition_plan, grid_cells
 from tests.study.study_examples import PARTS, cell
 
 AXES = {
-    "parts": PARTS,
+    "layers": PARTS,
     "reductions": ["none", "pca"],
-    "classifiers": ["lda", "svm"],
+    "heads": ["lda", "svm"],
     "train_sets": ["alpha", "beta"],
-    "train_views": ["none"],
+    "train_conditions": ["none"],
     "seeds": [0, 1],
 }
 
@@ -26,12 +26,12 @@ AXES = {
         ),
     ],
 )
-def test_view_plan(use, expected) -> None:
-    assert view_plan(["none", "blur", "jpeg"], use) == expected
+def test_condition_plan(use, expected) -> None:
+    assert condition_plan(["none", "blur", "jpeg"], use) == expected
 
 
-def test_view_plan__one_view() -> None:
-    assert view_plan(["none"], ["test", "train", "both", "both"]) == {"none": ["none"]}
+def test_condition_plan__one_condition() -> None:
+    assert condition_plan(["none"], ["test", "train", "both", "both"]) == {"none": ["none"]}
 
 
 def test_choose_features__each_and_all() -> None:
@@ -39,10 +39,10 @@ def test_choose_features__each_and_all() -> None:
     fused = choose_features(Grid(features="all"), PARTS)
     assert len(fused) == len(set(fused)) == 7
     assert fused[-1] == tuple(PARTS)
-    assert [len(parts) for parts in fused] == [1, 1, 1, 2, 2, 2, 3]
+    assert [len(layers) for layers in fused] == [1, 1, 1, 2, 2, 2, 3]
 
 
-def test_choose_features__names_of_parts_and_backbones() -> None:
+def test_choose_features__names_of_layers_and_backbones() -> None:
     grid = Grid(features=[["two"], ["one"], ["one", "one.b"], ["one.b", "two"]])
     assert choose_features(grid, PARTS) == [
         ("two.pooled",),
@@ -52,7 +52,7 @@ def test_choose_features__names_of_parts_and_backbones() -> None:
 
 
 def test_choose_features__one_order_whatever_the_config_says() -> None:
-    # a fused backbone gives the parts of a backbone side by side: so must a head take them
+    # a fused backbone gives the layers of a backbone side by side: so must a head take them
     grid = Grid(features=[["one.b", "two", "one.a"], ["two", "one"]])
     assert choose_features(grid, PARTS) == [("one.a", "one.b", "two.pooled")]
 
@@ -60,8 +60,8 @@ def test_choose_features__one_order_whatever_the_config_says() -> None:
 @pytest.mark.parametrize(
     ("features", "message"),
     [
-        ([["one.c"]], "no part 'one.c'; the backbones give: one.a, one.b, two.pooled"),
-        ([["on"]], "no part 'on'"),
+        ([["one.c"]], "no layer 'one.c'; the backbones give: one.a, one.b, two.pooled"),
+        ([["on"]], "no layer 'on'"),
         ([["one"], []], "an empty set"),
         ([], "features: no set"),
     ],
@@ -74,15 +74,15 @@ def test_choose_features__mistakes(features, message: str) -> None:
 def test_grid_cells__every_choice_meets_every_other_once() -> None:
     cells = grid_cells({"frozen": Grid()}, **AXES)
     assert len(cells) == len(set(cells)) == 3 * 2 * 2 * 2 * 2
-    shared = [(c.seed, c.train_view, c.train_set, c.features, c.reduction) for c in cells]
+    shared = [(c.seed, c.train_condition, c.train_set, c.features, c.reduction) for c in cells]
     together = [key for i, key in enumerate(shared) if i == 0 or shared[i - 1] != key]
     assert len(together) == len(set(together)) == 24  # side by side, so that they are one group
 
 
 def test_grid_cells__a_cell_of_two_grids_is_the_first_ones() -> None:
-    small = Grid(features=[["one.a"], ["one", "two"]], reductions=["none"], classifiers=["lda"])
-    cells = grid_cells({"small": small, "rest": Grid(classifiers=["lda", "svm"])}, **AXES)
-    names = {(c.features, c.reduction, c.classifier, c.train_set, c.seed) for c in cells}
+    small = Grid(features=[["one.a"], ["one", "two"]], reductions=["none"], heads=["lda"])
+    cells = grid_cells({"small": small, "rest": Grid(heads=["lda", "svm"])}, **AXES)
+    names = {(c.features, c.reduction, c.head, c.train_set, c.seed) for c in cells}
     assert len(cells) == len(names) == 48 + 4
     assert sum(c.grid == "small" for c in cells) == 2 * 2 * 2
     assert cell(grid="small") in cells
@@ -93,10 +93,10 @@ def test_grid_cells__a_cell_of_two_grids_is_the_first_ones() -> None:
     ("grid", "message"),
     [
         (Grid(reductions=["ica"]), "grids.mine.reductions: no 'ica'; there are: none, pca"),
-        (Grid(classifiers=["lda", "x"]), "grids.mine.classifiers: no 'x'; there are: lda, svm"),
-        (Grid(classifiers=[]), "grids.mine.classifiers: empty"),
+        (Grid(heads=["lda", "x"]), "grids.mine.heads: no 'x'; there are: lda, svm"),
+        (Grid(heads=[]), "grids.mine.heads: empty"),
         (Grid(reductions=[]), "grids.mine.reductions: empty"),
-        (Grid(features=[["three"]]), "no part 'three'"),
+        (Grid(features=[["three"]]), "no layer 'three'"),
     ],
 )
 def test_grid_cells__mistakes_name_the_setting(grid: Grid, message: str) -> None:

@@ -30,8 +30,11 @@ def test_settings__processes() -> None:
     [
         ({"replicates": 99}, "replicates: at least 100 for an interval of 95 %, got 99"),
         ({"jobs": 0}, "jobs: must be at least 1, got 0"),
-        ({"claims": [Claim("so", "view", [])]}, "'so' says that .. is better than the others"),
-        ({"claims": [Claim("so", "view", ["a"], ["b", "a"])]}, "name levels of view, each once"),
+        ({"claims": [Claim("so", "condition", [])]}, "'so' says that .. is better than the others"),
+        (
+            {"claims": [Claim("so", "condition", ["a"], ["b", "a"])]},
+            "name levels of condition, each once",
+        ),
     ],
 )
 def test_settings__mistakes(changes: dict[str, object], message: str) -> None:
@@ -40,10 +43,10 @@ def test_settings__mistakes(changes: dict[str, object], message: str) -> None:
 
 
 def test_check_names() -> None:
-    check_names(views=["none", "blur-2", "_x"], baselines=["net"])
+    check_names(conditions=["none", "blur-2", "_x"], baselines=["net"])
     check_names(may_be_empty=True, baselines=[])
-    with pytest.raises(ConfigError, match="views: empty; name at least one"):
-        check_names(views=[])
+    with pytest.raises(ConfigError, match="conditions: empty; name at least one"):
+        check_names(conditions=[])
     for name in ("a b", "a.b", "-a", "", "../a", "ä"):
         with pytest.raises(ConfigError, match="cannot be a name; use letters, digits, _ and -"):
-            check_names(views=["none", name])
+            check_names(conditions=["none", name])

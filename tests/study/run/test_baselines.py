@@ -15,7 +15,7 @@ from dfl.data import GaussianBlur, PairDataModule, Resize
 from dfl.data.sources.pairs import Pair
 from dfl.errors import ConfigError, DataError
 from dfl.heads.tasks.finetune import FineTuneTask
-from dfl.study.design.grid import view_plan
+from dfl.study.design.grid import condition_plan
 from dfl.study.design.training_sets import training_sets
 from dfl.study.run.baselines import Baselines, FineTuning
 from dfl.study.run.cells import CellStore
@@ -64,7 +64,7 @@ def data(image_root: Path, tmp_path_factory: pytest.TempPathFactory) -> PairData
 def study(data: PairDataModule, folder: Path) -> StudyInput:
     frame = data.manifest.frame
     sets = training_sets(frame, ["each"])
-    plan = view_plan(["none"], ["both"])
+    plan = condition_plan(["none"], ["both"])
     return StudyInput({0: frame}, {"none": {}}, plan, sets, {}, {}, folder / "cells")
 
 
@@ -126,12 +126,14 @@ def test_keys__another_scheduler_is_another_cell(data: PairDataModule, tmp_path:
     assert keys == baselines(data, tmp_path, **tasks).keys(given)
 
 
-def test_keys__a_further_view_shares_the_training(data: PairDataModule, tmp_path: Path) -> None:
+def test_keys__a_further_condition_shares_the_training(
+    data: PairDataModule, tmp_path: Path
+) -> None:
     networks = baselines(data, tmp_path)
     (key,) = networks.keys(study(data, tmp_path)).values()
     wider = study(data, tmp_path)
-    wider = replace(wider, views=view_plan(["none", "blur"], ["both", "test"]))
-    networks.views = {"none": [], "blur": [GaussianBlur(2.0)]}
+    wider = replace(wider, conditions=condition_plan(["none", "blur"], ["both", "test"]))
+    networks.conditions = {"none": [], "blur": [GaussianBlur(2.0)]}
     other = next(iter(networks.keys(wider).values()))
     assert key != other
     assert networks.checkpoint(key) == networks.checkpoint(other)
@@ -143,7 +145,7 @@ def test_keys__a_further_view_shares_the_training(data: PairDataModule, tmp_path
 
 def test_cells__training_is_on_images_as_they_come(data: PairDataModule, tmp_path: Path) -> None:
     networks = baselines(data, tmp_path)
-    networks.views = {"blur": [GaussianBlur(2.0)], "none": []}
+    networks.conditions = {"blur": [GaussianBlur(2.0)], "none": []}
     with pytest.raises(ConfigError, match=r"the first one, blur, changes the images.*before it"):
         networks.cells(study(data, tmp_path))
 
@@ -154,7 +156,10 @@ def test_cells__training_is_on_images_as_they_come(data: PairDataModule, tmp_pat
         (KeyError("no\nkey"), r"KeyError: 'no\nkey'"),
         (torch.OutOfMemoryError("too\nlarge"), "OutOfMemoryError: too large"),
         (DataError("x.png is damaged"), "x.png is damaged"),
-        (None, "2 of {held} scores under the view none are not finite; the training diverged, "),
+        (
+            None,
+            "2 of {held} scores under the condition none are not finite; the training diverged, ",
+        ),
     ],
 )
 def test_run__a_network_that_fails_stops_no_other(

@@ -28,7 +28,7 @@ def flip_a_score(content: bytes) -> bytes:
 
 
 def no_info(file: Path) -> None:
-    np.savez(file, **{f"view:{view}": score for view, score in SCORES.items()})
+    np.savez(file, **{f"condition:{condition}": score for condition, score in SCORES.items()})
 
 
 DAMAGES = {
@@ -50,8 +50,8 @@ def store(tmp_path: Path) -> CellStore:
 def test_keep__reads_back_the_same(store: CellStore) -> None:
     scores, info = store.read(KEY)
     assert list(scores) == list(SCORES)
-    for view, score in SCORES.items():
-        np.testing.assert_array_equal(scores[view], score)
+    for condition, score in SCORES.items():
+        np.testing.assert_array_equal(scores[condition], score)
     assert info["seconds"] == 0.5
     assert store.info(KEY) == info
     assert store.finished() == store.usable([KEY, "1" * 32]) == {KEY}
@@ -62,7 +62,9 @@ def test_keep__reads_back_the_same(store: CellStore) -> None:
 @pytest.mark.parametrize("odd", [np.nan, np.inf, -np.inf])
 def test_keep__refuses_scores_that_are_not_finite(store: CellStore, odd: float) -> None:
     scores = SCORES | {"blur": np.array([1.0, odd, odd])}
-    message = r"^2 of 3 scores under the view blur are not finite; the training diverged, so lower"
+    message = (
+        r"^2 of 3 scores under the condition blur are not finite; the training diverged, so lower"
+    )
     with pytest.raises(HeadError, match=message):
         store.keep("1" * 32, cell(), scores, {})
     assert store.finished() == {KEY}
@@ -85,23 +87,23 @@ def test_usable__a_damaged_file_is_not_there(
 
 
 def test_run_missing__makes_a_damaged_cell_again(tmp_path: Path, monkeypatch, caplog) -> None:
-    study = example(tmp_path, views=["none"])
-    views = opened(study)
+    study = example(tmp_path, conditions=["none"])
+    conditions = opened(study)
 
     def here(cells, study, *, jobs, done: Callable[[Outcome], None]) -> None:
         for one in cells:
-            for outcome in fit_cells([one], study, views):
+            for outcome in fit_cells([one], study, conditions):
                 done(outcome)
 
     monkeypatch.setattr(missing, "run_cells", here)
     cells = [cell("lda"), cell("bayes")]
-    first = run_missing(cells, study, views, jobs=1)
+    first = run_missing(cells, study, conditions, jobs=1)
     store = CellStore(study.folder)
     file = study.folder / f"{first.keys[cells[0]]}.npz"
     expected = store.read(file.stem)[0]["none"]
     file.write_bytes(file.read_bytes()[:100])
     with caplog.at_level(logging.WARNING):
-        again = run_missing(cells, study, views, jobs=1)
+        again = run_missing(cells, study, conditions, jobs=1)
     assert (again.fitted, again.failures, again.keys) == (1, [], first.keys)
     assert caplog.text.count("it is made again") == 1
     np.testing.assert_array_equal(store.read(file.stem)[0]["none"], expected)

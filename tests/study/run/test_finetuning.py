@@ -27,7 +27,7 @@ def data(image_root: Path, tmp_path: Path) -> PairDataModule:
         image_root,
         {name: Pair(real=name, fake=name) for name in ("alpha", "beta")},
         crop=Resize(32),
-        augment=[HorizontalFlip()],
+        train_transforms=[HorizontalFlip()],
         batch_size=8,
         val_fraction=0.25,
         split_dir=str(tmp_path / "splits"),
@@ -209,11 +209,11 @@ def test_fine_tune__each_row_its_image_and_its_perturbation(
     few = run(data, tmp_path / "cell", max_epochs=1, score=rows)
     np.testing.assert_allclose(few, every[[7, 3, 7]], rtol=1e-5)
     steps.clear()
-    blurred = run(data, tmp_path / "cell", max_epochs=1, perturb=[GaussianBlur(2.0)])
+    blurred = run(data, tmp_path / "cell", max_epochs=1, eval_transforms=[GaussianBlur(2.0)])
     assert steps == []
     assert not np.allclose(blurred, every)
-    data.perturb = [GaussianBlur(2.0)]
-    also = run(data, tmp_path / "other", max_epochs=1, perturb=[JPEG(30)])
+    data.eval_transforms = [GaussianBlur(2.0)]
+    also = run(data, tmp_path / "other", max_epochs=1, eval_transforms=[JPEG(30)])
     assert not np.allclose(also, blurred)
 
 

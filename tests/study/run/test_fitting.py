@@ -39,7 +39,7 @@ from dfl.study.run.keys import CellKeys
 from tests.study.study_examples import PARTS, Raises, cell, example, opened, pipeline
 
 CS = (0.001, 0.1, 10.0)
-CLASSIFIERS = {
+HEADS = {
     "probe": [logistic_regression(C=c) for c in CS],
     "svm": [rbf_svm()],
     "forest": [random_forest(n_estimators=5)],
@@ -49,26 +49,28 @@ CLASSIFIERS = {
 @pytest.fixture
 def study(tmp_path: Path) -> StudyInput:
     reductions = {"none": [], "pca": [pca(2), pca(4)]}
-    return example(tmp_path, classifiers=CLASSIFIERS, reductions=reductions)
+    return example(tmp_path, heads=HEADS, reductions=reductions)
 
 
 def fitted(study: StudyInput, *cells):
-    """Fit cells; give the scores of each by view, and what was chosen."""
-    views = opened(study)
-    outcomes = list(fit_cells(cells, study, views))
+    """Fit cells; give the scores of each by condition, and what was chosen."""
+    conditions = opened(study)
+    outcomes = list(fit_cells(cells, study, conditions))
     assert [outcome.cause for outcome in outcomes] == [None] * len(cells)
-    store, keys = CellStore(study.folder), CellKeys(study, views)
+    store, keys = CellStore(study.folder), CellKeys(study, conditions)
     return [store.read(keys(c)) for c in cells]
 
 
 class Plain:
     """The same by sklearn, pandas and numpy alone: trained on alpha."""
 
-    def __init__(self, study: StudyInput, parts: list[str], view: str = "none") -> None:
-        folders = study.features[view]
+    def __init__(self, study: StudyInput, layers: list[str], condition: str = "none") -> None:
+        folders = study.features[condition]
         self.table = pd.read_csv(folders["one"] / "manifest.csv", na_filter=False)
         self.label = self.table["label"].to_numpy()
-        self.x = np.hstack([np.load(folders[part.split(".")[0]] / f"{part}.npy") for part in parts])
+        self.x = np.hstack(
+            [np.load(folders[layer.split(".")[0]] / f"{layer}.npy") for layer in layers]
+        )
         self.train, self.val = (self.rows("alpha", split) for split in ("train", "val"))
         self.held = np.flatnonzero(self.table["split"].isin(["val", "test"]) & (self.label >= 0))
 
@@ -103,16 +105,16 @@ def probes(plain: Plain, components: tuple[int | None, ...] = (None,)) -> np.nda
     return max(found, key=plain.merit)
 
 
-@pytest.mark.parametrize("view", ["none", "blur"])
-def test_fit_cells__scores_of_plain_sklearn(study: StudyInput, view: str) -> None:
-    parts = ["one.a", "two.pooled"]
-    cells = [cell(name, features=tuple(parts), view=view) for name in ("probe", "svm")]
-    plain = Plain(study, parts, view)
+@pytest.mark.parametrize("condition", ["none", "blur"])
+def test_fit_cells__scores_of_plain_sklearn(study: StudyInput, condition: str) -> None:
+    layers = ["one.a", "two.pooled"]
+    cells = [cell(name, features=tuple(layers), condition=condition) for name in ("probe", "svm")]
+    plain = Plain(study, layers, condition)
     for (scores, _), expected in zip(
         fitted(study, *cells), [probes(plain), plain.fit(SVC(C=1.0))], strict=True
     ):
-        assert list(scores) == [view]
-        np.testing.assert_allclose(scores[view], expected[plain.held], rtol=1e-6, atol=1e-7)
+        assert list(scores) == [condition]
+        np.testing.assert_allclose(scores[condition], expected[plain.held], rtol=1e-6, atol=1e-7)
 
 
 def test_fit_cells__behind_pca(study: StudyInput) -> None:
@@ -134,7 +136,7 @@ def test_fit_cells__large_features_are_never_held_at_once(
         found = []
         for reduction in ("none", "pca"):
             cells = [cell(n, features=tuple(PARTS), reduction=reduction) for n in ("probe", "svm")]
-            found += [by_view["none"] for by_view, _ in fitted(study, *cells)]
+            found += [by_condition["none"] for by_condition, _ in fitted(study, *cells)]
         return found
 
     in_memory = scores()
@@ -181,19 +183,19 @@ def test_fit_cells__test_labels_and_other_datasets_decide_nothing(study: StudyIn
     turned = elsewhere & (frame["label"] >= 0)
     flipped = frame.assign(label=np.where(turned, 1 - frame["label"], frame["label"]))
     other = replace(study, frames={0: flipped}, folder=study.folder.with_name("other"))
-    cells = [cell(name, reduction="pca") for name in CLASSIFIERS]
+    cells = [cell(name, reduction="pca") for name in HEADS]
     for (scores, info), (same, same_info) in zip(
         fitted(study, *cells), fitted(other, *cells), strict=True
     ):
         np.testing.assert_array_equal(scores["none"], same["none"])
-        assert {k: info[k] for k in ("classifier", "reduction")} == {
-            k: same_info[k] for k in ("classifier", "reduction")
+        assert {k: info[k] for k in ("head", "reduction")} == {
+            k: same_info[k] for k in ("head", "reduction")
         }
 
 
-def test_fit_cells__the_view_of_training_is_always_scored(tmp_path: Path) -> None:
+def test_fit_cells__the_condition_of_training_is_always_scored(tmp_path: Path) -> None:
     study = example(tmp_path, use=["train"])
-    [(scores, _)] = fitted(study, cell(view="blur"))
+    [(scores, _)] = fitted(study, cell(condition="blur"))
     assert list(scores) == ["blur", "none"]  # the threshold is chosen under the first
     [(scores, _)] = fitted(example(tmp_path, use=["test"]), cell())
     assert list(scores) == ["none", "blur"]
@@ -221,24 +223,24 @@ def test_held_rows__known_labels_of_validation_and_test(study: StudyInput) -> No
 
 
 @pytest.mark.parametrize("reduction", ["none", "pca"])
-@pytest.mark.parametrize("classifier", list(CLASSIFIERS))
-def test_fit_head__scores_as_the_cell(study: StudyInput, classifier: str, reduction: str) -> None:
-    chosen = cell(classifier, features=tuple(PARTS), reduction=reduction, train_set="combined")
+@pytest.mark.parametrize("head", list(HEADS))
+def test_fit_head__scores_as_the_cell(study: StudyInput, head: str, reduction: str) -> None:
+    chosen = cell(head, features=tuple(PARTS), reduction=reduction, train_set="combined")
     [(scores, info)] = fitted(study, chosen)
-    views = opened(study)
-    head = fit_head(chosen, study, views)
+    conditions = opened(study)
+    head = fit_head(chosen, study, conditions)
     rows = held_rows(study.frames[0])
-    again = head.score(views["none"].matrix(PARTS, rows))
+    again = head.score(conditions["none"].matrix(PARTS, rows))
     np.testing.assert_allclose(again, scores["none"], rtol=1e-6, atol=1e-6)
-    assert [part.name for part in head.spec] == PARTS
+    assert [layer.name for layer in head.spec] == PARTS
     assert set(head.backbones) == {"one", "two"}
-    assert head.view == {"is": "none"}
-    assert info["classifier"]["step"] == "estimator"
+    assert head.preprocess == {"is": "none"}
+    assert info["head"]["step"] == "estimator"
 
 
 def test_fit_head__operating_point_of_its_own_validation_images(tmp_path: Path) -> None:
-    study = example(tmp_path, use=["train", "both"], classifiers=CLASSIFIERS)
-    chosen = cell("svm", train_set="beta", view="blur")
+    study = example(tmp_path, use=["train", "both"], heads=HEADS)
+    chosen = cell("svm", train_set="beta", condition="blur")
     [(scores, _)] = fitted(study, chosen)
     head = fit_head(chosen, study, opened(study))
     plain = Plain(study, ["one.a"], "blur")
@@ -258,34 +260,36 @@ def test_fit_head__operating_point_of_its_own_validation_images(tmp_path: Path) 
 
 
 def test_fit_cells__a_failure_is_reported_and_stops_no_other(study: StudyInput) -> None:
-    classifiers = {"bad": [pipeline(Raises())], "lda": [lda()]}
-    broken = replace(study, classifiers=classifiers, reductions={"none": [], "pca": [pca(99)]})
-    views = opened(broken)
-    cells = [cell(name) for name in classifiers]
-    outcomes = list(fit_cells(cells, broken, views))
+    heads = {"bad": [pipeline(Raises())], "lda": [lda()]}
+    broken = replace(study, heads=heads, reductions={"none": [], "pca": [pca(99)]})
+    conditions = opened(broken)
+    cells = [cell(name) for name in heads]
+    outcomes = list(fit_cells(cells, broken, conditions))
     assert [outcome.cause for outcome in outcomes] == [
         "RuntimeError: no fit",
         None,
     ]
     group = [cell(name, reduction="pca") for name in ("lda", "bad")]
-    causes = [outcome.cause for outcome in fit_cells(group, broken, views)]
+    causes = [outcome.cause for outcome in fit_cells(group, broken, conditions)]
     assert causes[0] == causes[1]
     assert "n_components=99" in str(causes[0])
-    assert CellStore(broken.folder).finished() == {CellKeys(broken, views)(cells[1])}
+    assert CellStore(broken.folder).finished() == {CellKeys(broken, conditions)(cells[1])}
 
 
-def trained_bottleneck(file: Path, part: str, dim: int, seed: int = 0) -> Path:
+def trained_bottleneck(file: Path, layer: str, dim: int, seed: int = 0) -> Path:
     torch.manual_seed(seed)
     model = Bottleneck(dim, hidden_dims=[8], code_dim=3)
     state = {f"model.{name}": value for name, value in model.state_dict().items()}
-    features = [{"name": part, "dim": dim, "fingerprint": "ab" * 32}]
+    features = [{"name": layer, "dim": dim, "fingerprint": "ab" * 32}]
     torch.save({"state_dict": state, "dfl": {"features": features}}, file)
     return file
 
 
 def test_fit_cells__behind_a_stored_bottleneck(tmp_path: Path) -> None:
     files = [trained_bottleneck(tmp_path / f"{n}.ckpt", "one.a", 6, n) for n in range(2)]
-    study = example(tmp_path, views=["none"], reductions={"ae": [bottleneck(f) for f in files]})
+    study = example(
+        tmp_path, conditions=["none"], reductions={"ae": [bottleneck(f) for f in files]}
+    )
     [(scores, info)] = fitted(study, cell(reduction="ae"))
     plain = Plain(study, ["one.a"])
     found = []
@@ -298,19 +302,19 @@ def test_fit_cells__behind_a_stored_bottleneck(tmp_path: Path) -> None:
     name = files[[score is best for score in found].index(True)].name
     assert info["reduction"][0]["params"]["checkpoint"].startswith(f"{name} sha256:")
 
-    views = opened(study)
-    save_head(fit_head(cell(reduction="ae"), study, views), tmp_path / "head")
+    conditions = opened(study)
+    save_head(fit_head(cell(reduction="ae"), study, conditions), tmp_path / "head")
     again = load_head(tmp_path / "head").score(plain.x)
     np.testing.assert_allclose(again[plain.held], scores["none"], rtol=1e-5, atol=1e-5)
 
-    keys = CellKeys(study, views)(cell(reduction="ae"))
+    keys = CellKeys(study, conditions)(cell(reduction="ae"))
     trained_bottleneck(files[0], "one.a", 6, seed=7)
-    assert CellKeys(study, views)(cell(reduction="ae")) != keys
+    assert CellKeys(study, conditions)(cell(reduction="ae")) != keys
 
 
 def test_fit_cells__a_bottleneck_of_other_features_of_the_same_width(tmp_path: Path) -> None:
     file = trained_bottleneck(tmp_path / "b.ckpt", "one.z", 6)
-    study = example(tmp_path, views=["none"], reductions={"ae": [bottleneck(file)]})
+    study = example(tmp_path, conditions=["none"], reductions={"ae": [bottleneck(file)]})
     (outcome,) = fit_cells([cell(reduction="ae")], study, opened(study))
     assert "the bottleneck does not fit the features" in str(outcome.cause)
 
@@ -350,14 +354,14 @@ def test_merit__of_one_class_or_no_row() -> None:
     assert _merit(np.empty(0), np.empty(0, dtype=np.int64)) == (0, 0, 0)
 
 
-def test_input__a_classifier_without_candidates(study: StudyInput) -> None:
-    with pytest.raises(ConfigError, match=r"classifiers\.lda: no candidate; give at least one"):
-        replace(study, classifiers={"lda": []})
+def test_input__a_head_without_candidates(study: StudyInput) -> None:
+    with pytest.raises(ConfigError, match=r"heads\.lda: no candidate; give at least one"):
+        replace(study, heads={"lda": []})
 
 
 def test_fit_head__sees_images_as_it_was_judged_on_them(tmp_path: Path) -> None:
     study = example(tmp_path, use=["train"])
-    head = fit_head(cell(view="blur"), study, opened(study))
-    assert head.view == {"is": "none"}
+    head = fit_head(cell(condition="blur"), study, opened(study))
+    assert head.preprocess == {"is": "none"}
     both = example(tmp_path, use=["both"])
-    assert fit_head(cell(view="blur"), both, opened(both)).view == {"is": "blur"}
+    assert fit_head(cell(condition="blur"), both, opened(both)).preprocess == {"is": "blur"}

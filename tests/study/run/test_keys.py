@@ -30,7 +30,7 @@ def test_keys__every_choice_has_its_own(study) -> None:
         cell("bayes"),
         cell(reduction="pca"),
         cell(train_set="beta"),
-        cell(view="blur"),
+        cell(condition="blur"),
         cell(seed=1),
         cell(features=("one.b",)),
         cell(features=("one.a", "one.b")),
@@ -41,10 +41,10 @@ def test_keys__every_choice_has_its_own(study) -> None:
 @pytest.mark.parametrize(
     "changed",
     [
-        {"classifiers": {"lda": [lda(shrinkage=0.1)]}},
-        {"classifiers": {"lda": [lda(), naive_bayes()]}},
+        {"heads": {"lda": [lda(shrinkage=0.1)]}},
+        {"heads": {"lda": [lda(), naive_bayes()]}},
         {"reductions": {"none": [pca(2)]}},
-        {"views": {"none": ["none", "blur"]}},
+        {"conditions": {"none": ["none", "blur"]}},
         {"frames": {0: images(1)}},
         {"frames": {0: images().assign(label=lambda t: t["label"].where(t.index > 0, 1))}},
         {"training_sets": training_sets(images().query("generator != 'g2'"), ["each"])},
@@ -58,7 +58,7 @@ def test_keys__of_what_decides_scores(study, changed) -> None:
 def test_keys__of_nothing_else(study, tmp_path: Path) -> None:
     more = replace(
         study,
-        classifiers={"other": [naive_bayes()], "renamed": [lda()]},
+        heads={"other": [naive_bayes()], "renamed": [lda()]},
         frames={0: images(0), 7: images(2)},
         folder=tmp_path / "elsewhere",
     )

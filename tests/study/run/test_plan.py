@@ -13,9 +13,11 @@ def test_forward_passes__counted_by_hand() -> None:
         cell("lda"),  # one backbone, tested under none and blur
         cell("svm", features=("one.a", "one.b")),  # two layers of one backbone
         cell("svm", features=("one.a", "two.pooled")),  # two backbones
-        cell("lda", features=("one.a", "two.pooled"), view="blur"),  # blur, and none for testing
+        cell(
+            "lda", features=("one.a", "two.pooled"), condition="blur"
+        ),  # blur, and none for testing
     ]
-    views = {"none": ["none", "blur"], "blur": ["none"]}
+    conditions = {"none": ["none", "blur"], "blur": ["none"]}
     folders = {
         ("none", "one"): 0,
         ("none", "two"): 3,
@@ -23,9 +25,9 @@ def test_forward_passes__counted_by_hand() -> None:
         ("blur", "two"): 10,
     }
     needed, done, saved = forward_passes(
-        cells, views, images=10, folders=folders, needs=lambda cell: (5, 3)
+        cells, conditions, images=10, folders=folders, needs=lambda cell: (5, 3)
     )
-    # learnt from under one view, scored under two
+    # learnt from under one condition, scored under two
     assert (needed, done, saved) == (40, 17, (1 + 1 + 2 + 2) * (5 + 2 * 3) - 40)
 
 
@@ -40,7 +42,7 @@ def test_forward_passes__one_cell_saves_none() -> None:
 def test_cell_seconds__grows_with_cells_and_passes_over_what_fails(tmp_path: Path) -> None:
     study = example(
         tmp_path,
-        classifiers={"lda": [lda()], "bad": [pipeline(Raises())]},
+        heads={"lda": [lda()], "bad": [pipeline(Raises())]},
         reductions={"none": [], "pca": [pca(2)], "bad": [pca(9999)]},
     )
     dims = {"one.a": 6, "one.b": 4}

@@ -14,9 +14,9 @@ def test_run_missing__a_process_that_dies_takes_its_own_cell_alone(
     tmp_path: Path, monkeypatch
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "5")
-    classifiers = {"lda": [lda()], "tells": [pipeline(Tells())], "dies": [pipeline(Dies())]}
-    study = example(tmp_path, views=["none"], classifiers=classifiers)
-    cells = [*(cell(name) for name in classifiers), cell("lda", train_set="beta")]
+    heads = {"lda": [lda()], "tells": [pipeline(Tells())], "dies": [pipeline(Dies())]}
+    study = example(tmp_path, conditions=["none"], heads=heads)
+    cells = [*(cell(name) for name in heads), cell("lda", train_set="beta")]
     run = run_missing(cells, study, opened(study), jobs=1)
     assert {outcome.cell: outcome.cause for outcome in run.failures} == {
         cells[1]: "RuntimeError: in a process of 1 thread",

@@ -78,28 +78,28 @@ def dot_on(axis: Axis, row: _Row, key: str = "value") -> Dot:
 def model_plot(
     models: pd.DataFrame, metric: str, kinds: Mapping[tuple[str, str], str] | None = None
 ) -> DotPlot:
-    """A row for each features: the classifier that validation chose, the others as lighter dots.
+    """A row for each features: the head that validation chose, the others as lighter dots.
 
     Args:
-        models: features, classifier, value, low, high, chosen.
+        models: features, head, value, low, high, chosen.
         metric: The primary metric.
-        kinds: What features and classifier are, where that is not "frozen".
+        kinds: What features and head are, where that is not "frozen".
 
     Returns:
-        The features in the order of their chosen classifiers, best first.
+        The features in the order of their chosen heads, best first.
     """
     axis = _axis(models)
     rows = []
     for row in _ranked(models[models["chosen"].astype(bool)], metric).to_dict("records"):
         own = models[(models["features"] == row["features"]) & ~models["chosen"].astype(bool)]
         others = [
-            (at, f"{cell_text(other['classifier'])}: {percent(other['value'])}")
+            (at, f"{cell_text(other['head'])}: {percent(other['value'])}")
             for other in own.to_dict("records")
             if (at := axis.place(number(other["value"]))) is not None
         ]
-        name, classifier = cell_text(row["features"]), cell_text(row["classifier"])
-        tag = (kinds or {}).get((name, classifier), "")
-        rows.append(_row(axis, row, name, detail=f"with {classifier}", tag=tag, others=others))
+        name, head = cell_text(row["features"]), cell_text(row["head"])
+        tag = (kinds or {}).get((name, head), "")
+        rows.append(_row(axis, row, name, detail=f"with {head}", tag=tag, others=others))
     return DotPlot(axis, rows, _chance(axis, metric))
 
 
@@ -149,7 +149,7 @@ def _behind(row: _Row, *, is_first: bool) -> tuple[str, str]:
 
 
 def _recipe(row: _Row) -> str:
-    said = [cell_text(row[name]) for name in ("reduction", "classifier")]
+    said = [cell_text(row[name]) for name in ("reduction", "head")]
     if said[0] == "none":
         said = said[1:]
     if number(row["val"]) is not None:

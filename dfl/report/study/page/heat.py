@@ -55,20 +55,20 @@ def cross_maps(matrices: dict[str, pd.DataFrame], metric: str) -> dict[str, Heat
 
 
 def model_map(models: pd.DataFrame, metric: str) -> HeatMap:
-    """Features (rows) against classifiers (columns), best first; the chosen ones are ``own``.
+    """Features (rows) against heads (columns), best first; the chosen ones are ``own``.
 
-    Rows have the order of their chosen classifiers, columns that of their means.
+    Rows have the order of their chosen heads, columns that of their means.
     """
-    sides = ["features", "classifier"]
+    sides = ["features", "head"]
     named = models.assign(**{name: models[name].map(cell_text) for name in sides})
     lower = metric in LOWER_IS_BETTER
     picked = named[named["chosen"].astype(bool)].set_index("features")["value"]
-    means = named.groupby("classifier", sort=False)["value"].mean()
+    means = named.groupby("head", sort=False)["value"].mean()
     order = [each.sort_values(ascending=lower, kind="stable").index for each in (picked, means)]
     ranked = named.set_index(sides).reindex(pd.MultiIndex.from_product(order))
     table = ranked.rename_axis(sides).reset_index()
     ends = _ends([number(value) for value in table["value"]], metric)
-    return _heat_map(table, "features", "classifier", ends)
+    return _heat_map(table, "features", "head", ends)
 
 
 def _heat_map(table: pd.DataFrame, down: str, across: str, ends: tuple[float, float]) -> HeatMap:

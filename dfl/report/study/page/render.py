@@ -101,12 +101,12 @@ def _environment() -> Environment:
 
 
 def _kinds(leaders: pd.DataFrame) -> dict[tuple[str, str], str]:
-    """What features and classifier are, where that is not a head on frozen features."""
+    """What features and head are, where that is not a head on frozen features."""
     if leaders.empty:
         return {}
     marked = leaders[leaders["kind"] != "frozen"]
     return {
-        (cell_text(row["features"]), cell_text(row["classifier"])): cell_text(row["kind"])
+        (cell_text(row["features"]), cell_text(row["head"])): cell_text(row["kind"])
         for row in marked.to_dict("records")
     }
 

@@ -39,9 +39,9 @@ _SYMBOLS: Final = {"held": "\u2713", "did not hold": "\u2717", "undecided": "?"}
 _PARTS: Final = {
     "features": "Features",
     "reduction": "Reduction",
-    "classifier": "Classifier",
+    "head": "Head",
     "train_set": "Trained on",
-    "train_view": "Training view",
+    "train_condition": "Training condition",
 }
 
 _TEST_SETS: Final = {
@@ -120,7 +120,7 @@ def choices(table: pd.DataFrame) -> list[Choice]:
             cell_text(row["criterion"]),
             " \u00b7 ".join(
                 cell_text(row[name])
-                for name in ("features", "reduction", "classifier")
+                for name in ("features", "reduction", "head")
                 if cell_text(row[name]) != "none"
             ),
             [(label, cell_text(row[name])) for name, label in _PARTS.items()],

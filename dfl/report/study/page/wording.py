@@ -27,9 +27,9 @@ _SPACE: Final = "\u00a0"
 GLOSSARY: Final = {
     "accuracy": "Share of images judged right when everything above a probability of 0.5 is "
     "called fake.",
-    "accuracy_val": "Share of images judged right at the threshold that gave the best balanced "
-    "accuracy on validation images. Where reals and fakes are not equally many, guessing does "
-    "not give 50 %.",
+    "accuracy_at_val_threshold": "Share of images judged right at the threshold that gave the best "
+    "balanced accuracy on validation images. Where reals and fakes are not equally many, guessing "
+    "does not give 50 %.",
     "balanced_accuracy": "Mean of the share of reals and the share of fakes judged right, at a "
     "probability of 0.5; 50 % is chance. Unlike accuracy it does not reward calling everything "
     "by the larger class.",

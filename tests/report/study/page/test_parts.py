@@ -30,11 +30,11 @@ MODELS = table(
     ("a", "svm", 0.7, 0.65, 0.75, True),  # validation does not know which is best on test
     ("a", "lda", 0.8, 0.75, 0.85, False),
     ("b", "svm", 0.9, 0.85, 0.95, True),
-    columns="features classifier value low high chosen",
+    columns="features head value low high chosen",
 )
 
 
-def test_model_plot__the_classifier_that_validation_chose():
+def test_model_plot__the_head_that_validation_chose():
     plot = model_plot(MODELS, "accuracy", {("b", "svm"): "fine-tuned", ("a", "lda"): "text"})
     assert [(row.name, row.value, row.tag) for row in plot.rows] == [
         ("b", "90.0\u00a0%", "fine-tuned"),
@@ -52,7 +52,9 @@ def test_model_plot__lower_can_be_better():
     assert [row.name for row in model_plot(MODELS, "eer").rows] == ["a", "b"]
 
 
-@pytest.mark.parametrize(("metric", "shown"), [("accuracy_val", False), ("auroc", True)])
+@pytest.mark.parametrize(
+    ("metric", "shown"), [("accuracy_at_val_threshold", False), ("auroc", True)]
+)
 def test_model_plot__guessing_only_where_it_is_the_same_for_all_sets(metric, shown):
     plot = model_plot(MODELS.assign(low=0.4), metric)
     assert plot.chance == (plot.axis.place(0.5) if shown else None)
@@ -88,23 +90,23 @@ def test_cross_maps__one_scale_and_marks():
 
 
 def test_effect_plots__sorted_on_one_scale():
-    plots = effect_plots(full_page().effects, "accuracy_val")
+    plots = effect_plots(full_page().effects, "accuracy_at_val_threshold")
     seen = "on the datasets trained on"
     assert list(plots)[:2] == [f"features, {seen}", f"reduction, {seen}"]
     assert len({plot.axis for plot in plots.values()}) == 1
-    values = [float(bare(row.value)) for row in plots[f"classifier, {seen}"].rows]
+    values = [float(bare(row.value)) for row in plots[f"head, {seen}"].rows]
     assert values == sorted(values, reverse=True)
     best, second, *_ = plots[f"features, {seen}"].rows
     assert (best.behind, best.behind_interval) == ("best", "")
     assert second.behind == "\u22120.5\u00a0points"
     assert second.behind_interval == "\u22121.1 to +0.1: no clear difference"
     assert plots[f"features, {seen}"].rows[-1].behind_interval == "\u221215.6 to \u221214.4"
-    assert plots["test view, on all datasets"].rows[0].detail == "945 cells"
+    assert plots["test condition, on all datasets"].rows[0].detail == "945 cells"
 
 
 def test_leader_plot__names_what_is_not_frozen():
     leaders = full_page().leaders
-    plot = leader_plot(leaders, "accuracy_val", most=25)
+    plot = leader_plot(leaders, "accuracy_at_val_threshold", most=25)
     assert len(plot.rows) == 25
     assert {row.tag for row in plot.rows} == {"", "text", "fine-tuned"}
     assert plot.rows[1].detail.startswith("pca \u00b7 linear_probe \u00b7 ")

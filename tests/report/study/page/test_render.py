@@ -179,7 +179,7 @@ def _with_evil_names(page):
         if isinstance(value, pd.DataFrame):
             texts = value.select_dtypes(exclude="number").columns.drop("kind", errors="ignore")
             changes[each.name] = value.assign(**dict.fromkeys(texts, EVIL))
-    changes["models"] = page.models.head(1).assign(chosen=True, features=EVIL, classifier=EVIL)
+    changes["models"] = page.models.head(1).assign(chosen=True, features=EVIL, head=EVIL)
     changes["matrices"] = {
         EVIL: pd.DataFrame(
             [(EVIL, EVIL, 0.9, 0.8, 1.0)],
@@ -237,7 +237,7 @@ def test_study_html__sixty_levels_with_long_names(page):
 
 
 def test_study_html__one_level_is_named_not_plotted(read):
-    assert "Not varied: test view (none)." in read.said("effects")
+    assert "Not varied: test condition (none)." in read.said("effects")
 
 
 def test_write_study_page__replaces_the_file(tmp_path):

@@ -1,4 +1,4 @@
-"""Features of one view, put together from the folders of several backbones."""
+"""Features of one condition, put together from the folders of several backbones."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,13 +11,13 @@ from dfl.features.origin import backbones_of
 from dfl.features.rows import FeatureRows
 from dfl.features.store import FeatureStore, Matrix
 from dfl.recipe import Plain, Recipe
-from dfl.types import FeatureSpec
+from dfl.types import FeatureSpec, backbone_of
 
-__all__ = ["ViewFeatures"]
+__all__ = ["ConditionFeatures"]
 
 
-class ViewFeatures:
-    """The features of a study's images under one view, one feature folder a backbone.
+class ConditionFeatures:
+    """The features of a study's images under one condition, one feature folder a backbone.
 
     Args:
         folders: Feature folders by the name of their backbone; their rows are the same.
@@ -45,41 +45,41 @@ class ViewFeatures:
             self._stores[name] = store
         return self._stores[name]
 
-    def spec(self, parts: Sequence[str]) -> FeatureSpec:
-        """Say what the columns of `matrix` are, in the order of `parts`."""
-        return tuple(self._store(part).select([part])[0] for part in parts)
+    def spec(self, layers: Sequence[str]) -> FeatureSpec:
+        """Say what the columns of `matrix` are, in the order of `layers`."""
+        return tuple(self._store(layer).select([layer])[0] for layer in layers)
 
-    def fingerprints(self, parts: Sequence[str]) -> list[Plain]:
-        """Identify the features by what decides them: images, view, backbone and layer."""
+    def fingerprints(self, layers: Sequence[str]) -> list[Plain]:
+        """Identify the features by what decides them: images, condition, backbone and layer."""
         return [
-            [str(self._store(part).metadata.get("fingerprint")), spec.fingerprint, spec.name]
-            for part, spec in zip(parts, self.spec(parts), strict=True)
+            [str(self._store(layer).metadata.get("fingerprint")), spec.fingerprint, spec.name]
+            for layer, spec in zip(layers, self.spec(layers), strict=True)
         ]
 
-    def rows(self, parts: Sequence[str]) -> FeatureRows:
+    def rows(self, layers: Sequence[str]) -> FeatureRows:
         """Give the features of all rows, none of which is read yet."""
-        if (found := self._rows.get(tuple(parts))) is None:
+        if (found := self._rows.get(tuple(layers))) is None:
             found = FeatureRows.beside(
-                [FeatureRows.of(self._store(part), [part]) for part in parts]
+                [FeatureRows.of(self._store(layer), [layer]) for layer in layers]
             )
-            self._rows[tuple(parts)] = found
+            self._rows[tuple(layers)] = found
         return found
 
-    def matrix(self, parts: Sequence[str], rows: npt.NDArray[np.int64]) -> Matrix:
+    def matrix(self, layers: Sequence[str], rows: npt.NDArray[np.int64]) -> Matrix:
         """Read the features of some rows, shape ``(len(rows), D)``, float32."""
-        return self.rows(parts).take(rows)
+        return self.rows(layers).take(rows)
 
-    def origin(self, parts: Sequence[str]) -> tuple[Plain, Plain]:
-        """Describe the backbones of some parts, and the view, so that a head can be taken home."""
+    def origin(self, layers: Sequence[str]) -> tuple[Plain, Plain]:
+        """Describe the backbones of some layers, and the preprocessing, for a head taken home."""
         backbones: Recipe = {}
-        for name in dict.fromkeys(part.partition(".")[0] for part in parts):
+        for name in dict.fromkeys(backbone_of(layer) for layer in layers):
             store = self.store(name)
-            own = tuple(part for part in self.spec(parts) if part.name.partition(".")[0] == name)
+            own = tuple(layer for layer in self.spec(layers) if layer.backbone == name)
             found = backbones_of(own, store.metadata.get("backbones"))
             if not isinstance(found, dict):
                 return None, None
             backbones |= found
-        return backbones, self._store(parts[0]).metadata.get("view")
+        return backbones, self._store(layers[0]).metadata.get("preprocess")
 
-    def _store(self, part: str) -> FeatureStore:
-        return self.store(part.partition(".")[0])
+    def _store(self, layer: str) -> FeatureStore:
+        return self.store(backbone_of(layer))

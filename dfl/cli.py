@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from dfl import __version__
 from dfl.app.dispatch import COMMANDS, LIGHTNING, run
-from dfl.errors import DflError
+from dfl.errors import DflError, one_line
 
 __all__ = ["main"]
 
@@ -72,7 +72,7 @@ def _fail(name: str, err: Exception, message: str) -> None:
     # every process meets a wrong argument, but an unreadable image only the one that reads it
     if rank == 0 or not isinstance(err, ArgumentError):
         where = f" in process {rank}" if rank else ""
-        sys.stderr.write(f"dfl {name}: error{where}: {' '.join(message.split())}\n")
+        sys.stderr.write(f"dfl {name}: error{where}: {one_line(message)}\n")
     raise SystemExit(2)
 
 

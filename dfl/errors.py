@@ -11,7 +11,21 @@ __all__ = [
     "ImageError",
     "ManifestError",
     "ScoreError",
+    "one_line",
 ]
+
+
+def one_line(err: BaseException | str, most: int | None = None) -> str:
+    """Say an error in one line, to stand inside another message.
+
+    Args:
+        err: What was raised, or its text.
+        most: How many characters to keep; all by default.
+
+    Returns:
+        Its words; the name of its class where it has none.
+    """
+    return " ".join(str(err).split())[:most] or type(err).__name__
 
 
 class DflError(Exception):

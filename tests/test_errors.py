@@ -4,7 +4,7 @@ import pytest
 from torch.utils.data import DataLoader, Dataset
 
 from dfl.data.images.decode import UnreadableImageError
-from dfl.errors import DataError, DflError
+from dfl.errors import DataError, DflError, one_line
 
 
 class Broken(Dataset[int]):
@@ -28,3 +28,19 @@ def test_error__keeps_its_line_of_a_traceback(kind: type[DflError]) -> None:
     name = f"{kind.__module__}.{kind.__qualname__}"
     text = f"Caught {kind.__name__}.\nOriginal Traceback:\n  ...\n{name}: a.png: broken\n"
     assert str(kind(text)) == "a.png: broken"
+
+
+@pytest.mark.parametrize(
+    ("err", "line"),
+    [
+        (ValueError("two\n  lines\tand a tab "), "two lines and a tab"),
+        (KeyError(), "KeyError"),
+        ("a text\nof its own", "a text of its own"),
+    ],
+)
+def test_one_line__says_all_in_one_line(err: Exception | str, line: str) -> None:
+    assert one_line(err) == line
+
+
+def test_one_line__is_cut_where_asked() -> None:
+    assert one_line(ValueError("a long reason"), 6) == "a long"

@@ -3,6 +3,8 @@
 import re
 from typing import Final
 
+from dfl.errors import one_line
+
 __all__ = ["in_plain_words"]
 
 _REWRITES: Final = (
@@ -34,7 +36,7 @@ def in_plain_words(message: str) -> str:
     Returns:
         One line with the option, what it takes and what it was given. What is not recognised stays.
     """
-    text = " ".join(message.split())
+    text = one_line(message)
     for pattern, replacement in _REWRITES:
         text = re.sub(pattern, replacement, text)
     return text

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from dfl.backbones.base import Backbone
 from dfl.backbones.precision import SettledPrecision, stem_of
-from dfl.errors import BackboneError
+from dfl.errors import BackboneError, one_line
 
 __all__ = ["MICRO_BATCH", "Engine", "check_engine", "engine_for"]
 
@@ -118,7 +118,7 @@ def _openvino(backbone: Backbone, precision: SettledPrecision, threads: int) -> 
             exported = torch.export.export(_Layers(backbone).eval(), (torch.zeros(size),))
             model = openvino.convert_model(exported)
     except Exception as err:  # exporters raise nearly any class
-        reason = " ".join((str(err).strip() or type(err).__name__).splitlines()[-1].split())[:200]
+        reason = one_line(str(err).strip().rpartition("\n")[2] or type(err).__name__, 200)
         raise BackboneError(
             f"{backbone.architecture}: OpenVINO cannot convert it ({reason}); "
             "choose --engine=eager or --engine=compile"

@@ -13,7 +13,7 @@ from dfl.backbones.base import Backbone
 from dfl.backbones.layers import LayerMenu
 from dfl.backbones.towers import Tower, tower_of
 from dfl.backbones.weights import load_strictly, read_state, unreachable
-from dfl.errors import BackboneError
+from dfl.errors import BackboneError, one_line
 
 __all__ = ["Look", "OpenClipBackbone", "build_model", "check_names", "quiet_open_clip"]
 
@@ -197,7 +197,7 @@ def build_model(
     except (OSError, RuntimeError, ImportError) as err:
         if tag is not None:
             raise unreachable(f"{model} ({tag})", err) from err
-        reason = " ".join(str(err).split())[:200]
+        reason = one_line(err, 200)
         raise BackboneError(f"open_clip cannot build {model}: {reason}; take another") from err
 
 

@@ -18,7 +18,7 @@ from dfl.backbones.base import Backbone
 from dfl.backbones.engines import MICRO_BATCH, Engine, check_engine, engine_for
 from dfl.backbones.fused import FusedBackbone
 from dfl.backbones.precision import Precision, autocast, cast_network, settle_precision
-from dfl.errors import BackboneError
+from dfl.errors import BackboneError, one_line
 from dfl.recipe import Recipe
 
 __all__ = ["Pending", "Runner"]
@@ -166,7 +166,7 @@ class Runner:
             try:
                 self._forward(name, torch.zeros(size, dtype=torch.uint8, device=device))
             except Exception as err:  # compilers raise nearly any class
-                reason = " ".join(str(err).split())[:200]
+                reason = one_line(err, 200)
                 raise BackboneError(
                     f"{name}: torch.compile fails ({reason}); choose --engine=eager"
                 ) from err

@@ -38,7 +38,7 @@ from torch import Tensor, nn
 from dfl.backbones.open_clip import build_model, check_names, quiet_open_clip
 from dfl.backbones.weights import load_strictly, read_state
 from dfl.backbones.zoo import ZOO
-from dfl.errors import BackboneError
+from dfl.errors import BackboneError, one_line
 
 __all__ = ["TEXT_TOWERS", "TextEmbeddings", "encode_text"]
 
@@ -168,7 +168,7 @@ def _tokens(name: str, prompts: Sequence[str]) -> Tensor:
             "model whose tokenizer comes with open_clip, such as clip_vit_b16"
         ) from err
     except (OSError, ValueError) as err:
-        reason = " ".join(str(err).split())[:200]
+        reason = one_line(err, 200)
         raise BackboneError(
             f"the tokenizer of {name} could not be downloaded ({reason}); connect once, or take a "
             "model whose tokenizer comes with open_clip, such as clip_vit_b16"

@@ -10,7 +10,7 @@ from timm.layers.pos_embed import resample_abs_pos_embed
 from torch import Tensor, nn
 
 from dfl.backbones.weights import unreachable
-from dfl.errors import BackboneError
+from dfl.errors import BackboneError, one_line
 
 __all__ = [
     "TimmOptions",
@@ -95,7 +95,7 @@ def build_network(model: str, options: TimmOptions, *, pretrained: bool = False)
     except OSError as err:
         raise unreachable(model, err) from err
     except (TypeError, AssertionError, RuntimeError, ValueError) as err:
-        reason = " ".join(str(err).split())[:200]
+        reason = one_line(err, 200)
         raise BackboneError(
             f"timm cannot build {model} with {dict(options) or 'its defaults'}: {reason}; "
             "change input_size or global_pool"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from dfl.data.containers.base import SEPARATOR, ContainerError
 from dfl.data.containers.table import bytes_of
-from dfl.errors import ConfigError, DataError
+from dfl.errors import ConfigError, DataError, one_line
 
 if TYPE_CHECKING:
     import datasets
@@ -122,7 +122,7 @@ def fetch(cell: object, path: Path, member: str) -> bytes:
             with fsspec.open(str(cell["path"]), "rb") as stream:
                 return bytes(stream.read())
         except (OSError, ValueError) as err:
-            reason = " ".join(str(err).split())[:200]
+            reason = one_line(err, 200)
             raise ContainerError(
                 f"{path}{SEPARATOR}{member}: {cell['path']} cannot be read ({reason}); try again"
             ) from err
@@ -152,7 +152,7 @@ def stream_rows(
             for cells in zip(*batch.values(), strict=True):
                 yield dict(zip(batch, cells, strict=True))
     except (OSError, ValueError, RuntimeError, pa.ArrowException) as err:
-        reason = " ".join(str(err).split())[:300] or type(err).__name__
+        reason = one_line(err, 300)
         raise DataError(f"{source}: its stream broke off ({reason}); try again") from err
 
 
@@ -168,7 +168,7 @@ def _loading(source: HubSplit) -> Iterator["datasets"]:
     try:
         yield datasets
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as err:
-        reason = " ".join(str(err).split())[:300] or type(err).__name__
+        reason = one_line(err, 300)
         raise DataError(
             f"{source.path}: cannot be loaded ({reason}); give the name of a dataset on the hub, a "
             "folder, or a format and data_files"

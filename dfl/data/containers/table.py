@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from dfl.data.containers.base import SEPARATOR, ContainerError, no_such_place, place_of
+from dfl.errors import one_line
 
 __all__ = ["TableFile", "bytes_of", "is_image_type", "reading", "row_of"]
 
@@ -108,6 +109,6 @@ def reading(path: Path) -> Iterator[None]:
     except (pa.ArrowException, OSError) as err:
         if isinstance(err, FileNotFoundError | PermissionError) or place_of(str(err.args[-1])):
             raise
-        reason = " ".join(str(err).split())[:200]
+        reason = one_line(err, 200)
         kind = path.suffix[1:].capitalize()
         raise ContainerError(f"{path}: not a readable {kind} file ({reason}); restore it") from err

@@ -12,6 +12,7 @@ from typing import Final
 import numpy as np
 
 from dfl.data.containers.base import ContainerError, no_such_place, not_unicode
+from dfl.errors import one_line
 
 __all__ = ["TarFile", "member_name", "members_of"]
 
@@ -63,7 +64,7 @@ def members_of(path: Path) -> Iterator[tuple[str, int, int]]:
                 tar.members.clear()  # type: ignore[attr-defined]  # else all headers are kept
             stopped = tar.offset
     except (tarfile.TarError, EOFError) as err:
-        reason = " ".join(str(err).split()) or type(err).__name__
+        reason = one_line(err)
         raise ContainerError(
             f"{path}: not a readable tar ({reason}); restore it, or decompress it first"
         ) from err

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from dfl.data.containers.base import ContainerError
 from dfl.data.containers.content import read_bytes
-from dfl.errors import ImageError
+from dfl.errors import ImageError, one_line
 
 __all__ = ["MAX_PIXELS", "UnreadableImageError", "decode", "decode_bytes", "read_image"]
 
@@ -127,7 +127,7 @@ def _decode(data: bytes, name: str) -> Tensor:
     except UnidentifiedImageError as err:
         raise UnreadableImageError(f"{name}: is no image of a known format; remove it") from err
     except Exception as err:  # decoders raise nearly any class when a file is damaged
-        reason = " ".join(str(err).split()) or type(err).__name__
+        reason = one_line(err)
         raise UnreadableImageError(
             f"{name}: cannot be decoded ({reason}); restore or remove it"
         ) from err

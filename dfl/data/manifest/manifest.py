@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from dfl.data.manifest.rules import COLUMNS, check_columns, check_files, check_frame
-from dfl.errors import ManifestError
+from dfl.errors import ManifestError, one_line
 from dfl.files import writing
 from dfl.texts import give_back, in_one_piece
 from dfl.types import REAL, UNKNOWN
@@ -161,7 +161,7 @@ def _read_table(path: Path) -> Iterator[pd.DataFrame]:
         ValueError,
         OSError,
     ) as err:  # ParserError, EmptyDataError, ArrowInvalid and decoding errors among them
-        reason = " ".join(str(err).split())
+        reason = one_line(err)
         raise ManifestError(f"{path}: not a readable {suffix[1:]} table ({reason})") from err
 
 

@@ -9,7 +9,7 @@ from dfl.data.containers.base import SEPARATOR
 from dfl.data.containers.tar import members_of
 from dfl.data.sources.columns import Records
 from dfl.data.sources.layouts import may_be_image
-from dfl.errors import DataError
+from dfl.errors import DataError, one_line
 
 __all__ = ["IMAGE_ENDINGS", "tar_images", "tar_records"]
 
@@ -125,5 +125,5 @@ def _content(file: Path, part: _Part, stream: IO[bytes]) -> object:
         text = stream.read(size).decode("utf-8").strip()
         return json.loads(text) if name.endswith("json") else text
     except ValueError as err:  # of UTF-8 or of JSON
-        reason = " ".join(str(err).split())
+        reason = one_line(err)
         raise DataError(f"{file}{SEPARATOR}{name}: cannot be read ({reason}); mend it") from err

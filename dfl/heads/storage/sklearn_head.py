@@ -14,7 +14,7 @@ from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.pipeline import Pipeline
 
-from dfl.errors import HeadError
+from dfl.errors import HeadError, one_line
 from dfl.heads.estimators.encoder_step import BottleneckEncoder
 from dfl.heads.out_of_core.fit import fit_streamed
 from dfl.heads.out_of_core.stream import Rows, Stream, check_finite
@@ -155,7 +155,7 @@ class SklearnHead:
         try:
             score = _margin(self.pipeline, features)
         except ValueError as err:
-            raise HeadError(f"{_name(self.pipeline)} cannot score: {_one_line(err)}") from err
+            raise HeadError(f"{_name(self.pipeline)} cannot score: {one_line(err)}") from err
         if not np.isfinite(score).all():
             raise HeadError(f"{_name(self.pipeline)} gives scores that are not finite: {_ALIKE}")
         return score
@@ -223,7 +223,7 @@ def _refusals_reported(pipeline: Pipeline) -> Iterator[None]:
         with _convergence_logged(_name(pipeline)):
             yield
     except ValueError as err:
-        raise HeadError(f"{_name(pipeline)} cannot be fitted: {_one_line(err)}") from err
+        raise HeadError(f"{_name(pipeline)} cannot be fitted: {one_line(err)}") from err
     except IndexError as err:  # sklearn's LDA takes the first of the directions that are left
         raise HeadError(f"{_name(pipeline)} cannot be fitted: {_ALIKE}") from err
 
@@ -282,7 +282,3 @@ def check_encoders(pipeline: Pipeline, spec: FeatureSpec) -> None:
 
 def _name(pipeline: Pipeline) -> str:
     return type(pipeline[-1]).__name__
-
-
-def _one_line(err: Exception) -> str:
-    return " ".join(str(err).split())

@@ -15,7 +15,7 @@ from zipfile import ZipFile
 from sklearn.exceptions import InconsistentVersionWarning
 from sklearn.pipeline import Pipeline
 
-from dfl.errors import HeadError
+from dfl.errors import HeadError, one_line
 from dfl.heads.storage.tree_check import TREE_TYPES, check_trees
 from dfl.recipe import public_name
 
@@ -52,8 +52,9 @@ def dump_pipeline(pipeline: Pipeline, file: Path) -> None:
     except OSError:
         raise  # the disk's fault
     except Exception as err:  # a foreign estimator fails in ways of its own
+        reason = one_line(f"{type(err).__name__}: {err}")
         raise HeadError(
-            f"{type(pipeline[-1]).__name__} cannot be stored ({_one_line(err)}); "
+            f"{type(pipeline[-1]).__name__} cannot be stored ({reason}); "
             "use the estimators of dfl.heads.estimators"
         ) from err
     check_types(file)
@@ -82,9 +83,8 @@ def load_pipeline(file: Path) -> Pipeline:
         except InconsistentVersionWarning as err:
             raise HeadError(other_version(file, err.original_sklearn_version)) from err
         except Exception as err:  # a malformed file fails wherever its content is used
-            raise HeadError(
-                f"{file}: cannot be loaded ({_one_line(err)}); fit the head again"
-            ) from err
+            reason = one_line(f"{type(err).__name__}: {err}")
+            raise HeadError(f"{file}: cannot be loaded ({reason}); fit the head again") from err
     if not isinstance(pipeline, Pipeline):
         raise HeadError(
             f"{file}: holds a {type(pipeline).__name__}, not a Pipeline; fit the head again"
@@ -112,7 +112,8 @@ def check_types(file: Path) -> set[str]:
     try:
         named = io.get_untrusted_types(file=file)
     except Exception as err:  # a malformed file fails wherever its content is used
-        raise HeadError(f"{file}: cannot be read ({_one_line(err)}); fit the head again") from err
+        reason = one_line(f"{type(err).__name__}: {err}")
+        raise HeadError(f"{file}: cannot be read ({reason}); fit the head again") from err
     foreign = sorted(set(named) - set(TRUSTED_TYPES))
     if foreign:
         raise HeadError(
@@ -153,7 +154,3 @@ def _rename(node: object) -> None:
             node["__module__"] = public.rpartition(".")[0]
         for item in node.values():
             _rename(item)
-
-
-def _one_line(err: Exception) -> str:
-    return " ".join(f"{type(err).__name__}: {err}".split())

@@ -12,7 +12,7 @@ import pandas as pd
 from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 
-from dfl.errors import DflError, HeadError
+from dfl.errors import DflError, HeadError, one_line
 from dfl.evaluation import (
     best_threshold,
     calibrated,
@@ -337,5 +337,4 @@ def _blocks(rows: Rows) -> Iterator[Rows]:
 
 def cause_of(err: Exception) -> str:
     """Say in one line why something failed; an error that is not ours comes with its type."""
-    text = " ".join(str(err).split())
-    return text if isinstance(err, DflError) else f"{type(err).__name__}: {text}"
+    return one_line(err if isinstance(err, DflError) else f"{type(err).__name__}: {err}")

@@ -2,6 +2,7 @@
 
 import numpy as np
 import numpy.typing as npt
+from scipy.optimize import minimize
 
 from dfl.evaluation.metrics import checked_scores
 from dfl.evaluation.scores import probability
@@ -9,8 +10,7 @@ from dfl.types import FAKE
 
 __all__ = ["best_threshold", "calibrated", "platt_scaling"]
 
-_STEPS = 100
-_ENOUGH = 1e-10  # gradient a row, in standardised scores
+_ENOUGH = 1e-12  # gradient of the mean loss, in standardised scores
 
 Floats = npt.NDArray[np.float64]
 
@@ -54,11 +54,10 @@ def platt_scaling(score: npt.ArrayLike, label: npt.ArrayLike) -> tuple[float, fl
     """Fit ``sigmoid(slope * score + intercept)`` to the labels, by the method of Platt (1999).
 
     His targets, (F + 1) / (F + 2) for each of F fakes and 1 / (R + 2) for each of R reals in place
-    of 1 and 0, keep the fit finite where a threshold separates the classes. The log loss is
-    minimised by Newton's method with step halving (Lin, Lin and Weng, 2007) under the
-    constraint that the slope is not negative, so a probability never ranks against its score. Where
-    the constraint binds, or all scores are the same, the slope is 0 and the intercept the log-odds
-    of the mean target: the probability is then the same for every score.
+    of 1 and 0, keep the fit finite where a threshold separates the classes. The slope is not
+    negative, so a probability never ranks against its score. Where the best slope would be, or all
+    scores are the same, it is 0 and the intercept the log-odds of the mean target: the probability
+    is then the same for every score.
 
     Args:
         score: Finite margins or logits, shape ``(N,)``, higher = fake.
@@ -108,23 +107,26 @@ def calibrated(score: npt.ArrayLike, scaling: tuple[float, float]) -> Floats:
 
 
 def _logistic_fit(feature: Floats, target: Floats, start: float) -> tuple[float, float]:
-    """Minimise the log loss of one standardised feature, shape ``(N,)``, by damped Newton steps."""
-    design = np.stack([np.ones_like(feature), feature])
-    beta = np.array([start, 0.0])
-    loss = _log_loss(beta @ design, target)
-    for _ in range(_STEPS):
-        prob = probability(beta @ design)
-        gradient = design @ (prob - target)
-        if np.abs(gradient).max() <= _ENOUGH * target.size:
-            break
-        curvature = (design * np.maximum(prob * (1 - prob), 1e-12)) @ design.T
-        step = np.linalg.solve(curvature, gradient)
-        length = 1.0
-        while (new := _log_loss((beta - length * step) @ design, target)) > loss and length > 1e-10:
-            length /= 2
-        beta, loss = beta - length * step, new
-    return float(beta[1]), float(beta[0])
+    """Minimise the log loss of one standardised feature, shape ``(N,)``; slope and intercept."""
+    design = np.stack([feature, np.ones_like(feature)])
 
+    def loss(weights: Floats) -> float:
+        logit = weights @ design
+        return float((np.logaddexp(0.0, logit) - target * logit).mean())
 
-def _log_loss(logit: Floats, target: Floats) -> float:
-    return float((np.logaddexp(0.0, logit) - target * logit).sum())
+    def gradient(weights: Floats) -> Floats:
+        return np.asarray(design @ (probability(weights @ design) - target) / target.size)
+
+    def hessian(weights: Floats) -> Floats:
+        prob = probability(weights @ design)
+        return np.asarray((design * (prob * (1 - prob))) @ design.T / target.size)
+
+    found = minimize(
+        loss,
+        [0.0, start],
+        jac=gradient,
+        hess=hessian,
+        method="trust-exact",
+        options={"gtol": _ENOUGH},
+    )
+    return float(found.x[0]), float(found.x[1])

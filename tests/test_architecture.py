@@ -26,6 +26,7 @@ FLOORS = {
     "app": 5,
     "bench": 6,
     "demo": 6,
+    "detector": 6,
     "study": 6,
     "commands": 7,
     "cli": 8,
@@ -98,6 +99,7 @@ def test_imports__stay_light() -> None:
     """One process, in which every import adds to those before it."""
     light = {  # what has no torch has no Lightning either
         "torch": [
+            "dfl",
             "dfl.cli",
             "dfl.heads.estimators",
             "dfl.heads.storage.sklearn_head",

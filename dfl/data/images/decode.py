@@ -3,7 +3,7 @@
 import io
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -18,7 +18,14 @@ from dfl.data.containers.base import ContainerError
 from dfl.data.containers.content import read_bytes
 from dfl.errors import ImageError, one_line
 
-__all__ = ["MAX_PIXELS", "UnreadableImageError", "decode", "decode_bytes", "read_image"]
+__all__ = [
+    "MAX_PIXELS",
+    "UnreadableImageError",
+    "decode",
+    "decode_bytes",
+    "decode_opened",
+    "read_image",
+]
 
 MAX_PIXELS: Final = 256_000_000
 """The largest image that is decoded: above the 200 megapixels of the largest camera sensors on
@@ -106,22 +113,31 @@ def decode_bytes(data: bytes, name: str = "image") -> Tensor:
     return _decode(data, name)
 
 
+def decode_opened(image: Image.Image, name: str = "image") -> Tensor:
+    """Take over an image that Pillow has opened or made, as ``decode`` does a file.
+
+    Args:
+        image: The image; it is loaded, and otherwise left as it is.
+        name: What an error calls it.
+
+    Raises:
+        UnreadableImageError: As ``decode``.
+    """
+    with _reporting(name):
+        return _to_tensor(image, name)
+
+
 def _decode(data: bytes, name: str) -> Tensor:
     if not data:
         raise UnreadableImageError(f"{name}: is an empty file; restore or remove it")
+    with _reporting(name), _open(io.BytesIO(data)) as image:
+        return _to_tensor(image, name, data)
+
+
+@contextmanager
+def _reporting(name: str) -> Iterator[None]:
     try:
-        with _open(io.BytesIO(data)) as image:
-            width, height = image.size
-            if width * height > MAX_PIXELS:
-                raise UnreadableImageError(
-                    f"{name}: has {width} x {height} pixels, more than the limit of {MAX_PIXELS}; "
-                    "make it smaller or remove it"
-                )
-            pixels = _from_jpeg(data, image)
-            if pixels is None:
-                image.load()
-                pixels = np.asarray(_to_rgb(image))
-            orientation = _orientation(image)  # not before: it may load some formats
+        yield
     except ImageError:
         raise
     except UnidentifiedImageError as err:
@@ -131,6 +147,20 @@ def _decode(data: bytes, name: str) -> Tensor:
         raise UnreadableImageError(
             f"{name}: cannot be decoded ({reason}); restore or remove it"
         ) from err
+
+
+def _to_tensor(image: Image.Image, name: str, data: bytes | None = None) -> Tensor:
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise UnreadableImageError(
+            f"{name}: has {width} x {height} pixels, more than the limit of {MAX_PIXELS}; "
+            "make it smaller or remove it"
+        )
+    pixels = None if data is None else _from_jpeg(data, image)
+    if pixels is None:
+        image.load()
+        pixels = np.asarray(_to_rgb(image))
+    orientation = _orientation(image)  # not before: it may load some formats
     if orientation in UPRIGHT:
         pixels = UPRIGHT[orientation](pixels)
     # NumPy takes a third of torch's time to bring the colours to the front.

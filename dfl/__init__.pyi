@@ -1,0 +1,3 @@
+from .detector import Detector as Detector
+
+__version__: str

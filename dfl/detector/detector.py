@@ -1,0 +1,138 @@
+"""Loading what `dfl fit`, `dfl heads` or `dfl study` trained, and scoring images with it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import pandas as pd
+import torch
+from PIL import Image
+
+from dfl.app.prediction import device_kind
+from dfl.data.images.dataset import Preprocess, collate
+from dfl.data.images.decode import decode, decode_opened
+from dfl.detector.stored import read_detector
+from dfl.errors import DataError
+from dfl.evaluation import calibrated
+from dfl.heads.tasks.scoring import ScoringTask
+from dfl.types import UNKNOWN, Sample
+
+__all__ = ["Detector"]
+
+Picture: TypeAlias = str | PathLike[str] | Image.Image
+
+
+@dataclass(frozen=True)
+class Detector:
+    """A trained detector of generated images: backbones, head, preprocessing and operating point.
+
+    Example:
+        from dfl import Detector
+
+        detector = Detector.load("studies/demo/best")
+        detector(["a.jpg", Image.open("b.png")])  # path, score, prob, is_fake: one row each
+
+    Attributes:
+        task: What turns a batch of images into scores, in eval mode.
+        preprocess: What becomes of a decoded image before it.
+        calibration: Slope and intercept of the log-odds of fake in the score.
+    """
+
+    task: ScoringTask
+    preprocess: Preprocess
+    calibration: tuple[float, float]
+
+    @classmethod
+    def load(
+        cls,
+        path: str | PathLike[str],
+        *,
+        weights: Mapping[str, str | PathLike[str]] | None = None,
+        device: str = "auto",
+    ) -> "Detector":
+        """Load a detector.
+
+        Args:
+            path: The folder of a head that `dfl heads` made, a checkpoint (.ckpt) that `dfl fit`
+                made, or the folder ``best`` of a study.
+            weights: Local weight files by backbone name, where they are no longer where the
+                detector was trained.
+            device: auto (an accelerator if there is one), cpu, cuda or mps.
+
+        Returns:
+            The detector.
+
+        Raises:
+            CheckpointError: If there is no detector there, or its backbones are other ones than it
+                was trained on.
+            BackboneError: If the weights of a backbone are not found.
+            HeadError: If the head's folder is damaged.
+        """
+        task, preprocess, (slope, intercept) = read_detector(
+            Path(path), {name: str(file) for name, file in (weights or {}).items()}
+        )
+        task.to(torch.device(device_kind(device))).eval()
+        # scores are counted from the threshold, which the calibration is not
+        return cls(task, preprocess, (slope, intercept + slope * task.threshold))
+
+    def __call__(
+        self, images: Picture | Sequence[Picture], *, batch_size: int = 32
+    ) -> pd.DataFrame:
+        """Score images, as `dfl detect` does.
+
+        Args:
+            images: Image files, and images that Pillow has opened; one alone counts as a list of
+                one.
+            batch_size: How many go through the network at once.
+
+        Returns:
+            One row an image, in the order given. ``path``: as given; of an opened image its file,
+            or ``image <position>``. ``score``: higher = fake, counted from the detector's
+            threshold. ``prob``: of fake, in [0, 1], as far as the detector is calibrated.
+            ``is_fake``: whether the score is above 0.
+
+        Raises:
+            DataError: If an image cannot be read.
+        """
+        if isinstance(images, str | PathLike | Image.Image):
+            images = [images]
+        self.task.on_predict_epoch_start()
+        names: list[str] = []
+        scores = [np.empty(0)]
+        for start in range(0, len(images), batch_size):
+            samples = [
+                self._sample(image, index)
+                for index, image in enumerate(images[start : start + batch_size], start)
+            ]
+            batch = collate(samples)
+            batch["image"] = batch["image"].to(self.task.device)
+            with torch.inference_mode():
+                score = self.task.predict_step(batch, start)
+            names += batch["path"]
+            scores.append(score.cpu().double().numpy())
+        margin = np.concatenate(scores)
+        prob = calibrated(margin, self.calibration)
+        return pd.DataFrame({"path": names, "score": margin, "prob": prob, "is_fake": margin > 0})
+
+    def _sample(self, image: Picture, index: int) -> Sample:
+        if isinstance(image, Image.Image):
+            name = str(getattr(image, "filename", "")) or f"image {index}"
+            pixels = decode_opened(image, name)
+        elif isinstance(image, str | PathLike):
+            name = str(Path(image))
+            pixels = decode(name)
+        else:
+            raise DataError(
+                f"image {index} is a {type(image).__name__}; give a path, or an image of Pillow"
+            )
+        return Sample(
+            image=self.preprocess.of(pixels, name),
+            label=UNKNOWN,
+            path=name,
+            dataset="",
+            generator="",
+            index=index,
+        )

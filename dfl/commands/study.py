@@ -1,7 +1,6 @@
 """The command `study`: every backbone with every head, trained and tested across datasets."""
 
 from pathlib import Path
-from typing import Literal
 
 from lightning.pytorch.loggers import Logger, WandbLogger
 from sklearn.pipeline import Pipeline
@@ -25,8 +24,6 @@ from dfl.study.session import WholeStudy
 
 __all__ = ["study"]
 
-Metric = Literal["accuracy", "accuracy_at_val_threshold", "balanced_accuracy", "ap", "auroc", "eer"]
-
 
 def study(
     data: ImageDataModule,
@@ -43,7 +40,7 @@ def study(
     train_on: list[TrainOn] | None = None,
     seeds: list[int] | None = None,
     claims: list[Claim] | None = None,
-    metric: Metric = "accuracy_at_val_threshold",
+    metric: str = "accuracy_at_val_threshold",
     replicates: int = 1000,
     title: str = "Which detector generalises?",
     features_dir: Path | None = None,
@@ -88,14 +85,15 @@ def study(
             one generator (all_but_one_generator); each and combined by default.
         seeds: Seeds of splits, reductions and heads; the first is the data's own seed by default.
         claims: Statements about the levels of an axis, which the report tests.
-        metric: The metric that choices, effects and claims rest on; accuracy_at_val_threshold is
-            the accuracy on test images at the threshold chosen on validation.
+        metric: The metric that choices, effects and claims rest on, a column of results.csv;
+            accuracy_at_val_threshold is the accuracy on test images at the threshold chosen on
+            validation, accuracy that at the head's own threshold.
         replicates: Bootstrap replicates behind each interval.
         title: Title of the report.
         features_dir: Folder of the features, which studies may share; OUT/features by default.
         jobs: Processes that fit cells, one thread each; one for each core by default.
         plan_only: Print the plan and stop.
-        logger: Lightning's W&B logger, as in configs/logger, for tables, plots and the report.
+        logger: Lightning's W&B logger, as in configs/logger, for tables and the report.
         precision: Numeric precision of the backbones.
         accelerator: Lightning's accelerator for the backbones.
         devices: Number of devices on each node, or auto.

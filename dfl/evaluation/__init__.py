@@ -1,8 +1,14 @@
 """Score tables, and the metrics that are computed from them alone."""
 
 from dfl.evaluation.bootstrap import Interval, group_weights, percentile_interval
-from dfl.evaluation.curves import roc_points
-from dfl.evaluation.metrics import METRICS, binary_metrics, dense_ranks
+from dfl.evaluation.metrics import (
+    METRICS,
+    TABLE_METRICS,
+    Metric,
+    binary_metrics,
+    roc_points,
+    weighted_metrics,
+)
 from dfl.evaluation.operating_point import best_threshold, calibrated, platt_scaling
 from dfl.evaluation.paired import PairedDifference, mcnemar, paired_difference
 from dfl.evaluation.scores import (
@@ -20,20 +26,18 @@ from dfl.evaluation.tables import (
     most_wrong,
     unique_images,
 )
-from dfl.evaluation.weighted import LOWER_IS_BETTER, STUDY_METRICS, weighted_metrics
 
 __all__ = [
-    "LOWER_IS_BETTER",
     "METRICS",
     "METRIC_TABLE_COLUMNS",
     "SCORE_COLUMNS",
-    "STUDY_METRICS",
+    "TABLE_METRICS",
     "Interval",
+    "Metric",
     "PairedDifference",
     "best_threshold",
     "binary_metrics",
     "calibrated",
-    "dense_ranks",
     "generator_rows",
     "group_weights",
     "known_rows",

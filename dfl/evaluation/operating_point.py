@@ -4,8 +4,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize
 
-from dfl.evaluation.metrics import checked_scores
-from dfl.evaluation.scores import probability
+from dfl.evaluation.scores import checked_scores, probability
 from dfl.types import FAKE
 
 __all__ = ["best_threshold", "calibrated", "platt_scaling"]

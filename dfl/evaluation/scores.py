@@ -11,12 +11,19 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from dfl.errors import ScoreError
+from dfl.errors import ScoreError, one_line
 from dfl.files import writing
 from dfl.texts import repeated
 from dfl.types import FAKE, REAL, UNKNOWN
 
-__all__ = ["SCORE_COLUMNS", "probability", "read_scores", "validate_scores", "write_scores"]
+__all__ = [
+    "SCORE_COLUMNS",
+    "checked_scores",
+    "probability",
+    "read_scores",
+    "validate_scores",
+    "write_scores",
+]
 
 SCORE_COLUMNS: Final = ("path", "dataset", "generator", "split", "label", "score")
 _TEXT: Final = SCORE_COLUMNS[:4]
@@ -38,6 +45,35 @@ def probability(score: npt.ArrayLike) -> npt.NDArray[np.float64]:
     return np.where(margin >= 0, 1.0, tail) / (1.0 + tail)
 
 
+def checked_scores(
+    score: npt.ArrayLike, label: npt.ArrayLike
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+    """Check scores and labels, each of shape ``(N,)``, and leave rows of unknown label out.
+
+    Raises:
+        ScoreError: If the shapes differ, a score is not finite, or a label is not 0, 1 or -1.
+    """
+    margin = np.asarray(score, dtype=np.float64)
+    truth = np.asarray(label)
+    if margin.ndim != 1 or margin.shape != truth.shape:
+        raise ScoreError(
+            f"scores of shape {margin.shape} and labels of shape {truth.shape}; "
+            "give one score and one label an image"
+        )
+    if not np.isfinite(margin).all():
+        wrong = margin[~np.isfinite(margin)][0]
+        raise ScoreError(
+            f"a score is {wrong}; scores must be finite, so check the head that made them"
+        )
+    odd = ~np.isin(truth, _LABELS)
+    if odd.any():
+        raise ScoreError(
+            f"a label is {truth[odd][0]}; use 0 for real, 1 for fake or -1 for unknown"
+        )
+    known = truth != UNKNOWN
+    return margin[known], truth[known].astype(np.int64)
+
+
 def read_scores(path: str | Path) -> pd.DataFrame:
     """Read and check a score table.
 
@@ -47,8 +83,7 @@ def read_scores(path: str | Path) -> pd.DataFrame:
 
     Returns:
         The table in file order: text columns as they were written ("NA" and "007" stay text),
-            ``label`` int64,
-        ``score`` float64.
+        ``label`` int64, ``score`` float64.
 
     Raises:
         ScoreError: If the file is missing or unreadable, or a column, a score or a label breaks the
@@ -63,7 +98,7 @@ def read_scores(path: str | Path) -> pd.DataFrame:
     try:
         frame = _read_csv(path) if path.suffix.lower() == ".csv" else pd.read_parquet(path)
     except (ValueError, OSError) as err:  # pandas' and pyarrow's parser errors are both of these
-        reason = str(err).splitlines()[0] if str(err) else type(err).__name__
+        reason = one_line(err, 200)
         raise ScoreError(f"{path}: not a readable score table ({reason}); write it again") from err
     return validate_scores(frame, str(path))
 

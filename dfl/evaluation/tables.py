@@ -6,7 +6,7 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from dfl.evaluation.metrics import METRICS, binary_metrics
+from dfl.evaluation.metrics import METRICS, TABLE_METRICS, binary_metrics
 from dfl.texts import codes, repeated
 from dfl.types import FAKE, REAL, UNKNOWN
 
@@ -19,7 +19,7 @@ __all__ = [
     "unique_images",
 ]
 
-METRIC_TABLE_COLUMNS: Final = ("scope", "name", "n_real", "n_fake", *METRICS)
+METRIC_TABLE_COLUMNS: Final = ("scope", "name", "n_real", "n_fake", *TABLE_METRICS)
 
 _COUNTED: Final = ("path", "dataset", "generator", "label", "score")
 
@@ -35,7 +35,7 @@ def metric_table(scores: pd.DataFrame, *, threshold: float = 0.0) -> pd.DataFram
     - ``generator``: the fakes of one generator against the reals of the pairs in which it occurs.
     - ``pooled``: all images, each once, although a real set may serve several pairs.
     - ``macro``: the mean over the dataset rows.
-    - ``worst``: column by column the worst dataset row (the lowest; for ``eer`` the highest), so
+    - ``worst``: column by column the worst dataset row (the lowest; of an error the highest), so
       its columns may come from different datasets.
 
     A set of one class has nan where a metric needs two; ``macro`` and ``worst`` pass over such nan.
@@ -65,7 +65,9 @@ def metric_table(scores: pd.DataFrame, *, threshold: float = 0.0) -> pd.DataFram
     table = pd.DataFrame([*pairs, *generators, pooled], columns=[*METRIC_TABLE_COLUMNS])
     summary = _summary(table[table["scope"] == "dataset"], pooled)
     table = pd.concat([table, summary], ignore_index=True)
-    table = table.astype({"n_real": "int64", "n_fake": "int64"} | dict.fromkeys(METRICS, "float64"))
+    table = table.astype(
+        {"n_real": "int64", "n_fake": "int64"} | dict.fromkeys(TABLE_METRICS, "float64")
+    )
     table.attrs["n_unknown"] = n_unknown
     return table
 
@@ -121,17 +123,19 @@ def most_wrong(scores: pd.DataFrame, count: int, *, threshold: float = 0.0) -> p
 def _row(scope: str, name: str, rows: pd.DataFrame, threshold: float) -> dict[str, float | str]:
     metrics = binary_metrics(rows["score"], rows["label"], threshold=threshold)
     return {"scope": scope, "name": name} | {
-        column: metrics[column] for column in ("n_real", "n_fake", *METRICS)
+        name: metrics[name] for name in METRIC_TABLE_COLUMNS[2:]
     }
 
 
 def _summary(datasets: pd.DataFrame, pooled: dict[str, float | str]) -> pd.DataFrame:
-    values = datasets[[*METRICS]].astype("float64")
-    worst = values.min()
-    worst["eer"] = values["eer"].max()
+    values = datasets[[*TABLE_METRICS]].astype("float64")
+    worst = {
+        name: values[name].max() if METRICS[name].lower_is_better else values[name].min()
+        for name in TABLE_METRICS
+    }
     return pd.DataFrame(
         [
             pooled | {"scope": "macro", "name": "mean of datasets"} | values.mean().to_dict(),
-            pooled | {"scope": "worst", "name": "worst dataset"} | worst.to_dict(),
+            pooled | {"scope": "worst", "name": "worst dataset"} | worst,
         ]
     )

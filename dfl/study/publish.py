@@ -39,7 +39,7 @@ __all__ = ["Published", "Publisher", "fingerprint_of"]
 
 logger = logging.getLogger(__name__)
 
-_PAGE_VERSION: Final = 3  # raised when the same cells would give another page
+_PAGE_VERSION: Final = 4  # raised when the same cells would give another page
 _RIVALS: Final = 8
 _HARDEST: Final = 24
 
@@ -200,7 +200,7 @@ class Publisher:
                 for choice in _distinct(choices)
             },
             effects=effects(estimator),
-            statements=check_claims(estimator, settings.claims),
+            claims=check_claims(estimator, settings.claims),
             comparisons=_corrected([pair for pair in pairs if pair is not None]),
             metrics=pd.concat(closely, ignore_index=True) if closely else pd.DataFrame(),
             roc=roc,

@@ -66,7 +66,7 @@ def test_group_weights__give_the_spread_of_an_accuracy():
     label = np.arange(400) % 2
     score = np.where(np.arange(400) < 320, label - 0.5, 0.5 - label)  # 80 % right
     weights = group_weights(NAMES[:400], replicates=1000, seed=0)
-    found = weighted_metrics(score, label, weights, threshold=0, prob=label)["accuracy"]
+    found = weighted_metrics(score, label, weights, val_threshold=0, prob=label)["accuracy"]
     low, high = percentile_interval(found)
     assert found.std() == pytest.approx(math.sqrt(0.8 * 0.2 / 400), rel=0.1)
     assert (high - low) == pytest.approx(2 * 1.96 * math.sqrt(0.8 * 0.2 / 400), rel=0.15)

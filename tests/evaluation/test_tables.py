@@ -6,7 +6,13 @@ import pandas as pd
 import pytest
 from sklearn.metrics import accuracy_score, roc_auc_score
 
-from dfl.evaluation import METRIC_TABLE_COLUMNS, METRICS, binary_metrics, metric_table, most_wrong
+from dfl.evaluation import (
+    METRIC_TABLE_COLUMNS,
+    TABLE_METRICS,
+    binary_metrics,
+    metric_table,
+    most_wrong,
+)
 
 
 def rows(dataset, generator, paths, scores):
@@ -76,7 +82,7 @@ def test_metric_table__macro_and_worst(two_pairs):
     table = metric_table(two_pairs)
     pairs = table[table["scope"] == "dataset"]
     macro, worst = pick(table, "macro"), pick(table, "worst")
-    for name in METRICS:
+    for name in TABLE_METRICS:
         assert macro[name] == pytest.approx(pairs[name].mean())
         assert worst[name] == (pairs[name].max() if name == "eer" else pairs[name].min())
 
@@ -101,7 +107,7 @@ def test_metric_table__one_class_pair_is_nan_and_passed_over(two_pairs):
 def test_metric_table__nothing_known(two_pairs):
     table = metric_table(two_pairs[two_pairs["label"] < 0])
     assert table["scope"].tolist() == ["pooled", "macro", "worst"]
-    assert table[[*METRICS]].isna().all(axis=None)
+    assert table[[*TABLE_METRICS]].isna().all(axis=None)
     assert table["n_real"].tolist() == [0, 0, 0]
 
 

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw
 
-from dfl.report.study.summary import STUDY_METRICS, HardImage, StudyPage
+from dfl.evaluation import METRICS
+from dfl.report.study.summary import HardImage, StudyPage
 
 FEATURES = {
     "clip+dino+efficientnet": 0.93,
@@ -59,7 +60,7 @@ def full_page(*, seed=0):
         matrices={name: _matrix(rng, own) for name, own in [("clip \u00b7 rbf_svm", 0.93)]}
         | {"all but one: clip \u00b7 rbf_svm": _matrix(rng, 0.85, seeds=True)},
         effects=_effects(rng),
-        statements=_statements(),
+        claims=_claims(),
         comparisons=_comparisons(),
         metrics=_metrics(rng),
         roc={
@@ -102,7 +103,7 @@ def bare_page(**changes):
             "leaders",
             "models",
             "effects",
-            "statements",
+            "claims",
             "comparisons",
             "metrics",
             "failures",
@@ -268,7 +269,7 @@ def _effects(rng):
     return pd.DataFrame(rows)
 
 
-def _statements():
+def _claims():
     return pd.DataFrame(
         [
             (
@@ -349,7 +350,7 @@ def _metrics(rng):
                 "n_real": n_real,
                 "n_fake": n_fake,
             }
-            for name in STUDY_METRICS:
+            for name in METRICS:
                 value = (
                     rng.uniform(0.02, 0.1)
                     if name in ("eer", "calibration_error")

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from dfl.evaluation import METRICS, binary_metrics, generator_rows, unique_images
+from dfl.evaluation import TABLE_METRICS, binary_metrics, generator_rows, unique_images
 
 __all__ = ["epoch_metrics"]
 
@@ -36,5 +36,5 @@ def epoch_metrics(table: pd.DataFrame, split: str) -> dict[str, float]:
         groups |= {f"generator/{name}/": rows for name, rows in by_generator.items()}
     for name, rows in groups.items():
         metrics = binary_metrics(rows["score"].to_numpy(), rows["label"].to_numpy())
-        values |= {f"{split}/{name}{metric}": metrics[metric] for metric in METRICS}
+        values |= {f"{split}/{name}{metric}": metrics[metric] for metric in TABLE_METRICS}
     return {name: value for name, value in values.items() if value == value}  # nan differs

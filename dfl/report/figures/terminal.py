@@ -10,11 +10,10 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from dfl.evaluation import METRICS
+from dfl.evaluation import METRICS, TABLE_METRICS
 
 __all__ = ["comparison_view", "metric_view", "print_comparison", "print_metrics"]
 
-_HEADINGS: Final = {"accuracy": "Acc", "ap": "AP", "auroc": "AUROC", "eer": "EER"}
 _NAME_WIDTH: Final = 32  # the rest of the 80 columns holds the numbers
 _TITLES: Final = {"dataset": "Dataset", "generator": "Generator"}
 _SINGLE_CLASS: Final = "n/a: the images are of one class only, and this metric needs both."
@@ -63,14 +62,14 @@ def comparison_view(
         than one dataset, the mean and the worst accuracy over datasets. The best of each column is
         bold where the output can show it.
     """
-    columns = [("pooled", metric, _HEADINGS[metric]) for metric in METRICS]
+    columns = [("pooled", metric, METRICS[metric].heading) for metric in TABLE_METRICS]
     if any((table["scope"] == "dataset").sum() > 1 for table in tables.values()):
         columns += [("macro", "accuracy", "Mean Acc"), ("worst", "accuracy", "Worst Acc")]
     values = [
         [_cell(table, scope, metric) for scope, metric, _ in columns] for table in tables.values()
     ]
     best = [
-        _best([row[index] for row in values], lowest=metric == "eer")
+        _best([row[index] for row in values], lowest=METRICS[metric].lower_is_better)
         for index, (_, metric, _) in enumerate(columns)
     ]
     width = min(_NAME_WIDTH - 8, max(map(len, [*tables, "Scores"])))
@@ -99,7 +98,9 @@ def print_comparison(
 
 
 def _section(scope: str, rows: pd.DataFrame, summary: pd.DataFrame | None, width: int) -> Table:
-    grid = _grid(_TITLES[scope], ["Real", "Fake", *_HEADINGS.values()], width)
+    grid = _grid(
+        _TITLES[scope], ["Real", "Fake", *(METRICS[name].heading for name in TABLE_METRICS)], width
+    )
     for row in rows.to_dict("records"):
         _add(grid, row, counts=True)
     if summary is not None:
@@ -119,7 +120,9 @@ def _grid(first: str, others: list[str], width: int) -> Table:
 
 def _add(grid: Table, row: Mapping[Hashable, object], *, counts: bool) -> None:
     numbers = [f"{row[name]}" if counts else "" for name in ("n_real", "n_fake")]
-    grid.add_row(Text(str(row["name"])), *numbers, *(_percent(float(str(row[m]))) for m in METRICS))
+    grid.add_row(
+        Text(str(row["name"])), *numbers, *(_percent(float(str(row[m]))) for m in TABLE_METRICS)
+    )
 
 
 def _percent(value: float, best: bool = False) -> Text:
@@ -139,7 +142,7 @@ def _best(values: list[float], *, lowest: bool) -> float:
 
 def _notes(table: pd.DataFrame) -> list[Text]:
     notes = [_note("Percent; EER is an error rate, lower is better.")]
-    missing = table[[*METRICS]].isna().any(axis=None)
+    missing = table[[*TABLE_METRICS]].isna().any(axis=None)
     if missing:
         several = (table["scope"] == "dataset").sum() > 1
         notes.append(_note(f"{_SINGLE_CLASS} {_PASSED_OVER}" if several else _SINGLE_CLASS))

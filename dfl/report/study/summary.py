@@ -1,28 +1,12 @@
 """What a finished study says, in tables: the page, the terminal and W&B all show this."""
 
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from dfl.evaluation import LOWER_IS_BETTER, STUDY_METRICS
-
-__all__ = ["LOWER_IS_BETTER", "METRIC_NAMES", "STUDY_METRICS", "HardImage", "StudyPage"]
-
-METRIC_NAMES: Final = {
-    "accuracy": "Accuracy (threshold 0.5)",
-    "accuracy_at_val_threshold": "Accuracy (validation threshold)",
-    "balanced_accuracy": "Balanced accuracy",
-    "ap": "Average precision",
-    "auroc": "AUROC",
-    "eer": "Equal error rate",
-    "tpr_at_fpr_1": "TPR at 1 % FPR",
-    "tpr_at_fpr_5": "TPR at 5 % FPR",
-    "calibration_error": "Calibration error",
-}
-"""The metrics of a study by column name, and what a person calls them."""
+__all__ = ["HardImage", "StudyPage"]
 
 
 @dataclass(frozen=True)
@@ -57,7 +41,7 @@ class StudyPage:
     Attributes:
         title: The study's name.
         subtitle: One sentence on what it asks.
-        metric: The primary metric, a key of ``METRIC_NAMES``.
+        metric: The primary metric, a key of ``METRICS``.
         home: The training set of the detector to take home: "combined" or a dataset.
         created: Date of the study, ISO 8601.
         facts: Label and value: images, cells, forward passes made and saved, times, versions.
@@ -74,13 +58,13 @@ class StudyPage:
             and the paired difference to the best level of the axis, nan for that level itself:
             difference, diff_low, diff_high. An axis says what it is tested on, such as "features,
             on all datasets".
-        statements: statement, verdict ("held", "did not hold", "undecided" or "not tested"),
+        claims: statement, verdict ("held", "did not hold", "undecided" or "not tested"),
             evidence, difference, low, high.
         comparisons: Paired tests: a, b, test_set, difference, low, high, and the paired bootstrap
             of the primary metric: p, p_holm (corrected for the number of rows by Holm); mcnemar_p
             is McNemar's exact test, by group, on the pooled decisions of the first seed.
         metrics: All numbers of the chosen configurations: configuration, test_set, n_real,
-            n_fake, and each of ``STUDY_METRICS`` with its ``_low`` and ``_high``.
+            n_fake, and each of ``METRICS`` with its ``_low`` and ``_high``.
         roc: By label, false and true positive rates, each (K,), rising.
         hardest: Images that the chosen configuration gets wrong, worst first; some two dozen.
         failures: Cells that failed: cell, cause.
@@ -100,7 +84,7 @@ class StudyPage:
     models: pd.DataFrame
     matrices: dict[str, pd.DataFrame]
     effects: pd.DataFrame
-    statements: pd.DataFrame
+    claims: pd.DataFrame
     comparisons: pd.DataFrame
     metrics: pd.DataFrame
     roc: dict[str, tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]]

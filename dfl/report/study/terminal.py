@@ -10,6 +10,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from dfl.evaluation import METRICS
 from dfl.report.study.page.tables import comparisons, failures
 from dfl.report.study.page.wording import (
     cell_text,
@@ -19,7 +20,7 @@ from dfl.report.study.page.wording import (
     points,
     points_interval,
 )
-from dfl.report.study.summary import LOWER_IS_BETTER, METRIC_NAMES, StudyPage
+from dfl.report.study.summary import StudyPage
 
 __all__ = ["print_study", "study_view"]
 
@@ -56,7 +57,7 @@ def print_study(
 
 
 def study_view(page: StudyPage, files: Mapping[str, Path] | None = None) -> RenderableType:
-    """Lay out a study: the best, matrices, effects, statements, comparisons, failures, files.
+    """Lay out a study: the best, matrices, effects, claims, comparisons, failures, files.
 
     Args:
         page: What to show; empty tables are left out.
@@ -66,18 +67,18 @@ def study_view(page: StudyPage, files: Mapping[str, Path] | None = None) -> Rend
         Something a rich console prints, within 80 columns; long names are folded, and a matrix of
         many test sets is printed in blocks below each other.
     """
-    metric = METRIC_NAMES.get(page.metric, page.metric)
+    metric = METRICS[page.metric]
     parts: list[RenderableType] = [Text(page.title, style="bold"), Text()]
-    parts += _choices(page.choices, metric)
+    parts += _choices(page.choices, metric.title)
     for name, table in page.matrices.items():
         parts += _matrix(name, table)
     parts += _effects(page)
-    parts += _statements(page.statements)
+    parts += _claims(page.claims)
     parts += _comparisons(page)
     parts += _failures(page.failures)
     parts += [_note(note) for note in dict.fromkeys(page.notes)]
-    better = "lower is better" if page.metric in LOWER_IS_BETTER else "higher is better"
-    parts.append(_note(f"{metric} in percent, {better}; 95 % intervals."))
+    better = "lower is better" if metric.lower_is_better else "higher is better"
+    parts.append(_note(f"{metric.title} in percent, {better}; 95 % intervals."))
     if files:
         parts += [Text(), _pairs((name, str(path)) for name, path in files.items())]
     return Group(*parts)
@@ -148,7 +149,7 @@ def _effects(page: StudyPage) -> list[RenderableType]:
         if len(levels) < 2:
             continue
         ranked = levels.sort_values(
-            "value", ascending=page.metric in LOWER_IS_BETTER, kind="stable"
+            "value", ascending=METRICS[page.metric].lower_is_better, kind="stable"
         )
         title = str(axis).replace("_", " ")
         parts += [Text(title[:1].upper() + title[1:], style="bold"), Text()]
@@ -188,14 +189,14 @@ def _comparisons(page: StudyPage) -> list[RenderableType]:
     return parts
 
 
-def _statements(statements: pd.DataFrame) -> list[RenderableType]:
-    if statements.empty:
+def _claims(claims: pd.DataFrame) -> list[RenderableType]:
+    if claims.empty:
         return []
     grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
-    grid.add_column("Statement", overflow="fold", width=_NAME_WIDTH)
+    grid.add_column("Claim", overflow="fold", width=_NAME_WIDTH)
     grid.add_column("Verdict", no_wrap=True)
     grid.add_column("Points", justify="right")
-    for row in statements.to_dict("records"):
+    for row in claims.to_dict("records"):
         verdict = cell_text(row["verdict"])
         grid.add_row(
             Text(cell_text(row["statement"])),

@@ -1,7 +1,6 @@
-"""A finished study in a Weights & Biases run: tables, plots, the numbers of the best, the page."""
+"""A finished study in a Weights & Biases run: tables, the numbers of the best, the page."""
 
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -9,21 +8,17 @@ import pandas as pd
 import yaml
 from lightning.pytorch.loggers import WandbLogger
 
-from dfl.report.figures.plots import figure_image
 from dfl.report.study.page import study_html
 from dfl.report.study.page.wording import cell_text, number
-from dfl.report.study.plots import dot_figure, heat_figure
-from dfl.report.study.summary import LOWER_IS_BETTER, StudyPage
+from dfl.report.study.summary import StudyPage
 
 if TYPE_CHECKING:
     import wandb
-    from matplotlib.figure import Figure
 
-    _Content = dict[str, wandb.Image | wandb.Table | wandb.Html]
+    _Content = dict[str, wandb.Table | wandb.Html]
 
 __all__ = ["log_study"]
 
-_MOST_DOTS: Final = 25
 _MOST_ROWS: Final = 10_000
 _SUMMARIES: Final = ("macro", "worst", "seen", "unseen", "pooled")
 
@@ -35,10 +30,9 @@ def log_study(
 
     Logged are the tables ``results`` (of the test images: means and worst over test sets, and as
     many rows as W&B shows; all numbers are in the files), ``choices``, ``leaders``, ``models``,
-    ``effects``, ``statements``, ``comparisons``, ``metrics`` and ``failures``, a heat map per
-    matrix, dot plots
-    of the leaders and of each axis, and the page; the summary holds the numbers of the best
-    configuration, and the config what the study was made from. What is empty is left out.
+    ``effects``, ``claims``, ``comparisons``, ``metrics`` and ``failures``, and the page; the
+    summary holds the numbers of the best configuration, and the config what the study was made
+    from. What is empty is left out.
 
     Args:
         logger: Whose run; it is not finished here.
@@ -54,8 +48,6 @@ def log_study(
         for name, table in _tables(page, results)
         if not table.empty
     }
-    for name, figure in _figures(page):
-        content[f"study/{name}"] = wandb.Image(figure_image(figure))
     content["study/page"] = wandb.Html(study_html(page), inject=False)
     run.log(content)
     if files:
@@ -74,7 +66,7 @@ def _tables(page: StudyPage, results: pd.DataFrame) -> list[tuple[str, pd.DataFr
         ("leaders", page.leaders),
         ("models", page.models),
         ("effects", page.effects),
-        ("statements", page.statements),
+        ("claims", page.claims),
         ("comparisons", page.comparisons),
         ("metrics", page.metrics),
         ("failures", page.failures),
@@ -97,39 +89,14 @@ def _object(table: pd.DataFrame) -> pd.DataFrame:
     return plain.assign(**{name: plain[name].where(plain[name].notna(), None) for name in texts})
 
 
-def _figures(page: StudyPage) -> Iterator[tuple[str, "Figure"]]:
-    names: set[str] = set()
-    for index, (name, matrix) in enumerate(page.matrices.items()):
-        if not matrix.empty:
-            slug = re.sub(r"[^A-Za-z0-9]+", "_", name).strip("_").lower() or str(index)
-            slug = f"{slug}_{index}" if slug in names else slug
-            names.add(slug)
-            yield f"matrix/{slug}", heat_figure(matrix, metric=page.metric, title=name)
-    if not page.leaders.empty:
-        shown = page.leaders.head(_MOST_DOTS)
-        parts = ("features", "reduction", "head")
-        labels = [" / ".join(cell_text(row[part]) for part in parts) for _, row in shown.iterrows()]
-        yield "ranking", dot_figure(shown, labels, metric=page.metric, title="Ranking")
-    if page.effects.empty:
-        return
-    for axis, levels in page.effects.groupby("axis", sort=False):
-        if len(levels) > 1:
-            ranked = levels.sort_values(
-                "value", ascending=page.metric in LOWER_IS_BETTER, kind="stable"
-            )
-            labels = [cell_text(level) for level in ranked["level"]]
-            slug = re.sub(r"[^A-Za-z0-9]+", "_", str(axis)).strip("_").lower()
-            yield f"effect/{slug}", dot_figure(ranked, labels, metric=page.metric, title=str(axis))
-
-
 def _summary(page: StudyPage) -> dict[str, float | int | str]:
     summary: dict[str, float | int | str] = {
         "metric": page.metric,
         "failed_cells": len(page.failures),
     }
-    if not page.statements.empty:
-        verdicts = page.statements["verdict"].value_counts()
-        summary |= {f"statements/{name}": int(n) for name, n in verdicts.items()}
+    if not page.claims.empty:
+        verdicts = page.claims["verdict"].value_counts()
+        summary |= {f"claims/{name}": int(n) for name, n in verdicts.items()}
     if page.choices.empty:
         return summary
     best = page.choices.iloc[0]

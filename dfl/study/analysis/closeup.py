@@ -11,11 +11,11 @@ import pandas as pd
 
 from dfl.data.manifest.manifest import Manifest
 from dfl.errors import ImageError
-from dfl.evaluation import STUDY_METRICS, mcnemar, most_wrong, paired_difference, roc_points
+from dfl.evaluation import METRICS, mcnemar, most_wrong, paired_difference, roc_points
 from dfl.report.figures.contact_sheet import thumbnail
 from dfl.report.study.summary import HardImage
 from dfl.study.analysis.estimates import Estimator
-from dfl.study.analysis.judge import NO_INTERVAL, Judge, Metrics
+from dfl.study.analysis.judge import Judge, Metrics
 from dfl.study.analysis.selections import configuration_of, is_configuration
 from dfl.study.design.grid import Cell
 from dfl.study.run.cells import CellStore
@@ -64,7 +64,7 @@ class CloseLook:
 
         Returns:
             Under the condition that a person meets it in (`judged_condition`):
-            ``configuration, test_set, n_real, n_fake``, and each of ``STUDY_METRICS`` with its
+            ``configuration, test_set, n_real, n_fake``, and each of ``METRICS`` with its
             ``_low`` and ``_high``; the counts are those of the first seed.
         """
         by_seed = {
@@ -191,13 +191,12 @@ class CloseLook:
 
     def _averaged(self, across: Mapping[int, Metrics]) -> dict[str, float]:
         found: dict[str, float] = {}
-        for metric in STUDY_METRICS:
+        for name, metric in METRICS.items():
             estimate = self._estimator.over_seeds(
-                {seed: (float(v[metric][0]), v[metric][1:]) for seed, v in across.items()}
+                {seed: (float(v[name][0]), v[name][1:]) for seed, v in across.items()}
             )
-            bounds = (np.nan, np.nan) if metric in NO_INTERVAL else (estimate.low, estimate.high)
-            found |= {metric: estimate.value}
-            found |= {f"{metric}_low": bounds[0], f"{metric}_high": bounds[1]}
+            ends = (estimate.low, estimate.high) if metric.has_interval else (np.nan, np.nan)
+            found |= {name: estimate.value, f"{name}_low": ends[0], f"{name}_high": ends[1]}
         return found
 
 

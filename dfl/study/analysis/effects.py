@@ -4,7 +4,7 @@ from typing import Final
 
 import pandas as pd
 
-from dfl.evaluation import LOWER_IS_BETTER, paired_difference
+from dfl.evaluation import METRICS, paired_difference
 from dfl.study.analysis.estimates import Estimate, Estimator
 from dfl.study.analysis.selections import company, tested, value_columns
 
@@ -57,8 +57,7 @@ def effects(estimator: Estimator) -> pd.DataFrame:
 
 
 def _best(means: dict[str, Estimate], metric: str) -> str:
-    sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
-    return max(means, key=lambda level: sign * means[level].value)
+    return max(means, key=lambda level: METRICS[metric].sign * means[level].value)
 
 
 def _behind(mean: Estimate, best: Estimate, *, is_best: bool) -> dict[str, object]:

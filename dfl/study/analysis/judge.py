@@ -9,8 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from dfl.evaluation import (
-    LOWER_IS_BETTER,
-    STUDY_METRICS,
+    METRICS,
     calibrated,
     generator_rows,
     group_weights,
@@ -27,7 +26,7 @@ from dfl.study.run.inputs import StudyInput
 from dfl.study.run.workers import in_processes
 from dfl.types import FAKE
 
-__all__ = ["AXES", "NO_INTERVAL", "Judge", "Results", "cell_axes", "judge_cells"]
+__all__ = ["AXES", "Judge", "Results", "cell_axes", "judge_cells"]
 
 AXES: Final = (
     "grid",
@@ -41,10 +40,6 @@ AXES: Final = (
 )
 """The columns that name a row's cell and the condition it was tested under."""
 
-NO_INTERVAL: Final = frozenset({"calibration_error"})
-"""Metrics without intervals: resampled images repeat, which makes the error of a bin larger than
-it is, so that percentiles of replicates hold the truth far less often than they say."""
-
 Values = npt.NDArray[np.float64]
 Metrics = dict[str, Values]
 TestSet = tuple[str, str, npt.NDArray[np.int64], npt.NDArray[np.uint8]]
@@ -56,8 +51,8 @@ class Results:
 
     Attributes:
         table: Tidy rows: `AXES`, ``split``, ``scope``, ``name``, ``n_real``, ``n_fake``, each of
-            ``STUDY_METRICS`` with its ``_low`` and ``_high`` (95 %; nan on validation, and for
-            `NO_INTERVAL`).
+            ``METRICS`` with its ``_low`` and ``_high`` (95 %; nan on validation, and for a
+            metric that has no interval).
         replicates: For each row of the table that is of the test split, in order, the primary
             metric of every bootstrap replicate, shape ``(rows, B)``, float32.
     """
@@ -149,7 +144,7 @@ class Judge:
                         scores[condition][at],
                         label[at],
                         weights,
-                        threshold=threshold,
+                        val_threshold=threshold,
                         prob=prob[at],
                     ) | _counts(label[at])
                 sets |= _summaries(sets, self.study.training_sets[cell.train_set])
@@ -294,16 +289,15 @@ def _summaries(
 
 def _reduce(sets: Sequence[Metrics], *, worst: bool) -> Metrics:
     reduced: Metrics = {}
-    for metric in STUDY_METRICS:
-        stacked = np.stack([values[metric] for values in sets])  # (sets, 1 + B)
+    for name, metric in METRICS.items():
+        stacked = np.stack([values[name] for values in sets])  # (sets, 1 + B)
         missing = np.isnan(stacked)
         if worst:
-            lower = metric in LOWER_IS_BETTER
-            filled = np.where(missing, -np.inf if lower else np.inf, stacked)
-            value = filled.max(0) if lower else filled.min(0)
+            filled = np.where(missing, metric.sign * np.inf, stacked)
+            value = filled.max(0) if metric.lower_is_better else filled.min(0)
         else:
             value = np.where(missing, 0, stacked).sum(0) / np.maximum(1, (~missing).sum(0))
-        reduced[metric] = np.where(missing.all(0), np.nan, value)
+        reduced[name] = np.where(missing.all(0), np.nan, value)
     for name in ("n_real", "n_fake"):
         reduced[name] = np.sum([values[name] for values in sets], axis=0)
     return reduced
@@ -311,10 +305,9 @@ def _reduce(sets: Sequence[Metrics], *, worst: bool) -> Metrics:
 
 def _numbers(values: Metrics) -> dict[str, float]:
     numbers = {"n_real": float(values["n_real"][0]), "n_fake": float(values["n_fake"][0])}
-    for metric in STUDY_METRICS:
-        value, replicates = float(values[metric][0]), values[metric][1:]
-        known = len(replicates) and metric not in NO_INTERVAL
-        bounds = percentile_interval(replicates) if known else (np.nan, np.nan)
-        numbers[metric] = value
-        numbers[f"{metric}_low"], numbers[f"{metric}_high"] = bounds
+    for name, metric in METRICS.items():
+        value, replicates = float(values[name][0]), values[name][1:]
+        known = len(replicates) and metric.has_interval
+        ends = percentile_interval(replicates) if known else (np.nan, np.nan)
+        numbers |= {name: value, f"{name}_low": ends[0], f"{name}_high": ends[1]}
     return numbers

@@ -6,7 +6,7 @@ from typing import Final
 
 import pandas as pd
 
-from dfl.evaluation import LOWER_IS_BETTER
+from dfl.evaluation import METRICS
 from dfl.study.analysis.estimates import Estimate, Estimator
 from dfl.study.analysis.selections import (
     CONFIGURATION,
@@ -59,9 +59,9 @@ def home_of(estimator: Estimator, train_sets: Sequence[str]) -> str:
     values = rows.dropna(subset=[estimator.metric]).groupby("train_set", sort=False)
     if not values.ngroups:  # validation has one class, of which this metric says nothing
         return train_sets[0]
-    lowest = estimator.metric in LOWER_IS_BETTER
-    best = values[estimator.metric].min() if lowest else values[estimator.metric].max()
-    return str(best.idxmin() if lowest else best.idxmax())
+    if METRICS[estimator.metric].lower_is_better:
+        return str(values[estimator.metric].min().idxmin())
+    return str(values[estimator.metric].max().idxmax())
 
 
 def choose(estimator: Estimator, *, home: str, first_condition: str) -> list[Choice]:
@@ -150,8 +150,9 @@ def _validated(val: pd.DataFrame, metric: str) -> pd.DataFrame:
 def _by_merit(means: pd.DataFrame) -> list[tuple[str, ...]]:
     """Order rows, the best first, column after column; of equals the one with fewer parts first."""
     merit = means.copy()
-    for metric in LOWER_IS_BETTER.intersection(merit.columns):
-        merit[metric] = 1 - merit[metric]
+    for name in merit.columns:
+        if METRICS[name].lower_is_better:
+            merit[name] = 1 - merit[name]
     merit = merit.fillna(0.0)
     parts = [-str(configuration[1]).count("+") for configuration in merit.index]
     plain = [configuration[2] == "none" for configuration in merit.index]
@@ -199,7 +200,10 @@ def leaders(estimator: Estimator, *, home: str, first_condition: str) -> pd.Data
     columns = ["features", "reduction", "head", "kind", "value", "low", "high", "val"]
     ranked = pd.DataFrame(rows, columns=[*columns, "val_rank", "configuration"])
     return ranked.sort_values(
-        "value", ascending=estimator.metric in LOWER_IS_BETTER, kind="stable", ignore_index=True
+        "value",
+        ascending=METRICS[estimator.metric].lower_is_better,
+        kind="stable",
+        ignore_index=True,
     )
 
 

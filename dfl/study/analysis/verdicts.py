@@ -5,7 +5,7 @@ from typing import Final
 
 import pandas as pd
 
-from dfl.evaluation import LOWER_IS_BETTER, PairedDifference, paired_difference
+from dfl.evaluation import METRICS, PairedDifference, paired_difference
 from dfl.study.analysis.estimates import Estimate, Estimator
 from dfl.study.analysis.selections import company, tested
 from dfl.study.design.claims import Claim
@@ -50,7 +50,7 @@ def _check(estimator: Estimator, claim: Claim) -> dict[str, object]:
             "verdict": "not tested",
             "evidence": what,
         } | dict.fromkeys(("difference", "low", "high"), float("nan"))
-    sign = -1.0 if estimator.metric in LOWER_IS_BETTER else 1.0
+    sign = METRICS[estimator.metric].sign
     means = {level: estimator.mean(kept[kept[claim.axis] == level]) for level in wanted}
     verdict, pair, found = _decide(means, claim.better, others, sign)
     ranked = sorted(wanted, key=lambda level: -sign * means[level].value)

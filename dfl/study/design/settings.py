@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dfl.errors import ConfigError
+from dfl.evaluation import METRICS
 from dfl.study.design.claims import Claim
 from dfl.threads import cores
 
@@ -21,14 +22,14 @@ class Settings:
     Attributes:
         out: Its folder.
         title: Title of the report.
-        metric: The primary metric.
+        metric: The primary metric, a name of ``METRICS`` that has intervals.
         replicates: Bootstrap replicates behind each interval.
         jobs: Processes; None for one a core.
         claims: Statements that are put to the test.
         config: The resolved config as YAML.
 
     Raises:
-        ConfigError: If a number is out of range, or a claim claims nothing.
+        ConfigError: If a number is out of range, a metric is unknown, or a claim claims nothing.
     """
 
     out: Path
@@ -40,6 +41,9 @@ class Settings:
     config: str
 
     def __post_init__(self) -> None:
+        metrics = [name for name, metric in METRICS.items() if metric.has_interval]
+        if self.metric not in metrics:
+            raise ConfigError(f"metric: no {self.metric!r}; choose {', '.join(metrics)}")
         if self.replicates < 100:
             raise ConfigError(
                 f"replicates: at least 100 for an interval of 95 %, got {self.replicates}"

@@ -15,10 +15,10 @@ from sklearn.pipeline import Pipeline
 from dfl.errors import DflError, HeadError, one_line
 from dfl.evaluation import (
     best_threshold,
+    binary_metrics,
     calibrated,
     known_rows,
     platt_scaling,
-    weighted_metrics,
 )
 from dfl.features.store import Matrix
 from dfl.heads.estimators.reductions import reduced
@@ -315,10 +315,8 @@ def _merit(score: npt.NDArray[np.float64], label: Rows) -> tuple[float, float, f
     cross-entropy after Platt scaling tells how far apart the classes are.
     """
     prob = calibrated(score, platt_scaling(score, label))
-    once = np.ones((1, len(score)), np.uint8)
-    margin = score - best_threshold(score, label)
-    found = weighted_metrics(margin, label, once, threshold=0.0, prob=prob)
-    auroc, at_best = float(found["auroc"][0]), float(found["balanced_accuracy"][0])
+    found = binary_metrics(score, label, threshold=best_threshold(score, label))
+    auroc, at_best = found["auroc"], found["balanced_accuracy"]
     if not np.isfinite((auroc, at_best)).all():
         return 0.0, 0.0, 0.0
     right = np.where(label == FAKE, prob, 1 - prob)

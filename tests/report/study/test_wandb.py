@@ -3,7 +3,6 @@ import pandas as pd
 import pytest
 import wandb
 from lightning.pytorch.loggers import WandbLogger
-from PIL import Image
 
 from dfl.report.study.page import study_html
 from dfl.report.study.wandb import log_study
@@ -51,28 +50,18 @@ def test_log_study__offline_run_reads_back(tmp_path):
     assert len(rows) == 2  # the rest is in the file
     (kept,) = [paths for name, paths in run.artifacts.items() if name.startswith("study-")]
     assert kept == ["results.csv"]
-    for name in ("leaders", "effects", "statements", "metrics", "comparisons", "failures"):
+    for name in ("leaders", "effects", "claims", "metrics", "comparisons", "failures"):
         columns, rows = run.table(f"study/{name}")
         expected = getattr(page, name)
         assert columns == expected.columns.tolist()
         assert len(rows) == len(expected)
     assert run.table("study/leaders")[1][1][:4] == ["clip+dino", "pca", "linear_probe", "frozen"]
-    for key in (
-        "matrix/clip_rbf_svm",
-        "matrix/all_but_one_clip_rbf_svm",
-        "ranking",
-        "effect/head_on_the_datasets_trained_on",
-        "effect/train_set_on_all_datasets",
-    ):
-        with Image.open(run.media(f"study/{key}")) as figure:
-            assert min(figure.size) > 200
-    assert "study/effect/test_condition_on_all_datasets/path" not in run.history
     assert run.media("study/page").read_text(encoding="utf-8") == study_html(page)
     assert run.config["study"]["pairs"] == [{"name": "progan", "fake": "<folder>"}]
     assert summary["study/best/test"] == pytest.approx(0.934)
     assert summary["study/best/reduction"] == "none"
     assert summary["study/failed_cells"] == 3
-    assert summary["study/statements/held"] == 1
+    assert summary["study/claims/held"] == 1
 
 
 def test_log_study__empty_study(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from dfl.data.manifest.manifest import Manifest
-from dfl.evaluation import STUDY_METRICS, mcnemar
+from dfl.evaluation import METRICS, mcnemar
 from dfl.study.analysis.closeup import CloseLook, Contender, has_several_generators
 from dfl.study.analysis.estimates import Estimator
 from dfl.study.analysis.judge import Judge, Results
@@ -62,7 +62,7 @@ def test_metrics__mean_of_the_seeds_with_intervals(look: CloseLook) -> None:
     own = look._estimator.table
     own = own[(own["head"] == "lda") & (own["test_condition"] == "none")]
     own = own[(own["split"] == "test") & (own["name"] == "beta")]
-    for metric in STUDY_METRICS:
+    for metric in METRICS:
         row = table.loc["beta"]
         assert row[metric] == pytest.approx(own[metric].mean())
         if metric == "calibration_error":

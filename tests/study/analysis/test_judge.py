@@ -15,7 +15,7 @@ from sklearn.metrics import (
     roc_curve,
 )
 
-from dfl.evaluation import LOWER_IS_BETTER, STUDY_METRICS, group_weights
+from dfl.evaluation import METRICS, group_weights
 from dfl.study.analysis.judge import AXES, Judge, judge_cells
 from dfl.study.run.cells import CellStore
 from dfl.study.run.fitting import held_rows, judged_condition
@@ -130,7 +130,7 @@ def test_judge__rows_hold_values_and_percentiles(study: StudyInput) -> None:
     assert replicates.shape == (len(tested), B)
     for row in rows:
         if row["split"] == "val":
-            ends = [row[f"{name}_{end}"] for name in STUDY_METRICS for end in ("low", "high")]
+            ends = [row[f"{name}_{end}"] for name in METRICS for end in ("low", "high")]
             assert np.isnan(ends).all()
     for row, kept in zip(tested, replicates, strict=True):
         of = values[row["test_condition"], row["split"], row["scope"], row["name"]]
@@ -140,7 +140,7 @@ def test_judge__rows_hold_values_and_percentiles(study: StudyInput) -> None:
             "alpha",
         }
         np.testing.assert_allclose(kept, of["ap"][1:], rtol=1e-6)
-        for metric in STUDY_METRICS:
+        for metric in METRICS:
             assert row[metric] == of[metric][0]
             low, high = np.nanquantile(of[metric][1:], [0.025, 0.975])
             if metric == "calibration_error":  # resampling biases it
@@ -156,9 +156,11 @@ def test_judge__summaries_of_the_datasets(study: StudyInput, train_set: str) -> 
     )
     of = {key[2:]: found for key, found in values.items() if key[1] == "test"}
     datasets = {name: of["dataset", name] for name in ("alpha", "beta", "gamma")}
-    for metric in STUDY_METRICS:
+    for metric in METRICS:
         stacked = np.stack([datasets[name][metric] for name in datasets])
-        worst = np.fmax.reduce(stacked) if metric in LOWER_IS_BETTER else np.fmin.reduce(stacked)
+        worst = (
+            np.fmax.reduce(stacked) if METRICS[metric].lower_is_better else np.fmin.reduce(stacked)
+        )
         np.testing.assert_allclose(of["macro", "mean of datasets"][metric], mean(stacked))
         np.testing.assert_allclose(of["worst", "worst dataset"][metric], worst)
         seen = stacked if train_set == "combined" else stacked[:1]

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field, replace
 
 import pandas as pd
 
-from dfl.report.study.page.scale import CHANCE, Axis, axis_over
+from dfl.evaluation import METRICS
+from dfl.report.study.page.scale import Axis, axis_over
 from dfl.report.study.page.wording import (
     cell_text,
     count,
@@ -16,7 +17,6 @@ from dfl.report.study.page.wording import (
     points_interval,
     spans_zero,
 )
-from dfl.report.study.summary import LOWER_IS_BETTER
 
 __all__ = ["Dot", "DotPlot", "DotRow", "dot_on", "effect_plots", "leader_plot", "model_plot"]
 
@@ -171,7 +171,7 @@ def _row(
 
 
 def _ranked(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
-    return frame.sort_values("value", ascending=metric in LOWER_IS_BETTER, kind="stable")
+    return frame.sort_values("value", ascending=METRICS[metric].lower_is_better, kind="stable")
 
 
 def _axis(frame: pd.DataFrame) -> Axis:
@@ -182,5 +182,5 @@ def _axis(frame: pd.DataFrame) -> Axis:
 
 
 def _chance(axis: Axis, metric: str) -> float | None:
-    at = CHANCE.get(metric)
+    at = METRICS[metric].chance
     return axis.place(at) if at is not None and axis.low <= at <= axis.high else None

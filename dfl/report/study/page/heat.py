@@ -6,9 +6,9 @@ from typing import Final
 
 import pandas as pd
 
+from dfl.evaluation import METRICS
 from dfl.report.study.page.scale import axis_over
 from dfl.report.study.page.wording import bare, cell_text, interval, number, percent
-from dfl.report.study.summary import LOWER_IS_BETTER
 
 __all__ = ["N_SHADES", "HeatCell", "HeatMap", "cross_maps", "model_map"]
 
@@ -61,7 +61,7 @@ def model_map(models: pd.DataFrame, metric: str) -> HeatMap:
     """
     sides = ["features", "head"]
     named = models.assign(**{name: models[name].map(cell_text) for name in sides})
-    lower = metric in LOWER_IS_BETTER
+    lower = METRICS[metric].lower_is_better
     picked = named[named["chosen"].astype(bool)].set_index("features")["value"]
     means = named.groupby("head", sort=False)["value"].mean()
     order = [each.sort_values(ascending=lower, kind="stable").index for each in (picked, means)]
@@ -96,7 +96,7 @@ def _heat_map(table: pd.DataFrame, down: str, across: str, ends: tuple[float, fl
 def _ends(values: Sequence[float | None], metric: str) -> tuple[float, float]:
     axis = axis_over(values)
     worst_first = (axis.low, axis.high)
-    return (axis.high, axis.low) if metric in LOWER_IS_BETTER else worst_first
+    return (axis.high, axis.low) if METRICS[metric].lower_is_better else worst_first
 
 
 def _shade(value: float | None, ends: tuple[float, float]) -> int | None:

@@ -10,19 +10,20 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from dfl.evaluation import METRICS
 from dfl.files import writing
 from dfl.report.study.page.curves import MOST_CURVES, roc_panels
 from dfl.report.study.page.dots import effect_plots, leader_plot, model_plot
 from dfl.report.study.page.heat import N_SHADES, cross_maps, model_map
 from dfl.report.study.page.tables import (
     choices,
+    claims,
     comparisons,
     failures,
     metric_rows,
-    statements,
 )
-from dfl.report.study.page.wording import GLOSSARY, cell_text, count, training
-from dfl.report.study.summary import LOWER_IS_BETTER, METRIC_NAMES, StudyPage
+from dfl.report.study.page.wording import cell_text, count, training
+from dfl.report.study.summary import StudyPage
 
 __all__ = ["study_html", "write_study_page"]
 
@@ -45,20 +46,20 @@ def write_study_page(page: StudyPage, file: Path) -> None:
 
 def study_html(page: StudyPage) -> str:
     """The page of a study as HTML, with its style, script and images inside it."""
+    metric = METRICS[page.metric]
     effects = effect_plots(page.effects, page.metric)
-    verdicts = [] if page.statements.empty else page.statements["verdict"].tolist()
+    verdicts = [] if page.claims.empty else page.claims["verdict"].tolist()
     return (
         _environment()
         .get_template("page.html")
         .render(
             page=page,
-            metric=METRIC_NAMES.get(page.metric, page.metric),
-            lower_is_better=page.metric in LOWER_IS_BETTER,
-            metric_names=METRIC_NAMES,
-            glossary=GLOSSARY,
-            meaning=GLOSSARY.get(page.metric, ""),
+            metric=metric.title,
+            meaning=metric.meaning,
+            lower_is_better=metric.lower_is_better,
+            all_metrics=METRICS.values(),
             choices=choices(page.choices),
-            statements=statements(page.statements),
+            claims=claims(page.claims),
             tally=[(each, verdicts.count(each)) for each in _VERDICTS if each in verdicts],
             trained_on=training(page.home),
             models=None

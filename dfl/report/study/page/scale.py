@@ -5,14 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["CHANCE", "Axis", "axis_over"]
-
-CHANCE: Final = {
-    "balanced_accuracy": 0.5,
-    "auroc": 0.5,
-    "eer": 0.5,
-}
-"""What guessing gets, by metric, where that does not depend on how many are real and fake."""
+__all__ = ["Axis", "axis_over"]
 
 _STEPS: Final = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 _MOST: Final = 5  # intervals between ticks; their labels fit a phone's width

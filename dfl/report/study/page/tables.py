@@ -1,4 +1,4 @@
-"""The page's tables: choices, statements, paired comparisons, all metrics, and failures."""
+"""The page's tables: choices, claims, paired comparisons, all metrics, and failures."""
 
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
@@ -6,6 +6,7 @@ from typing import Final
 
 import pandas as pd
 
+from dfl.evaluation import METRICS
 from dfl.report.study.page.dots import Dot, dot_on
 from dfl.report.study.page.scale import axis_over
 from dfl.report.study.page.wording import (
@@ -20,19 +21,18 @@ from dfl.report.study.page.wording import (
     points_interval,
     spans_zero,
 )
-from dfl.report.study.summary import LOWER_IS_BETTER, STUDY_METRICS
 
 __all__ = [
+    "CheckedClaim",
     "Choice",
     "Comparison",
     "Failure",
     "MetricRow",
-    "Statement",
     "choices",
+    "claims",
     "comparisons",
     "failures",
     "metric_rows",
-    "statements",
 ]
 
 _SYMBOLS: Final = {"held": "\u2713", "did not hold": "\u2717", "undecided": "?"}
@@ -68,8 +68,8 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Statement:
-    """A statement, its verdict, and the difference that decides it; ``dot`` has 0 at 50 %."""
+class CheckedClaim:
+    """A claim, its verdict, and the difference that decides it; ``dot`` has 0 at 50 %."""
 
     text: str
     verdict: str
@@ -133,12 +133,12 @@ def choices(table: pd.DataFrame) -> list[Choice]:
     ]
 
 
-def statements(table: pd.DataFrame) -> list[Statement]:
-    """Statements in the order in which they are given, their differences on one scale."""
+def claims(table: pd.DataFrame) -> list[CheckedClaim]:
+    """Claims in the order in which they are given, their differences on one scale."""
     rows = table.to_dict("records")
     dots = _difference_dots(rows)
     return [
-        Statement(
+        CheckedClaim(
             cell_text(row["statement"]),
             verdict := cell_text(row["verdict"]),
             _SYMBOLS.get(verdict, "\u2013"),
@@ -196,7 +196,7 @@ def metric_rows(table: pd.DataFrame) -> dict[str, list[MetricRow]]:
                 bare(percent(row.get(name))),
                 bare(interval(row.get(f"{name}_low"), row.get(f"{name}_high"))),
             )
-            for name in STUDY_METRICS
+            for name in METRICS
         ]
         groups.setdefault(cell_text(row["configuration"]), []).append(
             MetricRow(cell_text(row["test_set"]), counts, numbers)
@@ -218,7 +218,7 @@ def _finding(row: _Row, metric: str) -> str:
         return "cannot be told"
     if spans_zero(row["low"], row["high"]):
         return "no clear difference"
-    better = "A is better" if (difference > 0) != (metric in LOWER_IS_BETTER) else "B is better"
+    better = "A is better" if (difference > 0) != METRICS[metric].lower_is_better else "B is better"
     corrected = number(row["p_holm"])
     if corrected is not None and corrected > _LEVEL:
         return f"{better}, but not clearly after correction"

@@ -6,7 +6,6 @@ from typing import Final
 import pandas as pd
 
 __all__ = [
-    "GLOSSARY",
     "bare",
     "cell_text",
     "count",
@@ -23,27 +22,6 @@ __all__ = [
 _DASH: Final = "\u2013"
 _MINUS: Final = "\u2212"
 _SPACE: Final = "\u00a0"
-
-GLOSSARY: Final = {
-    "accuracy": "Share of images judged right when everything above a probability of 0.5 is "
-    "called fake.",
-    "accuracy_at_val_threshold": "Share of images judged right at the threshold that gave the best "
-    "balanced accuracy on validation images. Where reals and fakes are not equally many, guessing "
-    "does not give 50 %.",
-    "balanced_accuracy": "Mean of the share of reals and the share of fakes judged right, at a "
-    "probability of 0.5; 50 % is chance. Unlike accuracy it does not reward calling everything "
-    "by the larger class.",
-    "ap": "Average precision: how pure the list of suspects is when sorted by score. "
-    "Chance is the share of fakes.",
-    "auroc": "How often a random fake scores above a random real; 50 % is chance. "
-    "Needs no threshold.",
-    "eer": "The error rate at the threshold where reals and fakes are mistaken equally often; "
-    "50 % is chance. Lower is better.",
-    "tpr_at_fpr_1": "Share of fakes caught when 1 in 100 reals may be accused wrongly.",
-    "tpr_at_fpr_5": "Share of fakes caught when 5 in 100 reals may be accused wrongly.",
-    "calibration_error": "How far the stated probabilities are from what happens. Lower is better.",
-}
-"""What each metric of a study tells, for somebody who is not a statistician."""
 
 
 def percent(value: object) -> str:

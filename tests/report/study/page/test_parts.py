@@ -6,7 +6,7 @@ from sklearn.metrics import roc_auc_score, roc_curve
 from dfl.report.study.page.curves import roc_panels
 from dfl.report.study.page.dots import effect_plots, leader_plot, model_plot
 from dfl.report.study.page.heat import cross_maps, model_map
-from dfl.report.study.page.tables import comparisons, failures, metric_rows, statements
+from dfl.report.study.page.tables import claims, comparisons, failures, metric_rows
 from dfl.report.study.page.wording import (
     bare,
     cell_text,
@@ -140,8 +140,8 @@ def test_roc_panels__few_points_many_curves_or_none():
     assert roc_panels({"a": (np.array([0.0, np.nan]), np.array([0.0, 1.0]))}) == []
 
 
-def test_statements__difference_on_both_sides_of_zero():
-    found = statements(full_page().statements)
+def test_claims__difference_on_both_sides_of_zero():
+    found = claims(full_page().claims)
     assert found[0].dot.at > 50 > found[2].dot.at
     assert found[0].dot.start > 50
     assert found[1].dot.start < 50 < found[1].dot.start + found[1].dot.width

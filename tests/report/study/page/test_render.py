@@ -7,14 +7,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from dfl.evaluation import METRICS
 from dfl.report.study.page import study_html, write_study_page
 from dfl.report.study.page.heat import N_SHADES
-from dfl.report.study.summary import METRIC_NAMES, STUDY_METRICS
 from tests.report.study_pages import bare_page, full_page
 
 SECTIONS = [
     "best",
-    "statements",
+    "claims",
     "models",
     "cross",
     "effects",
@@ -119,8 +119,8 @@ def test_study_html__headline_is_the_first_choice(read):
     assert "3,768,000" in said
 
 
-def test_study_html__statements_with_verdicts(read):
-    said = read.said("statements")
+def test_study_html__claims_with_verdicts(read):
+    said = read.said("claims")
     assert "1 held 1 did not hold 1 undecided 1 not tested" in said
     assert "\u22122.6 points \u22123.8 to \u22121.3" in said
     assert "+5.5 points +4.1 to +6.9" in said
@@ -136,11 +136,11 @@ def test_study_html__numbers_stand_in_the_heat_map(page, read):
 
 def test_study_html__every_metric_of_every_test_set(page, read):
     said = read.said("metrics")
-    for name in STUDY_METRICS:
-        assert METRIC_NAMES[name] in said
+    for name in METRICS:
+        assert METRICS[name].title in said
         for value in page.metrics[name].dropna():
             assert f"{100 * value:.1f}" in said
-    n_missing = int(page.metrics[list(STUDY_METRICS)].isna().sum().sum())
+    n_missing = int(page.metrics[list(METRICS)].isna().sum().sum())
     assert said.count("n/a") == n_missing + 1  # and in the sentence that says what it means
 
 
@@ -190,7 +190,7 @@ def _with_evil_names(page):
     changes["hardest"] = [
         replace(page.hardest[0], caption=EVIL, label=EVIL, verdict=EVIL, dataset=EVIL)
     ]
-    words = dict.fromkeys(["title", "subtitle", "created", "config", "metric"], EVIL)
+    words = dict.fromkeys(["title", "subtitle", "created", "config"], EVIL)
     lists = {"notes": [EVIL], "commands": [EVIL], "facts": [(EVIL, EVIL)]}
     return replace(page, **changes, **words, **lists)
 
@@ -208,7 +208,7 @@ def test_study_html__html_in_names_is_text(page):
 @pytest.mark.parametrize("metric", ["eer", "auroc", "tpr_at_fpr_1"])
 def test_study_html__any_metric(page, metric):
     read = Page(study_html(replace(page, metric=metric)))
-    assert METRIC_NAMES[metric] in read.said("models")
+    assert METRICS[metric].title in read.said("models")
     assert ("Further left is better" in read.said("models")) == (metric == "eer")
 
 

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import Final, TypeVar
 
-from tqdm.auto import tqdm
+from dfl.progress import progress
 
 __all__ = ["cores", "in_threads"]
 
@@ -41,7 +41,7 @@ def in_threads(
     iterator = iter(items)
     with (
         ThreadPoolExecutor(threads) as pool,
-        tqdm(desc=what, total=total, unit="image", leave=False, disable=None) as bar,
+        progress(what, total, unit="image") as bar,
     ):
         while window := list(islice(iterator, AT_ONCE)):
             for result in pool.map(function, window):

@@ -14,6 +14,7 @@ FLOORS = {
     "files": 0,
     "folders": 0,
     "lock": 0,
+    "progress": 0,
     "recipe": 0,
     "texts": 0,
     "threads": 0,

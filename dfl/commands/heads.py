@@ -1,16 +1,13 @@
 """The command `heads`: a feature folder in, fitted sklearn heads out."""
 
 import re
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from sklearn.pipeline import Pipeline
 
 from dfl.errors import HeadError
@@ -24,6 +21,7 @@ from dfl.heads.out_of_core.scratch import remove_leftovers
 from dfl.heads.out_of_core.stream import Stream
 from dfl.heads.storage.head_folder import SCORES, check_replaceable, recover_head, writing_head
 from dfl.heads.storage.sklearn_head import SklearnHead
+from dfl.progress import progress
 from dfl.report.figures.terminal import print_comparison
 from dfl.texts import give_back, repeated
 from dfl.types import FAKE, REAL
@@ -107,8 +105,9 @@ def heads(
     matrix = None if all(streamed.values()) else chosen.read()
     counts = _counts(table["label"].iloc[train])
     results: dict[str, pd.DataFrame] = {}
-    with _progress(planned) as names:
-        for name in names:
+    with progress("fit heads", len(planned)) as bar:
+        for name in planned:
+            bar.set_description(f"fit {name}")
             if streamed[name] or matrix is None:
                 head = planned[name].fit_streamed(stream, scratch=out)
             else:
@@ -116,6 +115,7 @@ def heads(
             results[name] = table.assign(score=head.score_rows(rows))
             with writing_head(head, out / name, counts=counts, overwrite=overwrite) as folder:
                 write_scores(results[name], folder / SCORES)
+            bar.update()
     return _report(results)
 
 
@@ -163,25 +163,3 @@ def _report(results: dict[str, pd.DataFrame]) -> pd.DataFrame:
             table.insert(1, "split", split)
             rows.append(table)
     return pd.concat(rows, ignore_index=True)
-
-
-@contextmanager
-def _progress(names: Iterable[str]) -> Iterator[Iterator[str]]:
-    """Show on the standard error which head is being fitted; the bar goes away at the end."""
-    names = list(names)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("fit heads", total=len(names))
-
-        def advancing() -> Iterator[str]:
-            for name in names:
-                progress.update(task, description=f"fit {name}")
-                yield name
-                progress.advance(task)
-
-        yield advancing()

@@ -1,7 +1,6 @@
 """The images of an extraction: each once, and hashed."""
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -9,11 +8,11 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from tqdm.auto import tqdm
 
 from dfl.data.containers.content import NAMED_BYTES, content_hash, named_hash
 from dfl.data.manifest.manifest import Manifest
 from dfl.texts import repeated
+from dfl.threads import in_threads
 
 if TYPE_CHECKING:
     from _hashlib import HASH
@@ -24,7 +23,7 @@ T = TypeVar("T")
 
 _THREADS: Final = 8
 _AT_ONCE: Final = 4096
-"""Images or rows of the table that are looked at together: a million of them never are."""
+"""Rows of the table that are looked at together: a million of them never are."""
 
 
 @dataclass(frozen=True)
@@ -81,15 +80,8 @@ def hash_images(manifest: Manifest) -> HashedImages:
 def _of_each_image(manifest: Manifest, look: Callable[[Path], T], what: str) -> Iterator[T]:
     """Apply something to every distinct image, some at once, in the order of their first rows."""
     paths = manifest.frame["path"][~repeated(manifest.frame, ["path"])]
-    with (
-        ThreadPoolExecutor(_THREADS) as pool,
-        tqdm(desc=what, total=len(paths), leave=False, disable=None) as bar,
-    ):
-        for start in range(0, len(paths), _AT_ONCE):
-            some = [manifest.resolve(path) for path in paths.iloc[start : start + _AT_ONCE]]
-            for found in pool.map(look, some):
-                yield found
-                bar.update()
+    files = map(manifest.resolve, paths)
+    return in_threads(look, files, threads=_THREADS, what=what, total=len(paths))
 
 
 def rows_digest(manifest: Manifest) -> str:

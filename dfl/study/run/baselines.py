@@ -9,7 +9,6 @@ from typing import Final
 
 import numpy as np
 import pandas as pd
-from tqdm.auto import tqdm
 
 from dfl.backbones.precision import SettledPrecision
 from dfl.data import ImageDataModule, Manifest
@@ -18,6 +17,7 @@ from dfl.errors import ConfigError
 from dfl.features.images import hash_images
 from dfl.features.plan import extraction_fingerprint, method_digest
 from dfl.heads.tasks.finetune import FineTuneTask
+from dfl.progress import progress
 from dfl.recipe import Recipe, describe
 from dfl.study.design.grid import Cell
 from dfl.study.run.cells import CellStore, Scores, cell_key
@@ -157,15 +157,17 @@ class Baselines:
         store = CellStore(study.folder)
         missing = self.missing(study, warn=True)
         outcomes = []
-        for cell, key in tqdm(missing.items(), "fine-tune", disable=None, leave=False):
-            start = monotonic()
-            try:
-                scores = self._train(cell, key, study)
-                store.keep(key, cell, scores, {"seconds": round(monotonic() - start, 3)})
-            except Exception as err:  # whatever it is, it is this network's alone
-                outcomes.append(Outcome(cell, cause_of(err)))
-            else:
-                outcomes.append(Outcome(cell))
+        with progress("fine-tune", len(missing), unit="network") as bar:
+            for cell, key in missing.items():
+                start = monotonic()
+                try:
+                    scores = self._train(cell, key, study)
+                    store.keep(key, cell, scores, {"seconds": round(monotonic() - start, 3)})
+                except Exception as err:  # whatever it is, it is this network's alone
+                    outcomes.append(Outcome(cell, cause_of(err)))
+                else:
+                    outcomes.append(Outcome(cell))
+                bar.update()
         return outcomes
 
     @cached_property

@@ -4,10 +4,8 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
 from dfl.heads.out_of_core.scratch import remove_leftovers
+from dfl.progress import progress
 from dfl.study.design.grid import Cell
 from dfl.study.run.cells import CellStore
 from dfl.study.run.condition_features import ConditionFeatures
@@ -61,22 +59,13 @@ def run_missing(
     there = CellStore(study.folder).usable(keys.values(), warn=True)
     missing = [cell for cell in cells if keys[cell] not in there]
     failures: list[Outcome] = []
-    columns = (
-        TextColumn("fit cells"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[failed]}"),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        bar = progress.add_task(
-            "", total=len(cells), completed=len(cells) - len(missing), failed=""
-        )
+    with progress("fit cells", len(cells), done=len(cells) - len(missing), unit="cell") as bar:
 
         def done(outcome: Outcome) -> None:
             if outcome.cause is not None:
                 failures.append(outcome)
-            progress.update(bar, advance=1, failed=f"{len(failures)} failed" if failures else "")
+                bar.set_postfix_str(f"{len(failures)} failed", refresh=False)
+            bar.update()
 
         if missing:
             run_cells(missing, study, jobs=jobs, done=done)

@@ -1,0 +1,22 @@
+"""The bar of work that takes a while: n of N."""
+
+from typing import NoReturn
+
+from tqdm.auto import tqdm
+
+__all__ = ["progress"]
+
+
+def progress(what: str, total: int, *, done: int = 0, unit: str = "it") -> "tqdm[NoReturn]":
+    """Show on the standard error how far something is, where that is a terminal.
+
+    Use it in a ``with`` statement, and call its ``update()`` after each item; it goes away at the
+    end.
+
+    Args:
+        what: What is done.
+        total: How many items there are.
+        done: How many of them were done before.
+        unit: What an item is, for the speed.
+    """
+    return tqdm(desc=what, total=total, initial=done, unit=unit, leave=False, disable=None)

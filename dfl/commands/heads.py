@@ -17,7 +17,6 @@ from dfl.features.rows import FeatureRows
 from dfl.features.store import FeatureStore
 from dfl.heads.estimators.reductions import reduced
 from dfl.heads.out_of_core.fit import OutOfCore, is_streamed
-from dfl.heads.out_of_core.scratch import remove_leftovers
 from dfl.heads.out_of_core.stream import Stream
 from dfl.heads.storage.head_folder import SCORES, check_replaceable, recover_head, writing_head
 from dfl.heads.storage.sklearn_head import SklearnHead
@@ -99,7 +98,6 @@ def heads(
         name: is_streamed(head.pipeline, *chosen.shape, out_of_core=out_of_core)
         for name, head in planned.items()
     }
-    remove_leftovers(out)
     stream = Stream(chosen, label)  # one for all heads: they share its passes
     # plain arrays: an estimator that keeps its input must not keep a map of the feature file
     matrix = None if all(streamed.values()) else chosen.read()

@@ -1,4 +1,3 @@
-import fcntl
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -300,21 +299,6 @@ def test_heads__too_large_for_what_needs_memory(
     assert set(table["head"]) == {"nb", "knn"}
     both = (read_scores(tmp_path / out / "nb" / "scores.csv") for out in ("out", "both"))
     assert next(both).equals(next(both))
-
-
-def test_heads__removes_what_a_killed_run_left(tmp_path: Path) -> None:
-    folder, out = store(tmp_path / "features"), tmp_path / "out"
-    for name in (".rows.left", ".rows.used"):
-        (out / name).mkdir(parents=True)
-        (out / name / "rows.f32").touch()
-
-    with (out / ".rows.used.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        heads(folder, out, heads={"lda": lda()})
-
-    assert sorted(path.name for path in out.iterdir()) == [
-        *(".rows.used", ".rows.used.lock", "lda")
-    ]
 
 
 def test_heads__rbf_svm_of_many_images_is_nystroems(

@@ -26,15 +26,20 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC, LinearSVC
 
 from dfl.errors import HeadError
-from dfl.features.rows import FeatureRows, MatrixFile
 from dfl.heads.estimators.encoder_step import BottleneckEncoder
 from dfl.heads.estimators.text import TextSimilarity
 from dfl.heads.out_of_core.gaussian import fit_lda, fit_naive_bayes
 from dfl.heads.out_of_core.linear import fit_linear_svm, fit_logistic_regression
 from dfl.heads.out_of_core.memory import EXACT_RBF_ROWS, IN_MEMORY_BYTES, free_memory, readable
 from dfl.heads.out_of_core.need import need_at_once, need_of_passes
-from dfl.heads.out_of_core.scratch import scratch_folder
-from dfl.heads.out_of_core.steps import LANDMARKS, fit_nystroem, fit_pca, nystroem_of
+from dfl.heads.out_of_core.scratch import scratch_rows
+from dfl.heads.out_of_core.steps import (
+    LANDMARKS,
+    fit_few_rows,
+    fit_nystroem,
+    fit_pca,
+    nystroem_of,
+)
 from dfl.heads.out_of_core.stream import Stream
 
 __all__ = ["OutOfCore", "fit_streamed", "is_streamed"]
@@ -43,6 +48,7 @@ logger = logging.getLogger(__name__)
 
 OutOfCore = Literal["auto", "always", "never"]
 
+_FIRST: Final = np.zeros(1, dtype=np.int64)
 _NEWTON_STEPS: Final = 10_000  # as `linear_svm` has it
 _INSTEAD: Final = (
     "take lda, linear_svm, logistic_regression, naive_bayes or rbf_svm, or fewer images"
@@ -106,18 +112,18 @@ def fit_streamed(pipeline: Pipeline, stream: Stream, *, scratch: Path) -> Pipeli
     Args:
         pipeline: Unfitted; one that `is_streamed` accepts.
         stream: The training features and labels.
-        scratch: Folder for what a reduction makes of them, which is removed at the end.
+        scratch: On whose disk to keep what a reduction makes of them; nothing stays there.
 
     Returns:
         The fitted pipeline; ``SVC`` is replaced by ``Nystroem`` and ``LinearSVC`` in it.
 
     Raises:
-        HeadError: If the features are not finite, or the scratch files cannot be written.
+        HeadError: If the features are not finite, or the disk does not take them.
         ValueError: If sklearn refuses a setting.
     """
-    unfitted: Pipeline = clone(pipeline)
-    _check_settings(unfitted)
-    *before, (last, estimator) = unfitted.steps
+    *before, (last, estimator) = clone(pipeline).steps
+    if type(estimator) is not TextSimilarity:
+        fit_few_rows(estimator)
     fitted: list[tuple[str, BaseEstimator]] = []
     with ExitStack() as files:
         for name, step in before:
@@ -132,16 +138,9 @@ def fit_streamed(pipeline: Pipeline, stream: Stream, *, scratch: Path) -> Pipeli
             )
             step, stream = _pass_through(nystroem_of(estimator, stream), stream, files, scratch)
             fitted.append(("kernel", step))
-            estimator = LinearSVC(C=estimator.C, dual=False, max_iter=_NEWTON_STEPS)
+            estimator = fit_few_rows(LinearSVC(C=estimator.C, dual=False, max_iter=_NEWTON_STEPS))
         _ESTIMATORS[type(estimator)](estimator, stream)
     return Pipeline([*fitted, (last, estimator)])
-
-
-def _check_settings(pipeline: Pipeline) -> None:
-    """Refuse what sklearn's own fit refuses before it looks at the rows."""
-    for _, step in pipeline.steps:
-        if hasattr(step, "_parameter_constraints"):
-            step._validate_params()
 
 
 def _pass_through(
@@ -152,31 +151,14 @@ def _pass_through(
         scaled = stream.standardised()
         return deepcopy(scaled.scaler), scaled
     _STEPS[type(step)](step, stream)
-    folder = files.enter_context(scratch_folder(scratch))
-    return step, _kept(stream.through(step), folder / "rows.f32")
+    width = step.transform(stream.take(_FIRST)).shape[1]
+    blocks = (step.transform(rows) for rows, _ in stream.blocks())
+    rows = files.enter_context(scratch_rows(blocks, (stream.rows, width), scratch))
+    return step, Stream(rows, stream.label)
 
 
-def _kept(stream: Stream, file: Path) -> Stream:
-    try:
-        with file.open("wb") as out:
-            for block, _ in stream.blocks():
-                out.write(np.ascontiguousarray(block, dtype=np.float32).data)
-    except OSError as err:
-        size = readable(4.0 * stream.rows * stream.dim)
-        raise HeadError(
-            f"{file}: cannot be written ({err.strerror or err}); it takes {size} while heads are "
-            "fitted, make room or choose another out"
-        ) from err
-    rows = FeatureRows([MatrixFile.at(file, 0, stream.dim)], np.arange(stream.rows))
-    return Stream(rows, stream.label)
-
-
-def _fit_encoder(step: BottleneckEncoder, stream: Stream) -> None:
-    step.fit(stream.take(np.zeros(1, dtype=np.int64)))  # it only looks at the width
-
-
-def _fit_texts(estimator: TextSimilarity, stream: Stream) -> None:
-    estimator.fit(stream.take(np.zeros(1, dtype=np.int64)))  # nothing is learnt of the images
+def _fit_width(step: BottleneckEncoder | TextSimilarity, stream: Stream) -> None:
+    step.fit(stream.take(_FIRST))  # nothing is learnt of the images
 
 
 def _obstacle(pipeline: Pipeline) -> str | None:
@@ -199,14 +181,14 @@ def _has_known_settings(estimator: BaseEstimator) -> bool:
 _STEPS: Final[dict[type, Callable[[Any, Stream], None]]] = {
     PCA: fit_pca,
     Nystroem: fit_nystroem,
-    BottleneckEncoder: _fit_encoder,
+    BottleneckEncoder: _fit_width,
 }
 _ESTIMATORS: Final[dict[type, Callable[[Any, Stream], None]]] = {
     LinearDiscriminantAnalysis: fit_lda,
     LogisticRegression: fit_logistic_regression,
     LinearSVC: fit_linear_svm,
     GaussianNB: fit_naive_bayes,
-    TextSimilarity: _fit_texts,
+    TextSimilarity: _fit_width,
 }
 _SETTINGS: Final[dict[type, dict[str, tuple[object, ...]]]] = {
     LinearDiscriminantAnalysis: {

@@ -21,10 +21,8 @@ Array = npt.NDArray[np.float64]
 def fit_lda(estimator: LinearDiscriminantAnalysis, stream: Stream) -> None:
     """Fit in place, by the solver ``svd`` (without shrinkage) or ``lsqr``."""
     moments = stream.moments()
-    estimator.classes_ = np.array([REAL, FAKE])
     estimator.priors_, estimator.means_ = moments.prior, moments.mean
     estimator.n_features_in_ = stream.dim
-    estimator._max_components = estimator._n_features_out = min(1, stream.dim)
     if estimator.solver == "svd":
         coef, intercept = _solve_eigen(estimator, moments)
     else:
@@ -38,7 +36,6 @@ def fit_lda(estimator: LinearDiscriminantAnalysis, stream: Stream) -> None:
 def fit_naive_bayes(estimator: GaussianNB, stream: Stream) -> None:
     """Fit in place."""
     moments = stream.moments()
-    estimator.classes_ = np.array([REAL, FAKE])
     estimator.class_count_, estimator.class_prior_ = moments.count, moments.prior
     estimator.theta_ = moments.mean
     variance = np.diagonal(moments.joint_scatter()) / moments.rows
@@ -98,7 +95,7 @@ def _fourth_power(stream: Stream, scale: Array) -> Array:
     centre = stream.moments().mean * divisor + shift
     weight = 1 / (scale * divisor) ** 2
     total = np.zeros(2)
-    for block, label in stream.unscaled.blocks(CACHED_ROWS):
+    for block, label in stream.unscaled(CACHED_ROWS):
         for side in (REAL, FAKE):
             difference = block[label == side].astype(np.float64)
             difference -= centre[side]

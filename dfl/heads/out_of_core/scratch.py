@@ -1,96 +1,77 @@
-"""Scratch folders that do not outlive the process that made them, however that ends."""
+"""Rows in a file without a name, which the system frees when its process ends, however it ends."""
 
-import logging
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from tempfile import TemporaryFile
+from typing import IO, Final
 
-from dfl.lock import flock
+import numpy as np
+import numpy.typing as npt
 
-__all__ = ["remove_leftovers", "scratch_folder"]
+from dfl.errors import HeadError
+from dfl.heads.out_of_core.memory import readable
 
-logger = logging.getLogger(__name__)
+__all__ = ["ScratchRows", "scratch_rows"]
 
-_PREFIX: Final = ".rows."
-_LOCK: Final = ".lock"
+Matrix = npt.NDArray[np.float32]
+
+_BLOCK_BYTES: Final = 2**22
+
+
+@dataclass(frozen=True)
+class ScratchRows:
+    """Rows that are read back from the disk.
+
+    Attributes:
+        file: Holds them one after the other, in float32.
+        shape: N and D.
+    """
+
+    file: IO[bytes]
+    shape: tuple[int, int]
+
+    def blocks(self) -> Iterator[Matrix]:
+        """Read all rows in their order, a block of some MiB at a time."""
+        rows, dim = self.shape
+        size = max(1, _BLOCK_BYTES // (4 * dim))
+        for start in range(0, rows, size):
+            yield self._read(start, min(size, rows - start))
+
+    def take(self, positions: npt.NDArray[np.int64]) -> Matrix:
+        """Read some rows, in the order asked for."""
+        return np.concatenate([self._read(int(position), 1) for position in positions])
+
+    def _read(self, start: int, count: int) -> Matrix:
+        self.file.seek(4 * self.shape[1] * start)
+        return np.fromfile(self.file, np.float32, count * self.shape[1]).reshape(count, -1)
 
 
 @contextmanager
-def scratch_folder(parent: Path) -> Iterator[Path]:
-    """Make a folder for large files, which is removed at the end.
-
-    A process that is killed removes nothing. So a file beside the folder is locked for as long as
-    the folder is used; the kernel unlocks it when the process ends, and `remove_leftovers` of a
-    later run knows by it that nobody needs the folder.
+def scratch_rows(
+    blocks: Iterable[Matrix], shape: tuple[int, int], folder: Path
+) -> Iterator[ScratchRows]:
+    """Keep rows on disk for as long as the context lasts.
 
     Args:
-        parent: Where to make it; made where it is missing.
+        blocks: The rows in their order, each block ``(n, D)``.
+        shape: N and D.
+        folder: On whose disk; made where it is missing.
+
+    Raises:
+        HeadError: If the disk does not take them.
     """
-    parent.mkdir(parents=True, exist_ok=True)
-    descriptor, lock = _new_lock(parent)
-    folder = _folder_of(lock)
-    try:
-        folder.mkdir()
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        with suppress(OSError):
-            lock.unlink()
-        os.close(descriptor)
-
-
-def remove_leftovers(parent: Path) -> None:
-    """Remove the scratch folders of processes that were killed; those in use stay.
-
-    Args:
-        parent: As for `scratch_folder`; it need not be there.
-    """
-    found = list(parent.glob(f"{_PREFIX}*"))
-    for lock in sorted({path if path.suffix == _LOCK else _lock_of(path) for path in found}):
+    folder.mkdir(parents=True, exist_ok=True)
+    with TemporaryFile(dir=folder) as file:
         try:
-            _remove(lock)
+            for block in blocks:
+                file.write(np.ascontiguousarray(block, dtype=np.float32).data)
+            file.flush()
         except OSError as err:
-            logger.warning(
-                "%s: cannot tell whether a run still uses it (%s); remove it if none does",
-                _folder_of(lock),
-                err.strerror or err,
-            )
-
-
-def _remove(lock: Path) -> None:
-    # the lock file of a folder in use is there; one that is made here is nobody else's
-    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        flock(descriptor)
-        folder = _folder_of(lock)
-        if folder.is_dir():
-            logger.info("%s: removed; the run that made it was killed", folder)
-            shutil.rmtree(folder, ignore_errors=True)
-        lock.unlink(missing_ok=True)
-    except BlockingIOError:
-        pass  # in use
-    finally:
-        os.close(descriptor)
-
-
-def _new_lock(parent: Path) -> tuple[int, Path]:
-    while True:
-        descriptor, name = tempfile.mkstemp(prefix=_PREFIX, suffix=_LOCK, dir=parent)
-        # without locks the folder is as good; only a leftover of it cannot be told from one in use
-        with suppress(OSError):
-            flock(descriptor, wait=True)
-        if (lock := Path(name)).exists():
-            return descriptor, lock
-        os.close(descriptor)  # another run took it for a leftover before it was locked
-
-
-def _folder_of(lock: Path) -> Path:
-    return lock.with_name(lock.name.removesuffix(_LOCK))
-
-
-def _lock_of(folder: Path) -> Path:
-    return folder.with_name(folder.name + _LOCK)
+            raise HeadError(
+                f"{folder}: the disk does not take what a reduction makes of the features "
+                f"({err.strerror or err}), {readable(4.0 * shape[0] * shape[1])} while heads are "
+                "fitted; make room or choose another out"
+            ) from err
+        yield ScratchRows(file, shape)

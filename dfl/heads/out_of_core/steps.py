@@ -1,37 +1,67 @@
 """Steps before an estimator on streamed rows: principal components, and a kernel's features."""
 
+import warnings
 from typing import Final
 
 import numpy as np
+from sklearn.base import BaseEstimator
 from sklearn.decomposition import PCA
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.kernel_approximation import Nystroem
 from sklearn.svm import SVC
 from sklearn.utils.extmath import svd_flip
 
 from dfl.errors import HeadError
 from dfl.heads.out_of_core.stream import Stream
+from dfl.types import FAKE, REAL
 
-__all__ = ["LANDMARKS", "fit_nystroem", "fit_pca", "nystroem_of"]
+__all__ = ["LANDMARKS", "fit_few_rows", "fit_nystroem", "fit_pca", "nystroem_of"]
 
 LANDMARKS: Final = 1000
 """Training images by whose similarity to it `rbf_svm` describes an image where there are many."""
+
+_FEW_ROWS: Final = (np.array([[-1.0], [1.0], [0.0], [2.0]]), np.array([REAL, REAL, FAKE, FAKE]))
+
+
+def fit_few_rows(estimator: BaseEstimator) -> BaseEstimator:
+    """Let sklearn fit an estimator in place, on a few made-up rows of one column.
+
+    So it refuses the settings that it refuses, and leaves all that it keeps in an estimator, some
+    of it under private names, which change. What is learnt of the rows that matter replaces the
+    rest, by its public names.
+
+    Args:
+        estimator: An sklearn estimator that can learn from such rows.
+
+    Returns:
+        The same.
+
+    Raises:
+        ValueError: If sklearn refuses a setting.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return estimator.fit(*_FEW_ROWS)
 
 
 def fit_pca(step: PCA, stream: Stream) -> None:
     """Fit in place, by the eigenvectors of the covariance.
 
     Raises:
-        HeadError: If there are fewer rows or columns than components.
+        HeadError: If there are fewer rows or columns than components, or `n_components` is neither
+            a number of them nor a fraction of the variance.
     """
     moments = stream.moments()
     rows, width = moments.rows, stream.dim
     most = min(rows, width)
-    wanted = most if step.n_components is None else step.n_components
-    if not 0 < wanted <= most:
+    given = step.n_components
+    wanted = most if given is None else given
+    if not 0 < wanted <= most or (wanted > 1 and wanted % 1):
         raise HeadError(
             f"PCA cannot be fitted: n_components={wanted} must be above 0 and at most "
             f"min(n_samples, n_features)={most}"
         )
+    fit_few_rows(step.set_params(n_components=None)).set_params(n_components=given)
     values, vectors = np.linalg.eigh(moments.joint_scatter() / (rows - 1))
     variance = np.maximum(values[::-1], 0)
     _, axes = svd_flip(None, vectors[:, ::-1].T, u_based_decision=False)
@@ -40,7 +70,6 @@ def fit_pca(step: PCA, stream: Stream) -> None:
         wanted = int(np.searchsorted(np.cumsum(share), wanted, side="right")) + 1
     count = int(wanted)
     step.n_samples_, step.n_features_in_, step.n_components_ = rows, width, count
-    step._fit_svd_solver = "covariance_eigh"
     step.noise_variance_ = float(variance[count:].mean()) if count < most else 0.0
     # in the type of the features, as sklearn keeps them
     for name, value in (

@@ -1,4 +1,4 @@
-"""Features that do not fit in memory, passed through fitted steps block by block.
+"""Rows that do not fit in memory, with their labels, and what one pass over them sums up.
 
 What a Gaussian model needs of a million rows are their means and scatter matrices, and they can be
 summed up in one pass: a block's own scatter around its own mean, and what its mean differs from
@@ -11,7 +11,6 @@ from typing import Final, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.base import TransformerMixin
 from sklearn.preprocessing import StandardScaler
 
 from dfl.errors import HeadError
@@ -21,6 +20,7 @@ __all__ = ["CACHED_ROWS", "Moments", "Rows", "Stream", "check_finite", "gathered
 Matrix = npt.NDArray[np.float32]
 Array = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.int64]
+Blocks = Iterator[tuple[Matrix, Labels]]
 
 CACHED_ROWS: Final = 256
 """Rows whose float64 copy stays in the processor's cache, for passes that compute little."""
@@ -31,7 +31,9 @@ _CLASSES: Final = 2
 class Rows(Protocol):
     """A matrix that is read in pieces, as `dfl.features.rows.FeatureRows`."""
 
-    shape: tuple[int, int]
+    @property
+    def shape(self) -> tuple[int, int]:
+        """N and D."""
 
     def blocks(self) -> Iterator[Matrix]:
         """Read all rows in their order, a block ``(n, D)`` at a time."""
@@ -56,7 +58,7 @@ class Moments:
     scatter: Array
 
     @classmethod
-    def of(cls, blocks: Iterator[tuple[Matrix, Labels]], dim: int) -> Self:
+    def of(cls, blocks: Blocks, dim: int) -> Self:
         """Sum up the rows of blocks, each with its labels."""
         count = np.zeros(_CLASSES)
         mean, scatter = np.zeros((_CLASSES, dim)), np.zeros((_CLASSES, dim, dim))
@@ -104,60 +106,22 @@ class Moments:
 
 
 class Stream:
-    """Rows with their labels, and the fitted steps that they pass through.
+    """Rows with their labels, perhaps scaled; the heads that share it share its passes.
 
     Args:
         source: The rows.
         label: ``REAL`` or ``FAKE``, shape ``(N,)``.
-        before: The stream that `step` takes; None for the source itself.
-        step: A fitted transformer.
+        scaler: What they are scaled by, fitted.
     """
 
-    def __init__(
-        self,
-        source: Rows,
-        label: Labels,
-        *,
-        before: "Stream | None" = None,
-        step: TransformerMixin | None = None,
-    ) -> None:
-        self.source, self.label = source, label
-        self._before, self._step = before, step
-        self._dim: int | None = None
+    def __init__(self, source: Rows, label: Labels, scaler: StandardScaler | None = None) -> None:
+        self.source, self.label, self.scaler = source, label, scaler
+        self.rows, self.dim = source.shape
         self._moments: Moments | None = None
         self._standardised: Stream | None = None
 
-    @property
-    def rows(self) -> int:
-        """N."""
-        return self.source.shape[0]
-
-    @property
-    def dim(self) -> int:
-        """D, behind the steps."""
-        if self._step is None:
-            return self.source.shape[1]
-        if self._dim is None:
-            self._dim = self.take(np.zeros(1, dtype=np.int64)).shape[1]
-        return self._dim
-
-    @property
-    def scaler(self) -> StandardScaler | None:
-        """The last step, where it is scaling."""
-        return self._step if type(self._step) is StandardScaler else None
-
-    def through(self, step: TransformerMixin) -> "Stream":
-        """Add a fitted step."""
-        return Stream(self.source, self.label, before=self, step=step)
-
-    def transform(self, block: Matrix) -> Matrix:
-        """Pass a block of the source through the steps."""
-        if self._before is None or self._step is None:
-            return block
-        return np.asarray(self._step.transform(self._before.transform(block)))
-
-    def blocks(self, most: int | None = None) -> Iterator[tuple[Matrix, Labels]]:
-        """Pass over all rows once, in their order, with their labels.
+    def unscaled(self, most: int | None = None) -> Blocks:
+        """Pass over all rows once, in their order, with their labels, before any scaling.
 
         Args:
             most: Rows of a block; None for blocks as the source gives them.
@@ -168,50 +132,50 @@ class Stream:
         start = 0
         for block in self.source.blocks():
             check_finite(block, start)
-            rows = self.transform(block)
             size = most or len(block)
             for first in range(0, len(block), size):
-                piece = rows[first : first + size]
-                yield piece, self.label[start + first : start + first + len(piece)]
+                rows = block[first : first + size]
+                yield rows, self.label[start + first : start + first + len(rows)]
             start += len(block)
 
+    def blocks(self) -> Blocks:
+        """Pass over all rows once, in their order, with their labels."""
+        for rows, label in self.unscaled():
+            yield self._scaled(rows), label
+
     def take(self, positions: npt.NDArray[np.int64]) -> Matrix:
-        """Give some rows, passed through the steps, in the order asked for."""
+        """Give some rows in the order asked for."""
         block = self.source.take(positions)
         check_finite(block, 0)
-        return self.transform(block)
+        return self._scaled(block)
+
+    def _scaled(self, rows: Matrix) -> Matrix:
+        return rows if self.scaler is None else np.asarray(self.scaler.transform(rows))
 
     def standardised(self) -> "Stream":
         """Scale every column to mean 0 and variance 1, as sklearn's ``StandardScaler`` does."""
         if self._standardised is None:
             scaler = StandardScaler()
-            for block, _ in self.blocks():
-                scaler.partial_fit(block)
-            self._standardised = self.through(scaler)
+            for rows, _ in self.unscaled():
+                scaler.partial_fit(rows)
+            self._standardised = Stream(self.source, self.label, scaler)
         return self._standardised
 
     def moments(self) -> Moments:
         """Sum up means and scatter, once; scaling is made up for in the sums."""
         if self._moments is None:
-            found = Moments.of(self.unscaled.blocks(), self.dim)
+            found = Moments.of(self.unscaled(), self.dim)
             self._moments = found.rescale(*self.affine())
         return self._moments
 
     def affine(self) -> tuple[Array, Array]:
-        """Give what the last step subtracts from and divides the rows of `unscaled` by."""
+        """Give what scaling subtracts from the rows, and what it divides them by."""
         if self.scaler is None:
             return np.zeros(self.dim), np.ones(self.dim)
         return self.scaler.mean_, self.scaler.scale_
 
-    @property
-    def unscaled(self) -> "Stream":
-        """The stream before its last step, where that is scaling; else the stream itself."""
-        return self._before if self.scaler is not None and self._before is not None else self
 
-
-def gathered(
-    blocks: Iterator[tuple[Matrix, Labels]], least: int
-) -> Iterator[tuple[Matrix, Labels]]:
+def gathered(blocks: Blocks, least: int) -> Blocks:
     """Join blocks of rows until each has so many at least, the last one apart.
 
     A product that adds to a matrix of ``D x D`` is bound by that matrix where it has fewer than D
@@ -222,8 +186,8 @@ def gathered(
         least: How many rows.
     """
     some: list[tuple[Matrix, Labels]] = []
-    for block, label in blocks:
-        some.append((block, label))
+    for block in blocks:
+        some.append(block)
         if sum(len(rows) for rows, _ in some) >= least:
             yield _joined(some)
             some = []

@@ -4,7 +4,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from dfl.heads.out_of_core.scratch import remove_leftovers
 from dfl.progress import progress
 from dfl.study.design.grid import Cell
 from dfl.study.run.cells import CellStore
@@ -55,7 +54,6 @@ def run_missing(
     start = time.monotonic()
     key_of = CellKeys(study, conditions)
     keys = {cell: key_of(cell) for cell in cells}
-    remove_leftovers(study.folder)
     there = CellStore(study.folder).usable(keys.values(), warn=True)
     missing = [cell for cell in cells if keys[cell] not in there]
     failures: list[Outcome] = []

@@ -1,21 +1,24 @@
 """What a process can still take, from files as the kernel shows them."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from dfl.heads.out_of_core import memory
+from dfl.heads.out_of_core.memory import free_memory
 
 GIB = 2**30
 
 
 @pytest.fixture
 def kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(memory, "_MEMINFO", tmp_path / "meminfo")
-    monkeypatch.setattr(memory, "_OWN_GROUPS", tmp_path / "own")
-    monkeypatch.setattr(memory, "_GROUPS", tmp_path / "groups")
-    (tmp_path / "meminfo").write_text(f"MemTotal: 1 kB\nMemAvailable: {64 * GIB // 1024} kB\n")
+    machine = SimpleNamespace(available=64 * GIB)
+    monkeypatch.setattr("psutil.virtual_memory", lambda: machine)
     return tmp_path
+
+
+def free(kernel: Path) -> int:
+    return free_memory(kernel / "own", kernel / "groups")
 
 
 def group(folder: Path, limit: int | str, used: int, *, stat: str = "", v1: bool = False) -> None:
@@ -31,18 +34,18 @@ def test_free_memory__pages_of_files_are_free(kernel: Path) -> None:
     stat = f"anon {GIB}\nfile {7 * GIB}\ninactive_file {5 * GIB}\nactive_file {GIB}\nshmem {GIB}\n"
     group(kernel / "groups", 8 * GIB, 8 * GIB, stat=stat)
 
-    assert memory.free_memory() == 6 * GIB
+    assert free(kernel) == 6 * GIB
 
 
 def test_free_memory__without_statistics(kernel: Path) -> None:
     group(kernel / "groups", 8 * GIB, 3 * GIB)
 
-    assert memory.free_memory() == 5 * GIB
+    assert free(kernel) == 5 * GIB
 
 
-@pytest.mark.parametrize(("upper", "free"), [(32 * GIB, 2 * GIB), ("max", 2 * GIB), (GIB, 0)])
+@pytest.mark.parametrize(("upper", "expected"), [(32 * GIB, 2 * GIB), ("max", 2 * GIB), (GIB, 0)])
 def test_free_memory__of_the_own_group_and_those_above(
-    kernel: Path, upper: int | str, free: int
+    kernel: Path, upper: int | str, expected: int
 ) -> None:
     (kernel / "own").write_text("0::/job.slice/step:0\n")
     (kernel / "groups").mkdir()  # the topmost group of a machine has no limit
@@ -50,7 +53,7 @@ def test_free_memory__of_the_own_group_and_those_above(
     group(kernel / "groups" / "job.slice" / "step:0", 4 * GIB, 2 * GIB)
     group(kernel / "groups" / "other", 1, 1)
 
-    assert memory.free_memory() == free
+    assert free(kernel) == expected
 
 
 @pytest.mark.parametrize("own", ["0::/pod/not/there\n", "0::/../../elsewhere\n", "", None])
@@ -59,7 +62,7 @@ def test_free_memory__of_what_is_mounted_in_a_container(kernel: Path, own: str |
         (kernel / "own").write_text(own)
     group(kernel / "groups", 8 * GIB, 3 * GIB)
 
-    assert memory.free_memory() == 5 * GIB
+    assert free(kernel) == 5 * GIB
 
 
 def test_free_memory__version_1(kernel: Path) -> None:
@@ -68,11 +71,11 @@ def test_free_memory__version_1(kernel: Path) -> None:
     group(kernel / "groups" / "memory", 2**63 - 4096, 50 * GIB, v1=True)
     group(kernel / "groups" / "memory" / "slurm" / "job", 8 * GIB, 7 * GIB, stat=stat, v1=True)
 
-    assert memory.free_memory() == 3 * GIB
+    assert free(kernel) == 3 * GIB
 
 
 def test_free_memory__without_a_limit(kernel: Path) -> None:
     (kernel / "own").write_text("0::/\n")
     group(kernel / "groups", "max", GIB)
 
-    assert memory.free_memory() == 64 * GIB
+    assert free(kernel) == 64 * GIB

@@ -1,38 +1,63 @@
-"""Scratch folders of runs that end, that are killed, and that are alive."""
+"""Rows on disk of runs that end, that are killed, and that are alive."""
 
+import errno
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from dfl import lock
-from dfl.heads.out_of_core.scratch import remove_leftovers, scratch_folder
+from dfl.errors import HeadError
+from dfl.heads.out_of_core import scratch
+from dfl.heads.out_of_core.scratch import scratch_rows
 
 ALIVE = """
 import sys
 from pathlib import Path
-from dfl.heads.out_of_core.scratch import scratch_folder
-with scratch_folder(Path(sys.argv[1])) as folder:
-    (folder / "rows.f32").write_bytes(bytes(1000))
-    print(folder, flush=True)
+import numpy as np
+from dfl.heads.out_of_core.scratch import scratch_rows
+with scratch_rows([np.zeros((10, 4))], (10, 4), Path(sys.argv[1])) as rows:
+    print(rows.file.fileno(), flush=True)
     sys.stdin.read()
 """
 
 
-def test_scratch_folder__nothing_stays(tmp_path: Path) -> None:
-    with scratch_folder(tmp_path / "out") as first, scratch_folder(tmp_path / "out") as second:
-        assert first != second
-        assert first.is_dir()
-        (first / "rows.f32").write_bytes(b"1")
-    with pytest.raises(KeyError), scratch_folder(tmp_path / "out"):
+@pytest.mark.parametrize("block", [1, 64, 2**22])
+def test_scratch_rows__are_read_back_as_float32(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int
+) -> None:
+    monkeypatch.setattr(scratch, "_BLOCK_BYTES", block)
+    matrix = np.random.default_rng(0).normal(size=(50, 4))
+
+    with scratch_rows([matrix[:7], matrix[7:8], matrix[8:]], (50, 4), tmp_path) as rows:
+        first, again = rows.blocks(), rows.blocks()
+        head = next(first)  # passes may be open at once
+        np.testing.assert_array_equal(np.concatenate(list(again)), matrix.astype(np.float32))
+        found = np.concatenate([head, *first])
+        some = rows.take(np.array([49, 0, 7]))
+
+    np.testing.assert_array_equal(found, matrix.astype(np.float32))
+    np.testing.assert_array_equal(some, matrix[[49, 0, 7]].astype(np.float32))
+
+
+def test_scratch_rows__nothing_stays(tmp_path: Path) -> None:
+    blocks = [np.zeros((3, 4))]
+    out = tmp_path / "out"
+    with scratch_rows(blocks, (3, 4), out) as first, scratch_rows(blocks, (3, 4), out) as second:
+        assert first.file.fileno() != second.file.fileno()
+    with pytest.raises(KeyError), scratch_rows(blocks, (3, 4), out):
         raise KeyError
 
-    assert list((tmp_path / "out").iterdir()) == []
+    assert first.file.closed
+    assert list(out.iterdir()) == []
 
 
-def test_remove_leftovers__of_a_killed_run_and_not_of_one_alive(tmp_path: Path) -> None:
+def test_scratch_rows__of_a_killed_run_are_gone_and_lie_on_the_disk_of_the_output(
+    tmp_path: Path,
+) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", ALIVE, str(tmp_path)],
         stdin=subprocess.PIPE,
@@ -40,38 +65,26 @@ def test_remove_leftovers__of_a_killed_run_and_not_of_one_alive(tmp_path: Path) 
         text=True,
     ) as other:
         assert other.stdout is not None
-        folder = Path(other.stdout.readline().strip())
-        remove_leftovers(tmp_path)
-        assert (folder / "rows.f32").is_file()
-
+        file = Path(f"/proc/{other.pid}/fd", other.stdout.readline().strip())
+        if file.exists():  # Linux
+            assert file.stat().st_size == 4 * 10 * 4
+            assert file.stat().st_dev == tmp_path.stat().st_dev
         other.send_signal(signal.SIGKILL)
-        other.wait()
-        assert folder.is_dir()
-        remove_leftovers(tmp_path)
 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_remove_leftovers__whatever_layer_of_them_is_there(tmp_path: Path) -> None:
-    (tmp_path / ".rows.a").mkdir()
-    (tmp_path / ".rows.a" / "rows.f32").touch()
-    (tmp_path / ".rows.b.lock").touch()
-    (tmp_path / "lda").mkdir()
-    (tmp_path / "rows.lock").touch()
+def test_scratch_rows__full_disk(tmp_path: Path) -> None:
+    def full() -> Iterator[np.ndarray]:
+        yield np.zeros((3, 4))
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    remove_leftovers(tmp_path)
-    remove_leftovers(tmp_path / "missing")
-
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["lda", "rows.lock"]
-
-
-def test_remove_leftovers__without_locks_they_stay(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(lock, "fcntl", None)
-    with scratch_folder(tmp_path) as folder:
-        remove_leftovers(tmp_path)
-        assert folder.is_dir()
-
-    assert f"{folder}: cannot tell whether a run still uses it" in caplog.text
-    assert list(tmp_path.iterdir()) == []
+    with (
+        pytest.raises(
+            HeadError,
+            match=r"out: the disk does not take what .* \(No space left on device\), 48 bytes whil",
+        ),
+        scratch_rows(full(), (3, 4), tmp_path / "out"),
+    ):
+        pass
+    assert list((tmp_path / "out").iterdir()) == []

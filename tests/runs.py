@@ -32,13 +32,14 @@ TINY_BACKBONE = [
 def image_data(root: Path) -> list[str]:
     """Name the two small dataset pairs of the `image_root` fixture."""
     return [
-        "--data=dfl.data.PairDataModule",
-        f"--data.root={root}",
-        "--data.pairs={alpha: {real: alpha, fake: alpha}, beta: {real: beta, fake: beta}}",
+        "--data=dfl.data.ImageDataModule",
+        "--data.source=dfl.data.Pairs",
+        f"--data.source.root={root}",
+        "--data.source.pairs={alpha: {real: alpha, fake: alpha}, beta: {real: beta, fake: beta}}",
         "--data.crop=dfl.data.Resize",
         "--data.crop.size=32",
         "--data.batch_size=8",
-        "--data.val_fraction=0.25",
+        "--data.splits.val_fraction=0.25",
     ]
 
 

@@ -295,8 +295,9 @@ def test_mistake__bad_manifest(row: str, message: str, capsys, tmp_path: Path, m
     Image.new("RGB", (40, 40)).save("a.png")
     Path("m.csv").write_text(f"path,label,dataset,generator,split,group\n{row}\n")
     data = [
-        "--data=dfl.data.ManifestDataModule",
-        "--data.path=m.csv",
+        "--data=dfl.data.ImageDataModule",
+        "--data.source=dfl.data.ManifestFile",
+        "--data.source.path=m.csv",
         "--data.crop=dfl.data.Resize",
         "--data.crop.size=32",
     ]

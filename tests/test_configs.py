@@ -84,7 +84,7 @@ def test_data__fit_and_test(file: Path, origin_root: Path, tmp_path: Path, monke
     main(["fit", *FIT, *model, *data])
     checkpoint = next(tmp_path.glob("**/*.ckpt"))
     main(["test", *FIT, *model, *data, f"--ckpt_path={checkpoint}"])
-    settings = yaml.safe_load(file.read_text())["init_args"]
+    settings = yaml.safe_load(file.read_text())["init_args"]["source"]["init_args"]
     source = Path(settings.get("root") or settings["path"]).name
     scores = next(tmp_path.glob("**/scores.csv")).read_text()
     assert all(f",{name}," in scores for name in settings.get("pairs", [source]))
@@ -142,7 +142,7 @@ def _srun(script: str, args: list[str], folder: Path) -> list[str]:
 def test_slurm__extract(origin_root: Path, tmp_path: Path) -> None:
     data = f"--data={CONFIGS / 'data' / 'combined.yaml'}"
     given = [str(CONFIGS / "extract" / "origin.yaml"), "features", data]
-    name, *args = _srun("extract.sbatch", [*given, f"--data.root={origin_root}"], tmp_path)
+    name, *args = _srun("extract.sbatch", [*given, f"--data.source.root={origin_root}"], tmp_path)
     assert name == "extract"
     parsed = command_parser(extract).parse_args(args)
     assert (parsed.devices, parsed.num_nodes, parsed.strategy) == (1, 1, "ddp")
@@ -190,7 +190,7 @@ def test_extract__writes_features(
     file: Path, origin_root: Path, tmp_path: Path, monkeypatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    data = ["--data", str(CONFIGS / "data" / "combined.yaml"), f"--data.root={origin_root}"]
+    data = ["--data", str(CONFIGS / "data" / "combined.yaml"), f"--data.source.root={origin_root}"]
     args = [f"--config={file}", *data, "--data.num_workers=0", f"--out={tmp_path / 'out'}"]
     main(["extract", *args, "--precision=32-true", "--accelerator=cpu", "--devices=1"])
     assert command_parser(extract).parse_args(args)
@@ -209,8 +209,8 @@ def test_experiment__fit_test_predict(
         args += [f"--data.features={tmp_path / 'features'}", "--data.layers=null"]
     else:
         args += [
-            f"--data.root={origin_root}",
-            f"--data.split_dir={tmp_path}",
+            f"--data.source.root={origin_root}",
+            f"--data.splits.folder={tmp_path}",
             "--data.num_workers=0",
         ]
     main(["fit", *args])

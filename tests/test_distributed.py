@@ -214,20 +214,18 @@ def test_fit__frozen_state_is_bit_identical(images: Path, tmp_path: Path) -> Non
     import lightning.pytorch as pl
 
     from dfl.backbones import TimmBackbone
-    from dfl.data import Pair, PairDataModule, Resize
+    from dfl.data import ImageDataModule, Pair, Pairs, Resize, Splits
     from dfl.heads import LinearProbeTask
 
     backbone = TimmBackbone("test_resnet", weights=str(images / "tiny.safetensors"), input_size=32)
     before = {key: value.clone() for key, value in backbone.state_dict().items()}
     assert any("running_mean" in key for key in before)
     task = LinearProbeTask({"tiny": backbone}, optimizer=lambda p: torch.optim.AdamW(p, lr=0.1))
-    data = PairDataModule(
-        images,
-        {"alpha": Pair(real="alpha", fake="alpha")},
+    data = ImageDataModule(
+        Pairs(images, {"alpha": Pair(real="alpha", fake="alpha")}),
         crop=Resize(32),
         batch_size=4,
-        val_fraction=0.25,
-        split_dir=str(tmp_path / "splits"),
+        splits=Splits(val_fraction=0.25, folder=tmp_path / "splits"),
     )
     from dfl.app.quiet import quiet_lightning
 

@@ -24,7 +24,7 @@ from torchvision import transforms
 
 from dfl.cli import main
 from dfl.data.manifest.manifest import Manifest
-from dfl.data.manifest.splits import assign_splits
+from dfl.data.manifest.splits import Splits, assign_splits
 from dfl.evaluation import binary_metrics, read_scores
 from dfl.features import FeatureStore, new_store
 from tests.conftest import REPOSITORY
@@ -62,14 +62,16 @@ def features(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("real")
     config = {
         "data": {
-            "class_path": "dfl.data.PairDataModule",
+            "class_path": "dfl.data.ImageDataModule",
             "init_args": {
-                "root": DATA,
-                "pairs": PAIRS,
+                "source": {
+                    "class_path": "dfl.data.Pairs",
+                    "init_args": {"root": DATA, "pairs": PAIRS},
+                },
                 "crop": {"class_path": "dfl.data.Resize", "init_args": {"size": 224}},
                 "batch_size": 32,
                 "num_workers": 1,
-                "split_dir": str(folder / "splits"),
+                "splits": {"folder": str(folder / "splits")},
             },
         },
         "backbones": {
@@ -94,7 +96,7 @@ def draws(features: Path) -> list[Path]:
     folders = []
     for seed in SEEDS:
         unsplit = Manifest(store.manifest.frame.assign(split=""), store.manifest.root)
-        manifest = assign_splits(unsplit, seed=seed, test_fraction=0.2, val_fraction=0.1)
+        manifest = assign_splits(unsplit, Splits(0.2, 0.1), seed=seed)
         out = features.with_name(f"features-{seed}")
         with new_store(out, manifest, spec=store.spec, metadata=store.metadata) as matrices:
             for name, matrix in matrices.items():

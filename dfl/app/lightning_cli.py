@@ -8,7 +8,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import WandbLogger
 
-# short class names, as in --data PairDataModule, resolve where their module is imported
+# short class names, as in --data.source Pairs, resolve where their module is imported
 import dfl.app.register
 import dfl.features.datamodule
 import dfl.heads.tasks.bottleneck

@@ -1,11 +1,9 @@
-"""Import this where a command takes data modules of images.
+"""Import this where a command takes images.
 
-Their classes then have short names, as in ``--data PairDataModule``, and the help lists them.
+Classes then have short names, as in ``--data.source Pairs``, and the help lists them.
 """
 
-import dfl.data.modules.datamodules
-import dfl.data.modules.folder_datamodule
-import dfl.data.modules.huggingface_datamodule
-import dfl.data.modules.packed_datamodules  # noqa: F401
+import dfl.data
 
-__all__: list[str] = []
+for _name in dir(dfl.data):
+    getattr(dfl.data, _name)  # imports the module that defines it

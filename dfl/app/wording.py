@@ -22,7 +22,7 @@ _REWRITES: Final = (
     (r"Problem with given class_path ('[^']*')", r"\1"),
     (
         r"(Expected an instantiatable class, but \S+ is abstract)",
-        r"\1; name the class before its options, as in --data PairDataModule --data.root data",
+        r"\1; name the class before its options, as in --data.source Pairs --data.source.root data",
     ),
 )
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from dfl.app.prediction import run_prediction
 from dfl.backbones.runner import Pending, Runner
-from dfl.data import ImageDataModule, Manifest, TableDataModule
+from dfl.data import ImageDataModule, Manifest
 from dfl.data.images.views import FixedBatch
 from dfl.features.extraction import ExtractionDataModule, FeatureExtractionTask, Target
 from dfl.features.writer import FeatureWriter
@@ -33,7 +33,7 @@ class BenchImages:
         data: A data module of them.
     """
 
-    data: TableDataModule
+    data: ImageDataModule
     _kept: list[Tensor] = field(default_factory=list)
 
     @classmethod
@@ -50,7 +50,7 @@ class BenchImages:
         count = min(count, len(frame))
         rows = frame.iloc[[place * len(frame) // count for place in range(count)]]
         rows = rows.reset_index(drop=True)
-        return cls(TableDataModule(Manifest(rows, data.manifest.root), data))
+        return cls(data.of(Manifest(rows, data.manifest.root)))
 
     def __len__(self) -> int:
         return len(self.data.manifest)

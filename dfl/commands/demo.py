@@ -60,8 +60,8 @@ def _commands(out: Path, weights: Path, seed: int) -> list[list[str]]:
         [
             "extract",
             f"--config={configs / 'extract.yaml'}",
-            f"--data.path={out / 'images' / 'manifest.csv'}",
-            f"--data.split_dir={out / 'splits'}",
+            f"--data.source.path={out / 'images' / 'manifest.csv'}",
+            f"--data.splits.folder={out / 'splits'}",
             f"--backbones.lite0.weights={weights}",
             f"--out={out / 'features'}",
             "--overwrite=true",

@@ -6,7 +6,7 @@ from typing import Literal
 import pandas as pd
 
 from dfl.app.prediction import run_prediction
-from dfl.data import FolderDataModule
+from dfl.data import Folder, ImageDataModule
 from dfl.detector import Detector
 from dfl.errors import ConfigError
 from dfl.report.runs.score_writer import ScoreWriter
@@ -63,12 +63,12 @@ def detect(
         raise ConfigError(f"{out} is there already; name another, or give --overwrite")
     # on the CPU: Lightning moves it to the device of each process
     loaded = Detector.load(detector, weights=weights, device="cpu")
-    data = FolderDataModule(
-        root=images,
+    data = ImageDataModule(
+        Folder(images),
         crop=loaded.preprocess.crop,
         eval_transforms=list(loaded.preprocess.transforms),
         on_unreadable=on_unreadable,
-        unreadable_file=str(out.with_name(f"{out.stem}-unreadable.csv")),
+        unreadable_file=out.with_name(f"{out.stem}-unreadable.csv"),
         batch_size=batch_size,
         num_workers=num_workers,
         seed=loaded.preprocess.seed,

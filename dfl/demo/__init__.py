@@ -7,12 +7,14 @@ three tiny generators at 64 pixels: a detector trained on it knows nothing about
 from dfl.demo.contact_sheet import draw_contact_sheet
 from dfl.demo.dataset import FAMILIES, write_demo
 from dfl.demo.photographs import PHOTOGRAPHS, Photograph
+from dfl.demo.source import DemoImages
 from dfl.demo.weights import MODEL_NAME, demo_weights
 
 __all__ = [
     "FAMILIES",
     "MODEL_NAME",
     "PHOTOGRAPHS",
+    "DemoImages",
     "Photograph",
     "demo_weights",
     "draw_contact_sheet",

@@ -39,7 +39,7 @@ def test_error__of_a_nested_setting(setting: str, said: str, capsys) -> None:
 
 
 def test_in_plain_words__an_option_before_its_class_is_explained(capsys) -> None:
-    args = ["extract", "--data.num_workers=2", "--data=PairDataModule", "--out=o"]
+    args = ["extract", "--data.source.root=r", "--data.source=Pairs", "--out=o"]
     assert "name the class before its options" in _said(args, capsys)
 
 

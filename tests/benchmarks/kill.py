@@ -58,13 +58,14 @@ class Bench:
     def command(self, out: Path, *more: str) -> list[str]:
         return [
             "extract",
-            "--data=dfl.data.PairDataModule",
-            f"--data.root={self.folder / 'images'}",
-            "--data.pairs={a: {real: 0_real, fake: 1_fake}}",
+            "--data=dfl.data.ImageDataModule",
+            "--data.source=dfl.data.Pairs",
+            f"--data.source.root={self.folder / 'images'}",
+            "--data.source.pairs={a: {real: 0_real, fake: 1_fake}}",
             "--data.crop=dfl.data.Resize",
             "--data.crop.size=64",
             "--data.batch_size=32",
-            f"--data.split_dir={self.folder / 'splits'}",
+            f"--data.splits.folder={self.folder / 'splits'}",
             "--backbones.vit=dfl.backbones.TimmBackbone",
             "--backbones.vit.model=test_vit",
             "--backbones.vit.layers=[pooled, block2.mean, block4.mean]",

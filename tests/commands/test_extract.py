@@ -7,7 +7,7 @@ import yaml
 
 from dfl.app.parser import run_command
 from dfl.commands.extract import extract
-from dfl.data import FolderDataModule, Resize
+from dfl.data import Folder, ImageDataModule, Resize
 from dfl.errors import BackboneError
 from dfl.features import FeatureStore
 from tests.features.small_extraction import backbone, images, run
@@ -28,7 +28,7 @@ def test_extract__says_the_precision_that_it_chose(tmp_path: Path, monkeypatch, 
 
 
 def test_extract__needs_a_backbone(tmp_path: Path) -> None:
-    data = FolderDataModule(tmp_path, crop=Resize(8))
+    data = ImageDataModule(Folder(tmp_path), crop=Resize(8))
     with pytest.raises(BackboneError, match="no backbones; give at least one"):
         extract(data, {}, tmp_path / "f")
 
@@ -37,9 +37,12 @@ def test_extract__one_config_file_and_an_option(tmp_path: Path, monkeypatch) -> 
     monkeypatch.chdir(tmp_path)
     config = {
         "data": {
-            "class_path": "ManifestDataModule",
+            "class_path": "ImageDataModule",
             "init_args": {
-                "path": str(images(tmp_path / "images", 4)),
+                "source": {
+                    "class_path": "ManifestFile",
+                    "init_args": {"path": str(images(tmp_path / "images", 4))},
+                },
                 "crop": {"class_path": "dfl.data.Resize", "init_args": {"size": 8}},
             },
         },

@@ -116,8 +116,8 @@ def options(home: Path, out: str = "out", **changes: object) -> list[str]:
     pairs = {name: {"real": "real", "fake": name} for name in ("alpha", "beta")}
     return [
         *image_data(home / "images"),
-        f"--data.pairs={json.dumps(pairs)}",
-        "--data.test_fraction=0.34",
+        f"--data.source.pairs={json.dumps(pairs)}",
+        "--data.splits.test_fraction=0.34",
         f"--out={out}",
         *(f"--{name}={json.dumps(value)}" for name, value in given.items() if value is not None),
         "--replicates=100",
@@ -478,7 +478,7 @@ def test_study__killed_it_goes_on_and_ends_the_same(home: Path, finished: Finish
         ({"finetuning": {"max_epochs": 0}}, [], "max_epochs and patience must be at least 1"),
         ({"finetuning": {"train_sets": ["x"]}, "baselines": {"net": NETWORK}}, [], "no 'x'"),
         ({"conditions": {"none": [], "blur": [BLUR | {"init_args": {"sigma": -1}}]}}, [], "sigma"),
-        ({}, ["--data.test_fraction=0"], "no image is in the test split"),
+        ({}, ["--data.splits.test_fraction=0"], "no image is in the test split"),
         ({}, ["--logger=lightning.pytorch.loggers.CSVLogger", "--logger.save_dir=x"], "CSVLogger"),
     ],
     ids=lambda given: str(given)[:40],
@@ -491,7 +491,8 @@ def test_mistake__one_line(home: Path, changes, more, message: str, capsys, tmp_
 
 def test_mistake__images_without_labels(home: Path, capsys, tmp_path) -> None:
     args = [option for option in options(home, str(tmp_path / "out")) if "--data" not in option]
-    data = ["--data=dfl.data.FolderDataModule", "--data.root=images/alpha"]
+    data = ["--data=dfl.data.ImageDataModule", "--data.source=dfl.data.Folder"]
+    data += ["--data.source.root=images/alpha"]
     data += ["--data.crop=dfl.data.Resize", "--data.crop.size=32"]
     assert "no image is in the train split" in fails([*data, *args], capsys)
     assert not (tmp_path / "out").exists()

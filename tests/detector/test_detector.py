@@ -11,8 +11,7 @@ from PIL import Image
 
 from dfl import Detector
 from dfl.commands.detect import detect
-from dfl.data import ImageDataModule, PairDataModule, Resize
-from dfl.data.sources.pairs import Pair
+from dfl.data import ImageDataModule, Pair, Pairs, Resize, Splits
 from dfl.errors import BackboneError, CheckpointError, ConfigError, DataError
 from dfl.heads.storage.head_folder import load_head, save_head
 from dfl.heads.tasks.finetune import FineTuneTask
@@ -33,13 +32,11 @@ def folder(image_root: Path, tmp_path_factory) -> Path:
 
 
 def finetune(root: Path, image_root: Path) -> Trainer:
-    data: ImageDataModule = PairDataModule(
-        image_root,
-        {"alpha": Pair(real="alpha", fake="alpha")},
+    data = ImageDataModule(
+        Pairs(image_root, {"alpha": Pair(real="alpha", fake="alpha")}),
         crop=Resize(32),
         batch_size=8,
-        val_fraction=0.25,
-        split_dir=str(root / "splits"),
+        splits=Splits(val_fraction=0.25, folder=root / "splits"),
     )
     made = trainer(root, limit_val_batches=0)
     made.fit(FineTuneTask("test_resnet", pretrained=False, input_size=32, optimizer=ADAM), data)

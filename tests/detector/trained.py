@@ -9,8 +9,7 @@ from safetensors.torch import save_file
 from dfl.backbones import TimmBackbone
 from dfl.commands.extract import extract
 from dfl.commands.heads import heads
-from dfl.data import PairDataModule, Resize
-from dfl.data.sources.pairs import Pair
+from dfl.data import ImageDataModule, Pair, Pairs, Resize, Splits
 from dfl.heads.estimators import lda
 from dfl.heads.tasks.bottleneck import BottleneckTask
 from dfl.heads.tasks.linear_probe import LinearProbeTask
@@ -26,13 +25,11 @@ def train_detectors(root: Path, image_root: Path) -> None:
         name: TimmBackbone("test_vit", weights=str(root / f"{name}.safetensors"), input_size=32)
         for name in ("first", "second")
     }
-    data = PairDataModule(
-        image_root,
-        {"alpha": Pair(real="alpha", fake="alpha")},
+    data = ImageDataModule(
+        Pairs(image_root, {"alpha": Pair(real="alpha", fake="alpha")}),
         crop=Resize(32),
         batch_size=8,
-        val_fraction=0.25,
-        split_dir=str(root / "splits"),
+        splits=Splits(val_fraction=0.25, folder=root / "splits"),
     )
     extract(data, made, root / "features", accelerator="cpu", devices=1)
     for name, task in (

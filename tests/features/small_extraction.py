@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from dfl.backbones import Backbone
 from dfl.commands.extract import extract
-from dfl.data import ManifestDataModule, Resize
+from dfl.data import ImageDataModule, ManifestFile, Resize
 from dfl.data.manifest.manifest import Manifest
 from dfl.features import FeatureStore
 from dfl.features.images import HashedImages
@@ -79,7 +79,7 @@ def images(root: Path, count: int = 12) -> Path:
 
 def run(manifest: Path, out: Path, made: MeanColour, **arguments: object) -> FeatureStore:
     """Extract in batches of two."""
-    data = ManifestDataModule(manifest, crop=Resize(8), batch_size=2)
+    data = ImageDataModule(ManifestFile(manifest), crop=Resize(8), batch_size=2)
     settings = {"accelerator": "cpu", "devices": 1}
     return extract(data, {"m": made}, out, **settings | arguments)
 

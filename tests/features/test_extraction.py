@@ -17,7 +17,7 @@ from dfl.app.extraction import origin_of, run_extraction
 from dfl.backbones import FusedBackbone
 from dfl.backbones.runner import Runner
 from dfl.commands.extract import extract
-from dfl.data import ColorJitter, ManifestDataModule, RandomCrop, Resize, TableDataModule
+from dfl.data import ColorJitter, ImageDataModule, ManifestFile, RandomCrop, Resize
 from dfl.errors import FeatureError, ImageError
 from dfl.features import ExtractionDataModule
 from dfl.features.extraction import Target
@@ -356,7 +356,7 @@ def test_extract__says_how_it_was_made(manifest: Path, tmp_path: Path) -> None:
 
 
 def test_data__only_within_a_trainer(manifest: Path, tmp_path: Path) -> None:
-    source = ManifestDataModule(manifest, crop=Resize(8), batch_size=2)
+    source = ImageDataModule(ManifestFile(manifest), crop=Resize(8), batch_size=2)
     data = ExtractionDataModule({"v": source}, [], run={})
     assert data.predict_dataloader() == []
     with pytest.raises(RuntimeError, match="only used by a Trainer"):
@@ -367,14 +367,12 @@ class Together:
     """Two views of two backbones, to a folder each, in one extraction."""
 
     def __init__(self, manifest: Path, root: Path) -> None:
-        source = ManifestDataModule(manifest, crop=RandomCrop(6), batch_size=2)
+        source = ImageDataModule(ManifestFile(manifest), crop=RandomCrop(6), batch_size=2)
         source.prepare_data()
         source.setup()
         self.views = {
-            "plain": TableDataModule(source.manifest, source),
-            "jittered": TableDataModule(
-                source.manifest, source, eval_transforms=[ColorJitter(brightness=0.5)]
-            ),
+            "plain": source.of(source.manifest),
+            "jittered": source.of(source.manifest, eval_transforms=[ColorJitter(brightness=0.5)]),
         }
         self.backbones = {"m": backbone(), "n": backbone(power=3)}
         self.root = root

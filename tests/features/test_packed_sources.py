@@ -31,12 +31,13 @@ def _extract(kind: str, root: Path, out: Path) -> FeatureStore:
     main(
         [
             "extract",
-            f"--data=dfl.data.{kind}",
-            f"--data.root={root}",
+            "--data=dfl.data.ImageDataModule",
+            f"--data.source=dfl.data.{kind}",
+            f"--data.source.root={root}",
             "--data.crop=dfl.data.Squash",
             "--data.crop.size=32",
             "--data.batch_size=8",
-            f"--data.split_dir={out.parent / 'splits'}",
+            f"--data.splits.folder={out.parent / 'splits'}",
             '--backbones={"m": {"class_path": "tests.features.small_extraction.MeanColour"}}',
             "--precision=32-true",
             "--accelerator=cpu",
@@ -50,7 +51,7 @@ def _extract(kind: str, root: Path, out: Path) -> FeatureStore:
 def test_extract__same_features_from_any_container(tmp_path: Path) -> None:
     root = _root(tmp_path / "here")
     stores = {
-        kind: _extract(f"{kind}DataModule", root, tmp_path / "out" / kind)
+        kind: _extract(kind, root, tmp_path / "out" / kind)
         for kind in ("Parquet", "WebDataset", "Tree")
     }
     order = [stores["Tree"].manifest.frame["path"].str[-6:-4].astype(int).to_numpy().argsort()]
@@ -62,8 +63,8 @@ def test_extract__same_features_from_any_container(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["Parquet", "WebDataset"])
 def test_extract__a_moved_container_is_the_same(kind: str, tmp_path: Path) -> None:
     root = _root(tmp_path / "a" / "here")
-    first = _extract(f"{kind}DataModule", root, tmp_path / "out" / "1").metadata["fingerprint"]
+    first = _extract(kind, root, tmp_path / "out" / "1").metadata["fingerprint"]
     shutil.move(tmp_path / "a", tmp_path / "b")
     moved = tmp_path / "b" / "here"
-    second = _extract(f"{kind}DataModule", moved, tmp_path / "out" / "2").metadata["fingerprint"]
+    second = _extract(kind, moved, tmp_path / "out" / "2").metadata["fingerprint"]
     assert first == second

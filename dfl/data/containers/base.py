@@ -25,8 +25,8 @@ __all__ = [
 ]
 
 SEPARATOR: Final = "::"
-CONTAINER_ENDINGS: Final = (".tar", ".parquet", ".arrow", ".hf.json")
-PLACE: Final = re.compile(r"(.+?(?:\.tar|\.parquet|\.arrow|\.hf\.json))::(.+)", re.DOTALL)
+CONTAINER_ENDINGS: Final = (".tar", ".parquet", ".arrow")
+PLACE: Final = re.compile(r"(.+?(?:\.tar|\.parquet|\.arrow))::(.+)", re.DOTALL)
 
 
 class ContainerError(ImageError):

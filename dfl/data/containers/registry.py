@@ -9,17 +9,15 @@ from typing import Final
 from dfl.data.containers.arrow import ArrowFile
 from dfl.data.containers.base import Container
 from dfl.data.containers.parquet import ParquetFile
-from dfl.data.containers.stream import StreamFile
 from dfl.data.containers.tar import TarFile
 from dfl.errors import DataError
 
 __all__ = ["KINDS", "open_container"]
 
-KINDS: Final[dict[str, type[TarFile | ParquetFile | ArrowFile | StreamFile]]] = {
+KINDS: Final[dict[str, type[TarFile | ParquetFile | ArrowFile]]] = {
     ".tar": TarFile,
     ".parquet": ParquetFile,
     ".arrow": ArrowFile,
-    ".hf.json": StreamFile,
 }
 """By the ending of a container's name, what reads it."""
 
@@ -38,7 +36,6 @@ def open_container(path: Path) -> Container:
     Raises:
         FileNotFoundError: If there is no such file.
         ContainerError: If it is damaged.
-        DataError: If an optional package is missing.
     """
     state = path.stat()
     key = (str(path), state.st_size, state.st_mtime_ns)

@@ -3,13 +3,40 @@
 import hashlib
 from collections import defaultdict
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
 
 import pandas as pd
 
 from dfl.data.manifest.manifest import Manifest
 from dfl.errors import ConfigError, ManifestError
 
-__all__ = ["assign_splits"]
+
+@dataclass(frozen=True)
+class Splits:
+    """How images are divided into train, val and test, and where that is kept.
+
+    Args:
+        test_fraction: The tested fraction of each dataset and class, in [0, 1].
+        val_fraction: The validated fraction of what is not tested, in [0, 1).
+        folder: The folder of split files; relative to the working directory.
+
+    Raises:
+        ConfigError: If a fraction is out of range.
+    """
+
+    test_fraction: float = 0.2
+    val_fraction: float = 0.1
+    folder: Path = Path("splits")
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.test_fraction <= 1:
+            raise ConfigError(f"test_fraction: must be in [0, 1], got {self.test_fraction}")
+        if not 0 <= self.val_fraction < 1:
+            raise ConfigError(f"val_fraction: must be in [0, 1), got {self.val_fraction}")
+
+
+DEFAULT_SPLITS: Final = Splits()
 
 
 @dataclass(slots=True)
@@ -22,9 +49,7 @@ class _Group:
     touches: frozenset[tuple[str, int]] = frozenset()
 
 
-def assign_splits(
-    manifest: Manifest, *, seed: int, test_fraction: float = 0.2, val_fraction: float = 0.1
-) -> Manifest:
+def assign_splits(manifest: Manifest, splits: Splits = DEFAULT_SPLITS, *, seed: int) -> Manifest:
     """Give every image without a split one, by whole groups.
 
     Groups that touch the same datasets and labels form a stratum, and each stratum gives the
@@ -35,30 +60,24 @@ def assign_splits(
 
     Args:
         manifest: Images with their groups.
+        splits: The fractions of each stratum.
         seed: Any integer.
-        test_fraction: The tested fraction of each stratum, in [0, 1].
-        val_fraction: The validated fraction of what is not tested, in [0, 1).
 
     Returns:
         The same rows, each with a split.
 
     Raises:
-        ConfigError: If a fraction is out of range.
         ManifestError: If a group has two splits already.
     """
-    if not 0 <= test_fraction <= 1:
-        raise ConfigError(f"test_fraction: must be in [0, 1], got {test_fraction}")
-    if not 0 <= val_fraction < 1:
-        raise ConfigError(f"val_fraction: must be in [0, 1), got {val_fraction}")
     groups = _groups(manifest)
     strata: defaultdict[frozenset[tuple[str, int]], list[_Group]] = defaultdict(list)
     for group in groups.values():
         strata[group.touches].append(group)
     for members in strata.values():
         members.sort(key=lambda group: (_order(seed, group.name), group.name))
-        _deal(members, test_fraction, val_fraction)
-    splits = [groups[name].split for name in manifest.frame["group"]]
-    return replace(manifest, frame=manifest.frame.assign(split=splits))
+        _deal(members, splits)
+    split = [groups[name].split for name in manifest.frame["group"]]
+    return replace(manifest, frame=manifest.frame.assign(split=split))
 
 
 def _groups(manifest: Manifest) -> dict[str, _Group]:
@@ -88,16 +107,16 @@ def _order(seed: int, group: str) -> bytes:
     return hashlib.sha256(f"{seed}:{group}".encode()).digest()
 
 
-def _deal(groups: list[_Group], test_fraction: float, val_fraction: float) -> None:
+def _deal(groups: list[_Group], splits: Splits) -> None:
     """Deal splits to the groups of one stratum, in their order."""
     total = sum(group.rows for group in groups)
     held = _rows(groups, "test")
     free = [group for group in groups if not group.split]
-    for group in _choose(free, test_fraction * total - held):
+    for group in _choose(free, splits.test_fraction * total - held):
         group.split = "test"
     val = _rows(groups, "val")
     free = [group for group in groups if group.split == "" or (group.split == "train" and not val)]
-    wanted = val_fraction * (total - _rows(groups, "test")) - val
+    wanted = splits.val_fraction * (total - _rows(groups, "test")) - val
     for group in _choose(free, wanted):
         group.split = "val"
     for group in groups:

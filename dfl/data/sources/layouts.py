@@ -13,32 +13,8 @@ from pathlib import Path
 from typing import Final
 
 from dfl.data.containers.base import not_unicode
+from dfl.data.sources.words import KNOWN_LAYOUTS, LAYOUT_OF, SIDE_LABELS
 from dfl.errors import DataError
-from dfl.types import FAKE, REAL
-
-__all__ = [
-    "KNOWN_LAYOUTS",
-    "SIDE_LABELS",
-    "SPLIT_FOLDERS",
-    "Side",
-    "Tree",
-    "list_images",
-    "may_be_image",
-    "read_tree",
-]
-
-LAYOUTS: Final = (
-    ("0_real", "1_fake"),  # ForenSynths, UniversalFakeDetect
-    ("nature", "ai"),  # GenImage
-    ("REAL", "FAKE"),  # CIFAKE
-    ("real", "fake"),
-)
-KNOWN_LAYOUTS: Final = ", ".join("/".join(names) for names in LAYOUTS)
-SIDE_LABELS: Final = {
-    name: label for names in LAYOUTS for name, label in zip(names, (REAL, FAKE), strict=True)
-}
-LAYOUT_OF: Final = {name: names for names in LAYOUTS for name in names}
-SPLIT_FOLDERS: Final = frozenset({"train", "val", "test"})
 
 # What stands beside images in the published sets. Anything else counts as an image, so that a name
 # without an ending, or with an unusual one, is never dropped in silence: if it is none, it is an
@@ -71,7 +47,7 @@ class Side:
 
 
 @dataclass(frozen=True)
-class Tree:
+class FolderTree:
     """What a folder holds: sides of a layout, or images outside any.
 
     Attributes:
@@ -83,7 +59,7 @@ class Tree:
     loose: list[str] = field(default_factory=list)
 
 
-def read_tree(top: Path) -> Tree:
+def read_tree(top: Path) -> FolderTree:
     """Find the sides and the images in a folder.
 
     Raises:
@@ -92,7 +68,7 @@ def read_tree(top: Path) -> Tree:
     """
     if not top.is_dir():
         raise DataError(f"{top}: no such folder; give the folder of an image set")
-    tree = Tree()
+    tree = FolderTree()
     _read_into(tree, top, ())
     if tree.sides and tree.loose:
         raise DataError(
@@ -115,7 +91,7 @@ def list_images(top: Path, *, recursive: bool = True) -> list[str]:
     return sorted(_below(top, (), recursive=recursive))
 
 
-def _read_into(tree: Tree, top: Path, parts: tuple[str, ...]) -> None:
+def _read_into(tree: FolderTree, top: Path, parts: tuple[str, ...]) -> None:
     images, folders = _listing(top, parts)
     tree.loose.extend("/".join((*parts, name)) for name in images)
     sides = [name for name in folders if name in SIDE_LABELS]

@@ -12,8 +12,6 @@ from dfl.data.sources.table_records import embedded_names, find_image_column, ta
 from dfl.data.sources.tar_records import tar_images
 from dfl.errors import DataError
 
-__all__ = ["PackedImage", "find_files", "packed_files", "packed_images"]
-
 ENDINGS: Final = (".tar", ".parquet", ".arrow")
 WILD: Final = frozenset("*?[")
 

@@ -4,10 +4,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from dfl.data.sources.columns import SPLIT_NAMES
+from dfl.data.sources.words import SPLITS, split_role
 from dfl.errors import DataError
-
-__all__ = ["is_saved", "saved_splits", "split_roles"]
 
 
 def is_saved(folder: Path) -> bool:
@@ -44,16 +42,15 @@ def split_roles(names: Sequence[str], source: str) -> dict[str, str]:
     """
     if len(names) == 1:
         return {names[0]: ""}
-    unknown = [name for name in names if not name or name.lower() not in SPLIT_NAMES]
+    unknown = [name for name in names if name.lower() not in SPLITS]
     if unknown:
         raise DataError(
             f"{source}: its split {unknown[0]!r} is neither train, validation nor test; choose "
             f"from {', '.join(names)} with splits"
         )
-    roles = {name: SPLIT_NAMES[name.lower()] for name in names}
-    if "test" not in roles.values():
-        return {name: "test" if role == "val" else role for name, role in roles.items()}
-    return roles
+    roles = {name: SPLITS[name.lower()] for name in names}
+    has_test = "test" in roles.values()
+    return {name: split_role(role, has_test=has_test) for name, role in roles.items()}
 
 
 def _files(folder: Path) -> list[str]:

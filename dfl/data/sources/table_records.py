@@ -11,10 +11,8 @@ import pyarrow.parquet as pq
 from dfl.data.containers.arrow import open_table
 from dfl.data.containers.base import SEPARATOR
 from dfl.data.containers.table import is_image_type, reading
-from dfl.data.sources.columns import Records
+from dfl.data.sources.fields import Records
 from dfl.errors import DataError
-
-__all__ = ["embedded_names", "find_image_column", "image_column", "table_records"]
 
 
 def table_records(
@@ -39,7 +37,7 @@ def table_records(
     return Records(name, [f"{name}{SEPARATOR}{column}/{i}" for i in range(rows)], values, split)
 
 
-def image_column(schema: pa.Schema, asked: str | None, source: Path) -> str:
+def image_column(schema: pa.Schema, asked: str | None, source: str | Path) -> str:
     """Find the column of images.
 
     Args:
@@ -65,6 +63,30 @@ def image_column(schema: pa.Schema, asked: str | None, source: Path) -> str:
         hint = "name it with image" if fit else f"it has {', '.join(schema.names)}"
         raise DataError(f"{source}: must have one column of images, has {found}; {hint}")
     return str(fit[0])
+
+
+def check_field(source: str | Path, schema: pa.Schema, name: str) -> str:
+    """Check that a table has a field, and return the column that it is in.
+
+    Args:
+        source: What the error names.
+        schema: The schema of the table.
+        name: A column, or ``column.part`` for a part of one.
+
+    Raises:
+        DataError: If there is none.
+    """
+    if name in schema.names:
+        return name
+    top, *parts = name.split(".")
+    if top not in schema.names:
+        raise DataError(_no_column(source, name, schema))
+    kind = schema.field(top).type
+    for part in parts:
+        if not pa.types.is_struct(kind) or kind.get_field_index(part) < 0:
+            raise DataError(f"{source}: column {top!r} is {kind} and has no {part!r}; name another")
+        kind = kind.field(part).type
+    return top
 
 
 def find_image_column(file: Path) -> str:
@@ -95,26 +117,13 @@ def _values(file: Path, schema: pa.Schema, fields: Sequence[str]) -> dict[str, l
     if not fields:
         return {}
     for name in fields:
-        _check_field(file, schema, name)
+        check_field(file, schema, name)
     with reading(file):
         if file.suffix == ".parquet":
             table = pq.ParquetFile(file).read(columns=list(fields), use_threads=False)
         else:
             table = open_table(file)
         return {name: _named(_dig(table, name), schema, name) for name in fields}
-
-
-def _check_field(file: Path, schema: pa.Schema, name: str) -> None:
-    if name in schema.names:
-        return
-    top, *parts = name.split(".")
-    if top not in schema.names:
-        raise DataError(_no_column(file, name, schema))
-    kind = schema.field(top).type
-    for part in parts:
-        if not pa.types.is_struct(kind) or kind.get_field_index(part) < 0:
-            raise DataError(f"{file}: column {top!r} is {kind} and has no {part!r}; name another")
-        kind = kind.field(part).type
 
 
 def _dig(table: pa.Table, name: str) -> pa.ChunkedArray:
@@ -139,5 +148,5 @@ def _named(values: pa.ChunkedArray, schema: pa.Schema, name: str) -> list[object
     return [known.get(value) if isinstance(value, int) else value for value in plain]
 
 
-def _no_column(source: Path, name: str, schema: pa.Schema) -> str:
+def _no_column(source: str | Path, name: str, schema: pa.Schema) -> str:
     return f"{source}: no column {name!r}; it has {', '.join(schema.names)}"

@@ -7,11 +7,9 @@ from typing import IO, Final
 
 from dfl.data.containers.base import SEPARATOR
 from dfl.data.containers.tar import members_of
-from dfl.data.sources.columns import Records
+from dfl.data.sources.fields import Records
 from dfl.data.sources.layouts import may_be_image
 from dfl.errors import DataError, one_line
-
-__all__ = ["IMAGE_ENDINGS", "tar_images", "tar_records"]
 
 IMAGE_ENDINGS: Final = frozenset(
     {"jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff", "avif", "jp2", "ppm", "pgm", "img"}

@@ -12,8 +12,6 @@ from dfl.data.manifest.manifest import Manifest, write_table
 from dfl.errors import DataError, ImageError
 from dfl.threads import cores, in_threads
 
-__all__ = ["drop_unreadable", "find_unreadable", "read_report"]
-
 logger = logging.getLogger(__name__)
 
 MOST_THREADS: Final = 16

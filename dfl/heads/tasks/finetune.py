@@ -143,5 +143,5 @@ class FineTuneTask(ScoringTask):
 
 _NO_IMAGES = (
     "FineTuneTask trains on images and the data module yields features; use a data module of "
-    "images such as dfl.data.PairDataModule, or dfl.heads.LinearProbeTask on features"
+    "images such as dfl.data.ImageDataModule, or dfl.heads.LinearProbeTask on features"
 )

@@ -14,7 +14,7 @@ from dfl.app.prediction import device_kind
 from dfl.backbones import Backbone, FusedBackbone
 from dfl.backbones.precision import Precision, autocast
 from dfl.backbones.runner import Runner
-from dfl.data import ImageDataModule, Manifest, TableDataModule
+from dfl.data import ImageDataModule, Manifest
 from dfl.data.images.transforms import Augmentation
 from dfl.errors import DataError
 from dfl.evaluation import known_rows
@@ -56,7 +56,7 @@ def frames_by_seed(data: ImageDataModule, seeds: Sequence[int]) -> dict[int, pd.
                 raise DataError(
                     f"no image is in the {split} split whose label is known (seed {seed}); a study "
                     "needs all three: "
-                    "change data.test_fraction or data.val_fraction"
+                    "change data.splits.test_fraction or data.splits.val_fraction"
                 )
     return frames
 
@@ -87,9 +87,7 @@ class FeatureFolders:
         frame = data.manifest.frame.assign(split="", group="")
         images = Manifest(frame, data.manifest.root)
         self._data = {
-            condition: TableDataModule(
-                images, data, eval_transforms=[*data.eval_transforms, *eval_transforms]
-            )
+            condition: data.of(images, eval_transforms=[*data.eval_transforms, *eval_transforms])
             for condition, eval_transforms in conditions.items()
         }
         self._backbones = backbones

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from dfl.app.quiet import quiet_lightning
 from dfl.backbones.precision import SettledPrecision
-from dfl.data import Augmentation, ImageDataModule, Manifest, TableDataModule
+from dfl.data import Augmentation, ImageDataModule, Manifest
 from dfl.errors import CheckpointError, ConfigError
 from dfl.files import sha256_of, writing
 from dfl.heads.storage.checkpoint import read_checkpoint
@@ -86,7 +86,7 @@ def fine_tune(
     trainer = partial(
         _trainer, folder, accelerator=accelerator, devices=devices, precision=precision
     )
-    images = TableDataModule(train, data, seed=seed)
+    images = data.of(train, seed=seed)
     _check_folder(folder, task, images)
     with _quiet(), torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         best = _train(
@@ -129,7 +129,7 @@ def training_settings(task: FineTuneTask) -> Recipe:
 
 def _train(
     task: FineTuneTask,
-    images: TableDataModule,
+    images: ImageDataModule,
     folder: Path,
     trainer: Callable[..., pl.Trainer],
     *,
@@ -213,7 +213,7 @@ def _score(
 ) -> NDArray[np.float64]:
     # an image that serves several datasets is scored once
     once = score.frame.drop_duplicates("path").reset_index(drop=True)
-    images = TableDataModule(Manifest(once, score.root), data, eval_transforms=eval_transforms)
+    images = data.of(Manifest(once, score.root), eval_transforms=eval_transforms)
     scored = task.untrained(pretrained=False)
     trainer.predict(scored, datamodule=images, ckpt_path=checkpoint, return_predictions=False)
     by_path = scored.scores.set_index("path")["score"]
@@ -272,7 +272,7 @@ class _EpochSeed(pl.Callback):
         torch.manual_seed(int.from_bytes(digest, "big") >> 1)
 
 
-def _check_folder(folder: Path, task: FineTuneTask, images: TableDataModule) -> None:
+def _check_folder(folder: Path, task: FineTuneTask, images: ImageDataModule) -> None:
     """Refuse the folder of another training; say in a new one what it is of."""
     frame = images.manifest.frame[["path", "label", "split"]]
     rows = hashlib.sha256(frame.to_csv(index=False).encode()).hexdigest()

@@ -7,18 +7,18 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from dfl.data import Tree
 from dfl.data.images.crops import CenterCrop, MultiCrop, RandomCrop
 from dfl.data.images.dataset import ImageDataset, collate
 from dfl.data.images.transforms import ColorJitter, HorizontalFlip
 from dfl.data.modules.samplers import TrainSampler
-from dfl.data.sources.folders import scan_tree
 from dfl.errors import ImageError
 from dfl.types import PADDING
 
 
 def random_dataset(root: Path, seed: int = 0) -> ImageDataset:
     return ImageDataset(
-        scan_tree(root),
+        Tree(root).scan(),
         crop=RandomCrop(16),
         transforms=[ColorJitter(brightness=(0.2, 1.8)), HorizontalFlip()],
         seed=seed,
@@ -51,7 +51,7 @@ def same(one: dict[str, Tensor], two: dict[str, Tensor]) -> bool:
 
 
 def test_dataset__sample(image_root: Path) -> None:
-    manifest = scan_tree(image_root)
+    manifest = Tree(image_root).scan()
     dataset = ImageDataset(manifest, crop=CenterCrop(24), rows=[30, 3])
     sample = dataset[0]
     row = manifest.frame.iloc[30]
@@ -90,7 +90,7 @@ def test_dataset__leaves_the_generator_of_the_process_alone(image_root: Path) ->
 
 
 def test_collate__batch(image_root: Path) -> None:
-    dataset = ImageDataset(scan_tree(image_root), crop=MultiCrop(16))
+    dataset = ImageDataset(Tree(image_root).scan(), crop=MultiCrop(16))
     batch = collate([dataset[0], dataset[~1]])
     assert batch["image"].shape == (2, 5, 3, 16, 16)
     assert batch["image"].dtype == torch.uint8
@@ -105,7 +105,7 @@ def test_dataset__unreadable_image_is_one_line_from_workers_too(
 ) -> None:
     broken = image_copy / "alpha/0_real/003.png"
     broken.write_bytes(broken.read_bytes()[:200])
-    dataset = ImageDataset(scan_tree(image_copy), crop=CenterCrop(16))
+    dataset = ImageDataset(Tree(image_copy).scan(), crop=CenterCrop(16))
     loader = DataLoader(dataset, batch_size=8, num_workers=num_workers, collate_fn=collate)
     with pytest.raises(ImageError) as caught:
         list(loader)
@@ -115,7 +115,7 @@ def test_dataset__unreadable_image_is_one_line_from_workers_too(
 
 def test_dataset__loader_of_an_unreadable_image_is_freed_at_once(image_copy: Path) -> None:
     (image_copy / "alpha/0_real/003.png").write_bytes(b"")
-    dataset = ImageDataset(scan_tree(image_copy), crop=CenterCrop(16))
+    dataset = ImageDataset(Tree(image_copy).scan(), crop=CenterCrop(16))
     batches = iter(DataLoader(dataset, batch_size=8, num_workers=2, collate_fn=collate))
     loader_lives = weakref.ref(batches)
     gc.disable()  # the garbage collector would end the workers in an order that waits for each

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from dfl.data.manifest.manifest import Manifest
-from dfl.data.manifest.splits import assign_splits
+from dfl.data.manifest.splits import Splits, assign_splits
 from dfl.errors import ConfigError, ManifestError
 
 
@@ -38,7 +38,7 @@ def test_assign_splits__no_group_and_no_path_on_two_sides(seed: int) -> None:
     rng = random.Random(seed)
     manifest = random_manifest(rng)
     fractions = {"test_fraction": rng.random(), "val_fraction": rng.random() / 2}
-    frame = assign_splits(manifest, seed=seed, **fractions).frame
+    frame = assign_splits(manifest, Splits(**fractions), seed=seed).frame
     assert set(frame["split"]) <= {"train", "val", "test"}
     assert frame.groupby("group")["split"].nunique().max() == 1
     assert frame.groupby("path")["split"].nunique().max() == 1
@@ -80,7 +80,7 @@ def test_assign_splits__is_as_near_as_groups_allow() -> None:
     sizes = [30, 1, 1, 1, 30, 2, 3, 2, 15, 15]  # 100 images
     rows = [(f"{g}/{i}", 0, "d", f"{g}", "") for g, size in enumerate(sizes) for i in range(size)]
     for seed in range(20):
-        frame = assign_splits(manifest_of(rows), seed=seed, val_fraction=0).frame
+        frame = assign_splits(manifest_of(rows), Splits(val_fraction=0), seed=seed).frame
         assert abs((frame["split"] == "test").sum() - 20) <= 5
 
 
@@ -113,7 +113,7 @@ def test_assign_splits__layout_without_validation_gives_some_of_its_training_par
     rows = numbered(100, split="train") + numbered(40, split="test")
     frame = assign_splits(manifest_of(rows), seed=0).frame
     assert frame["split"].value_counts().to_dict() == {"train": 90, "test": 40, "val": 10}
-    kept = assign_splits(manifest_of(rows), seed=0, val_fraction=0).frame
+    kept = assign_splits(manifest_of(rows), Splits(val_fraction=0), seed=0).frame
     assert kept["split"].value_counts().to_dict() == {"train": 100, "test": 40}
 
 
@@ -129,7 +129,7 @@ def test_assign_splits__a_group_follows_its_decided_member() -> None:
 
 
 def test_assign_splits__everything_tested() -> None:
-    frame = assign_splits(manifest_of(numbered(9)), seed=0, test_fraction=1).frame
+    frame = assign_splits(manifest_of(numbered(9)), Splits(test_fraction=1), seed=0).frame
     assert set(frame["split"]) == {"test"}
 
 
@@ -141,9 +141,9 @@ def test_assign_splits__everything_tested() -> None:
         ({"val_fraction": 1.0}, r"val_fraction: must be in \[0, 1\), got 1.0"),
     ],
 )
-def test_assign_splits__bad_fraction(fractions: dict[str, float], message: str) -> None:
+def test_splits__bad_fraction(fractions: dict[str, float], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        assign_splits(manifest_of(numbered(5)), seed=0, **fractions)
+        Splits(**fractions)
 
 
 def test_assign_splits__group_with_two_splits() -> None:

@@ -3,13 +3,10 @@ from pathlib import Path
 
 import pytest
 
-from dfl.data import Pair, pair_manifest
-from dfl.data.containers.content import read_bytes
-from dfl.data.sources.folders import Source, scan_folder, scan_side, scan_tree
+from dfl.data import Folder, Tree, assign_splits
 from dfl.data.sources.layouts import list_images
-from dfl.errors import ConfigError, DataError
+from dfl.errors import DataError
 from dfl.types import FAKE, REAL, UNKNOWN
-from tests.data.packing import image_table, pack_parquet, pack_tar, png, save_to_disk
 
 
 def touch(root: Path, *names: str) -> None:
@@ -19,13 +16,13 @@ def touch(root: Path, *names: str) -> None:
 
 
 def tree_of(root: Path) -> set[tuple[str, int, str, str, str]]:
-    frame = scan_tree(root).frame
+    frame = Tree(root).scan().frame
     return set(
         frame[["path", "label", "dataset", "generator", "split"]].itertuples(index=False, name=None)
     )
 
 
-def test_scan_tree__universal_fake_detect(tmp_path: Path) -> None:
+def test_tree__universal_fake_detect(tmp_path: Path) -> None:
     touch(tmp_path, "laion/0_real/a.jpg", "ldm_100/1_fake/b.png")
     touch(
         tmp_path,
@@ -42,7 +39,7 @@ def test_scan_tree__universal_fake_detect(tmp_path: Path) -> None:
     }
 
 
-def test_scan_tree__genimage(tmp_path: Path) -> None:
+def test_tree__genimage(tmp_path: Path) -> None:
     touch(
         tmp_path,
         *(f"ADM/imagenet_adm/{s}/{k}/x.png" for s in ("train", "val") for k in ("nature", "ai")),
@@ -56,7 +53,7 @@ def test_scan_tree__genimage(tmp_path: Path) -> None:
     }
 
 
-def test_scan_tree__cifake_is_named_by_its_root(tmp_path: Path) -> None:
+def test_tree__cifake_is_named_by_its_root(tmp_path: Path) -> None:
     root = tmp_path / "cifake"
     touch(root, "train/REAL/0.jpg", "train/FAKE/0.jpg", "test/REAL/1.jpg", "test/FAKE/1.jpg")
     assert tree_of(root) == {
@@ -67,9 +64,9 @@ def test_scan_tree__cifake_is_named_by_its_root(tmp_path: Path) -> None:
     }
 
 
-def test_scan_tree__val_beside_test_is_validation(tmp_path: Path) -> None:
+def test_tree__val_beside_test_is_validation(tmp_path: Path) -> None:
     touch(tmp_path, *(f"set/{split}/real/{split}.png" for split in ("train", "val", "test")))
-    frame = scan_tree(tmp_path).frame
+    frame = Tree(tmp_path).scan().frame
     assert dict(zip(frame["path"].str[-8:], frame["split"], strict=True)) == {
         "test.png": "test",
         "rain.png": "train",
@@ -77,7 +74,7 @@ def test_scan_tree__val_beside_test_is_validation(tmp_path: Path) -> None:
     }
 
 
-def test_scan_tree__names_survive(tmp_path: Path) -> None:
+def test_tree__names_survive(tmp_path: Path) -> None:
     names = [
         "a.b.c.png",
         "with space.JPEG",
@@ -88,7 +85,7 @@ def test_scan_tree__names_survive(tmp_path: Path) -> None:
         "1.10",
     ]
     touch(tmp_path, *(f"s/0_real/{name}" for name in names))
-    paths = scan_tree(tmp_path).frame["path"].tolist()
+    paths = Tree(tmp_path).scan().frame["path"].tolist()
     assert paths == sorted(f"s/0_real/{name}" for name in names)
 
 
@@ -106,294 +103,86 @@ def test_list_images__ignores_what_is_known_to_be_none(tmp_path: Path) -> None:
     assert list_images(tmp_path) == ["z.png"]
 
 
-def test_scan_tree__two_layouts_in_one_place(tmp_path: Path) -> None:
+def test_tree__two_layouts_in_one_place(tmp_path: Path) -> None:
     touch(tmp_path, "set/0_real/a.png", "set/fake/b.png")
     with pytest.raises(
         DataError, match=r"set: 0_real and fake are of two layouts.*0_real/1_fake, nature/ai"
     ):
-        scan_tree(tmp_path)
+        Tree(tmp_path).scan()
 
 
 @pytest.mark.parametrize("loose", ["loose.png", "set/loose.png", "set/other/loose.png"])
-def test_scan_tree__images_beside_a_layout(tmp_path: Path, loose: str) -> None:
+def test_tree__images_beside_a_layout(tmp_path: Path, loose: str) -> None:
     touch(tmp_path, "set/0_real/a.png", loose)
     with pytest.raises(DataError, match=rf"\(set/0_real\) and images beside them \({loose}\)"):
-        scan_tree(tmp_path)
+        Tree(tmp_path).scan()
 
 
-def test_scan_tree__side_in_a_side(tmp_path: Path) -> None:
+def test_tree__side_in_a_side(tmp_path: Path) -> None:
     touch(tmp_path, "set/0_real/1_fake/a.png")
     with pytest.raises(DataError, match=r"0_real/1_fake: a side's folder inside the side '0_real'"):
-        scan_tree(tmp_path)
+        Tree(tmp_path).scan()
 
 
 @pytest.mark.parametrize("names", [[], ["set/0_real/notes.txt"]])
-def test_scan_tree__empty(tmp_path: Path, names: list[str]) -> None:
+def test_tree__empty(tmp_path: Path, names: list[str]) -> None:
     touch(tmp_path, *names)
     with pytest.raises(
         DataError, match=rf"{tmp_path}: holds no image; known layouts: 0_real/1_fake"
     ):
-        scan_tree(tmp_path)
+        Tree(tmp_path).scan()
 
 
-def test_scan_tree__unknown_layout(tmp_path: Path) -> None:
+def test_tree__unknown_layout(tmp_path: Path) -> None:
     touch(tmp_path, "cats/a.png")
     with pytest.raises(DataError, match=r"its images \(cats/a.png\) are in no known layout; known"):
-        scan_tree(tmp_path)
+        Tree(tmp_path).scan()
 
 
-def test_scan_tree__missing_folder(tmp_path: Path) -> None:
+def test_tree__missing_folder(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="gone: no such folder"):
-        scan_tree(tmp_path / "gone")
+        Tree(tmp_path / "gone").scan()
 
 
-def test_scan_tree__link_into_itself(tmp_path: Path) -> None:
+def test_tree__link_into_itself(tmp_path: Path) -> None:
     touch(tmp_path, "set/0_real/a.png")
     (tmp_path / "set" / "loop").symlink_to(tmp_path, target_is_directory=True)
     with pytest.raises(DataError, match="loop: links to a folder that it is in"):
-        scan_tree(tmp_path)
+        Tree(tmp_path).scan()
 
 
-def test_scan_tree__name_that_is_not_unicode(tmp_path: Path) -> None:
+def test_tree__name_that_is_not_unicode(tmp_path: Path) -> None:
     (tmp_path / "0_real").mkdir()
     try:
         os.close(os.open(os.fsencode(tmp_path) + b"/0_real/\xff.png", os.O_CREAT))
     except OSError:
         pytest.skip("this file system only takes Unicode names")
     with pytest.raises(DataError, match="is not UTF-8; rename the file"):
-        scan_tree(tmp_path)
-
-
-@pytest.mark.parametrize("path", ["set", "set/0_real", "./set/", "plain", "plain/../plain"])
-def test_scan_side__takes_a_set_or_the_side_itself(tmp_path: Path, path: str) -> None:
-    touch(tmp_path, "set/0_real/a.png", "set/0_real/cats/b.png", "set/1_fake/c.png")
-    touch(tmp_path, "plain/a.png", "plain/cats/b.png")
-    images = scan_side(Source(path), tmp_path, REAL)
-    place = "set/0_real" if "set" in path else "plain"
-    assert [image.path for image in images] == [f"{place}/a.png", f"{place}/cats/b.png"]
-    assert {(image.label, image.generator, image.split) for image in images} == {(REAL, "real", "")}
-    assert [image.group for image in images] == [image.path for image in images]
-
-
-@pytest.mark.parametrize(
-    ("path", "generator", "expected"),
-    [
-        ("progan", None, "progan"),
-        ("progan/cat/1_fake", None, "cat"),
-        ("train/gan/1_fake", None, "gan"),
-        ("progan", "ProGAN v1", "ProGAN v1"),
-        ("genimage", None, "adm"),
-    ],
-)
-def test_scan_side__generator(
-    tmp_path: Path, path: str, generator: str | None, expected: str
-) -> None:
-    root = tmp_path / "root"
-    touch(root, "progan/cat/1_fake/a.png", "genimage/adm/train/ai/b.png", "train/gan/1_fake/c.png")
-    images = scan_side(Source(path, generator), root, FAKE)
-    assert {image.generator for image in images} == {expected}
-
-
-def test_scan_side__generators_of_several_sets(tmp_path: Path) -> None:
-    touch(tmp_path, *(f"genimage/{name}/train/ai/b.png" for name in ("adm", "glide")))
-    images = scan_side(Source("genimage"), tmp_path, FAKE)
-    assert [(image.generator, image.split) for image in images] == [
-        ("adm", "train"),
-        ("glide", "train"),
-    ]
-
-
-def test_scan_side__the_root_is_the_set(tmp_path: Path) -> None:
-    touch(tmp_path, "mine/1_fake/a.png")
-    (image,) = scan_side(Source("."), tmp_path / "mine", FAKE)
-    assert (image.path, image.generator) == ("1_fake/a.png", "mine")
-
-
-def test_scan_side__absolute_path_under_the_root(tmp_path: Path) -> None:
-    touch(tmp_path, "root/set/0_real/a.png", "away/0_real/b.png")
-    inside, outside = (
-        scan_side(Source(str(tmp_path / name)), tmp_path / "root", REAL)[0]
-        for name in ("root/set", "away")
-    )
-    assert inside.path == "set/0_real/a.png"
-    assert outside.path == f"{tmp_path}/away/0_real/b.png"
-
-
-def test_scan_side__group_is_shared_by_the_sides_of_a_set(tmp_path: Path) -> None:
-    touch(
-        tmp_path, "p/0_real/f__1_real_B.png", "p/1_fake/f__1_fake_B.png", "q/1_fake/f__1_fake_B.png"
-    )
-    pattern = r"(.+)_(?:real|fake)_B"
-    real = scan_side(Source("p", group=pattern), tmp_path, REAL)[0].group
-    fake = scan_side(Source("p/1_fake", group=pattern), tmp_path, FAKE)[0].group
-    other = scan_side(Source("q", group=pattern), tmp_path, FAKE)[0].group
-    assert real == fake == "p:f__1"
-    assert other == "q:f__1"
-
-
-@pytest.mark.parametrize(
-    ("pattern", "error", "message"),
-    [
-        ("(.+", ConfigError, "is no regular expression"),
-        (".+", ConfigError, "has 0 capture groups; it must have one"),
-        ("(a)(b)", ConfigError, "has 2 capture groups"),
-        ("(.+)__", DataError, r"0_real/a\.png: the group pattern '\(\.\+\)__' captures nothing"),
-    ],
-)
-def test_scan_side__bad_group(tmp_path: Path, pattern: str, error: type, message: str) -> None:
-    touch(tmp_path, "set/0_real/a.png")
-    with pytest.raises(error, match=message):
-        scan_side(Source("set", group=pattern), tmp_path, REAL)
-
-
-def test_scan_side__side_is_missing(tmp_path: Path) -> None:
-    touch(tmp_path, "set/0_real/a.png")
-    with pytest.raises(DataError, match="set: holds no fake images; known layouts"):
-        scan_side(Source("set"), tmp_path, FAKE)
-
-
-def test_scan_side__other_side_by_name(tmp_path: Path) -> None:
-    touch(tmp_path, "set/0_real/a.png")
-    with pytest.raises(DataError, match="is the real side by its name, but stands as fake"):
-        scan_side(Source("set/0_real"), tmp_path, FAKE)
+        Tree(tmp_path).scan()
 
 
 @pytest.mark.parametrize(
     ("recursive", "expected"), [(True, ["a.png", "b/c.png"]), (False, ["a.png"])]
 )
-def test_scan_folder__labels_are_unknown(
-    tmp_path: Path, recursive: bool, expected: list[str]
-) -> None:
+def test_folder__labels_are_unknown(tmp_path: Path, recursive: bool, expected: list[str]) -> None:
     touch(tmp_path, "a.png", "b/c.png")
-    frame = scan_folder(tmp_path, recursive=recursive).frame
+    frame = Folder(tmp_path, recursive=recursive).scan().frame
     assert frame["path"].tolist() == expected
     assert set(frame["label"]) == {UNKNOWN}
     assert set(frame["dataset"]) == {tmp_path.name}
     assert set(frame["generator"]) == {"unknown"}
 
 
-def test_scan_folder__empty(tmp_path: Path) -> None:
+def test_folder__empty(tmp_path: Path) -> None:
     touch(tmp_path, "b/c.png")
     with pytest.raises(DataError, match="holds no image; set recursive"):
-        scan_folder(tmp_path, recursive=False)
+        Folder(tmp_path, recursive=False).scan()
 
 
-def _pack_side(root: Path, name: str, first: int) -> None:
-    images = {f"x/scene{i // 2}_{i}.png": png(first + i) for i in range(6)}
-    items = list(images.items())
-    pack_tar(root / f"{name}.tar", items)
-    pack_tar(root / f"{name}-0.tar", items[:4])
-    pack_tar(root / f"{name}-1.tar", [*items[4:], ("notes.txt", b"")])
-    pack_parquet(root / f"{name}.parquet", image_table(list(images.values())))
-    save_to_disk(root / name / "saved", image_table(list(images.values())))
-    pack_tar(root / name / "shards" / "0.tar", items)
-
-
-@pytest.mark.parametrize(
-    ("pattern", "generator"),
-    [
-        ("{}.tar", "ldm"),
-        ("{}-*.tar", "ldm"),
-        ("{}/shards", "shards"),
-        ("{}/shards/*.tar", "shards"),
-        ("{}.parquet", "ldm"),
-        ("{}/saved", "saved"),
-    ],
-)
-def test_side__packed(tmp_path: Path, pattern: str, generator: str) -> None:
-    _pack_side(tmp_path, "ldm", 0)
-    _pack_side(tmp_path, "photos", 50)
-    group = r"(scene\d+)_"
-    fakes = scan_side(Source(pattern.format("ldm"), group=group), tmp_path, FAKE)
-    assert [read_bytes(tmp_path / image.path) for image in fakes] == [png(i) for i in range(6)]
-    assert {image.generator for image in fakes} == {generator}
-    assert [image.group.rpartition(":")[2] for image in fakes] == [
-        f"scene{i // 2}" for i in range(6)
-    ]
-    reals = scan_side(Source(pattern.format("photos")), tmp_path, REAL)
-    assert {(image.generator, image.label) for image in reals} == {("real", REAL)}
-    assert [image.group for image in reals] == [image.path for image in reals]
-
-
-def test_pairs__rows_of_a_table_by_number(tmp_path: Path) -> None:
-    pack_parquet(tmp_path / "a.parquet", image_table([png(i) for i in range(12)]))
-    pack_tar(tmp_path / "b.tar", {f"{i:02}.png": png(20 + i) for i in range(12)})
-    frame = pair_manifest({"p": Pair("a.parquet", "b.tar")}, tmp_path).frame
-    assert frame["path"].tolist()[:12] == [f"a.parquet::image/{i}" for i in range(12)]
-    assert frame["path"].tolist()[12:] == [f"b.tar::{i:02}.png" for i in range(12)]
-
-
-def test_side__packed_errors(tmp_path: Path) -> None:
-    pack_tar(tmp_path / "0_real" / "a.tar", {"notes.txt": b""})
-    pack_parquet(tmp_path / "a.parquet", image_table([png(0)]).select(["image"]))
-    with pytest.raises(DataError, match="0_real: holds no real images; name another source"):
-        scan_side(Source("0_real"), tmp_path, REAL)
-    with pytest.raises(DataError, match="is the real side by its name"):
-        scan_side(Source("0_real"), tmp_path, FAKE)
-    with pytest.raises(DataError, match=r"x\*.tar: no such file; files are looked for under"):
-        scan_side(Source("x*.tar"), tmp_path, REAL)
-    with pytest.raises(DataError, match=r"x.tar: no such folder"):
-        scan_side(Source("x.tar"), tmp_path, REAL)
-    with pytest.raises(DataError, match="captures nothing in its name"):
-        scan_side(Source("a.parquet", group=r"(s)x"), tmp_path, REAL)
-
-
-def test_side__tar_with_both_sides_is_read_as_unpacked(tmp_path: Path) -> None:
-    names = [
-        f"biggan/{split}/{side}/{i}.png"
-        for split in ("train", "val")
-        for side in ("0_real", "1_fake")
-        for i in range(2)
-    ]
-    pack_tar(tmp_path / "biggan.tar", {name: png(i) for i, name in enumerate(names)})
-    for label, side in ((REAL, "0_real"), (FAKE, "1_fake")):
-        found = scan_side(Source("biggan.tar"), tmp_path, label)
-        assert [image.path.partition("::")[2] for image in found] == [n for n in names if side in n]
-        assert [image.split for image in found] == ["train"] * 2 + ["test"] * 2
-    pack_tar(tmp_path / "mixed.tar", {"0_real/a.png": png(0), "b.png": png(1)})
-    with pytest.raises(
-        DataError, match=r"mixed.tar: has a layout's .* beside them \(mixed.tar::b.png"
-    ):
-        scan_side(Source("mixed.tar"), tmp_path, REAL)
-    pack_tar(tmp_path / "reals.tar", {"set/0_real/a.png": png(0)})
-    with pytest.raises(DataError, match=r"reals.tar: holds no fake images"):
-        scan_side(Source("reals.tar"), tmp_path, FAKE)
-
-
-def test_side__tar_and_folder_agree_on_what_is_an_image(tmp_path: Path) -> None:
-    files = [
-        "a.jfif",
-        "b.JPE",
-        "c.tga",
-        "d",
-        "e.png",
-        "notes.txt",
-        "f.json",
-        "g.cls",
-        ".hidden.png",
-    ]
-    touch(tmp_path, *(f"folder/{name}" for name in files))
-    pack_tar(tmp_path / "ldm.tar", {name: png(0) for name in files})
-    in_tar = scan_side(Source("ldm.tar"), tmp_path, FAKE)
-    in_folder = scan_side(Source("folder"), tmp_path, FAKE)
-    names = [[image.path[-6:] for image in found] for found in (in_tar, in_folder)]
-    assert [name.rpartition("/")[2].rpartition(":")[2] for name in names[0]] == files[:5]
-    assert len(names[0]) == len(names[1]) == 5
-
-
-def test_scan_side__groups_are_the_same_wherever_a_set_lies(tmp_path: Path) -> None:
-    groups = []
-    for machine in ("m1", "m2"):
-        touch(tmp_path / machine, "set/0_real/a.png", "set/0_real/b.png")
-        source = Source(str(tmp_path / machine / "set"))
-        groups.append([image.group for image in scan_side(source, tmp_path / "root", REAL)])
-    assert groups == [["set/0_real/a.png", "set/0_real/b.png"]] * 2
-
-
-def test_scan_tree__a_set_with_class_folders_takes_a_name(tmp_path: Path) -> None:
+def test_tree__a_set_with_class_folders_takes_a_name(tmp_path: Path) -> None:
     touch(tmp_path, "airplane/0_real/a.png", "airplane/1_fake/b.png", "cat/1_fake/c.png")
-    assert set(scan_tree(tmp_path).frame["generator"]) == {"real", "airplane", "cat"}
-    frame = scan_tree(tmp_path, name="progan").frame
+    assert set(Tree(tmp_path).scan().frame["generator"]) == {"real", "airplane", "cat"}
+    frame = Tree(tmp_path, name="progan").scan().frame
     assert set(frame["dataset"]) == {"progan"}
     assert set(frame["generator"]) == {"real", "progan"}
 
@@ -404,3 +193,17 @@ def test_list_images__pipes_are_none_and_broken_links_are_missing(tmp_path: Path
     os.mkfifo(tmp_path / "pipe.png")
     (tmp_path / "link.png").symlink_to("nowhere.png")
     assert list_images(tmp_path) == ["a.png", "link.png"]
+
+
+def test_tree__shared_groups_keep_a_prompt_on_one_side_of_the_split(tmp_path: Path) -> None:
+    for name in ("sdxl", "flux"):
+        touch(tmp_path, *(f"{name}/1_fake/prompt{i:02}__{name}.png" for i in range(30)))
+
+    def straddling(shared: bool) -> int:
+        source = Tree(tmp_path, group="(.+)__", shared_groups=shared)
+        frame = assign_splits(source.scan(), seed=0).frame
+        prompt = frame["path"].str.extract(r"(prompt\d+)")[0]
+        return int((frame["split"].groupby(prompt).nunique() > 1).sum())
+
+    assert straddling(shared=True) == 0
+    assert straddling(shared=False) > 5

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from dfl.data.sources.folders import scan_tree
+from dfl.data import Tree
 from dfl.data.sources.unreadable import drop_unreadable, find_unreadable, read_report
 from dfl.errors import DataError
 
@@ -13,7 +13,7 @@ def test_drop_unreadable__lists_each_with_its_reason(
 ) -> None:
     (image_copy / "alpha/0_real/000.png").write_bytes(b"")
     (image_copy / "beta/1_fake/001.png").write_text("text")
-    manifest = scan_tree(image_copy)
+    manifest = Tree(image_copy).scan()
     report = tmp_path / "unreadable.csv"
     kept = drop_unreadable(manifest, report)
     assert len(kept) == len(manifest) - 2
@@ -27,7 +27,7 @@ def test_drop_unreadable__lists_each_with_its_reason(
 def test_drop_unreadable__nothing_to_report(image_root: Path, tmp_path: Path) -> None:
     report = tmp_path / "unreadable.csv"
     report.write_text("path,reason\nold,one\n")
-    manifest = scan_tree(image_root)
+    manifest = Tree(image_root).scan()
     assert find_unreadable(manifest) == {}
     assert drop_unreadable(manifest, report) is manifest
     assert not report.exists()
@@ -38,4 +38,4 @@ def test_drop_unreadable__nothing_left(tmp_path: Path) -> None:
     (tmp_path / "set/real").mkdir(parents=True)
     (tmp_path / "set/real/a.png").touch()
     with pytest.raises(DataError, match="none of its 1 images can be read"):
-        drop_unreadable(scan_tree(tmp_path), tmp_path / "unreadable.csv")
+        drop_unreadable(Tree(tmp_path).scan(), tmp_path / "unreadable.csv")

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from dfl.app.quiet import quiet_lightning
-from dfl.data import Pair, PairDataModule, Resize
+from dfl.data import ImageDataModule, Pair, Pairs, Resize, Splits
 from dfl.errors import CheckpointError, ConfigError
 from dfl.heads.modules.image_classifier import ImageClassifier
 from dfl.heads.storage.checkpoint import HeadDescription, read_checkpoint
@@ -25,14 +25,12 @@ def tiny(**arguments: Any) -> FineTuneTask:
 
 
 @pytest.fixture(scope="module")
-def data(image_root: Path, tmp_path_factory) -> PairDataModule:
-    return PairDataModule(
-        image_root,
-        {name: Pair(real=name, fake=name) for name in ("alpha", "beta")},
+def data(image_root: Path, tmp_path_factory) -> ImageDataModule:
+    return ImageDataModule(
+        Pairs(image_root, {name: Pair(real=name, fake=name) for name in ("alpha", "beta")}),
         crop=Resize(32),
         batch_size=8,
-        val_fraction=0.25,
-        split_dir=str(tmp_path_factory.mktemp("splits")),
+        splits=Splits(val_fraction=0.25, folder=tmp_path_factory.mktemp("splits")),
     )
 
 
@@ -55,7 +53,7 @@ class _Losses(pl.Callback):
 
 
 @pytest.fixture(scope="module")
-def fitted(data: PairDataModule, tmp_path_factory) -> tuple[FineTuneTask, Path, _Losses]:
+def fitted(data: ImageDataModule, tmp_path_factory) -> tuple[FineTuneTask, Path, _Losses]:
     torch.manual_seed(0)
     task, losses = tiny(), _Losses()
     made = run("fit", task, data, max_epochs=6, callbacks=[losses])
@@ -64,7 +62,7 @@ def fitted(data: PairDataModule, tmp_path_factory) -> tuple[FineTuneTask, Path, 
     return task, path, losses
 
 
-def test_fit__learns_what_is_separable(data: PairDataModule, fitted) -> None:
+def test_fit__learns_what_is_separable(data: ImageDataModule, fitted) -> None:
     task, _, losses = fitted
     assert np.mean(losses.values[-5:]) < 0.5 * np.mean(losses.values[:5])
     metrics = run("test", task, data).callback_metrics
@@ -72,7 +70,7 @@ def test_fit__learns_what_is_separable(data: PairDataModule, fitted) -> None:
     assert "test/alpha/ap" in metrics
 
 
-def test_fit__moves_every_weight_and_the_batchnorm_statistics(data: PairDataModule) -> None:
+def test_fit__moves_every_weight_and_the_batchnorm_statistics(data: ImageDataModule) -> None:
     torch.manual_seed(0)
     task = tiny()
     task.model = ImageClassifier("test_resnet", pretrained=False, input_size=32)
@@ -85,7 +83,7 @@ def test_fit__moves_every_weight_and_the_batchnorm_statistics(data: PairDataModu
 
 
 def test_checkpoint__holds_the_network_and_gives_the_same_scores(
-    data: PairDataModule, fitted
+    data: ImageDataModule, fitted
 ) -> None:
     task, path, _ = fitted
     run("test", task, data)
@@ -103,7 +101,7 @@ def test_checkpoint__holds_the_network_and_gives_the_same_scores(
     assert all(torch.equal(value, state[name]) for name, value in task.state_dict().items())
 
 
-def test_checkpoint__of_another_model_or_size(data: PairDataModule, fitted) -> None:
+def test_checkpoint__of_another_model_or_size(data: ImageDataModule, fitted) -> None:
     _, path, _ = fitted
     with pytest.raises(
         CheckpointError, match=r"'input_size': 32}, this model is .* 'input_size': 4"
@@ -113,21 +111,21 @@ def test_checkpoint__of_another_model_or_size(data: PairDataModule, fitted) -> N
         run("test", tiny(model="test_efficientnet"), data, ckpt_path=path)
 
 
-def test_fit__resumes(data: PairDataModule, fitted) -> None:
+def test_fit__resumes(data: ImageDataModule, fitted) -> None:
     _, path, _ = fitted
     task = tiny()
     assert run("fit", task, data, max_epochs=7, ckpt_path=path).current_epoch == 7
     assert int(task.model.network.bn1.num_batches_tracked) == 7 * len(data.train_dataloader())
 
 
-def test_fit__bfloat16_mixed(data: PairDataModule) -> None:
+def test_fit__bfloat16_mixed(data: ImageDataModule) -> None:
     task = tiny()
     run("fit", task, data, precision="bf16-mixed", max_epochs=1)
     assert {p.dtype for p in task.parameters()} == {torch.float32}
     assert task.scores["score"].is_unique
 
 
-def test_predict__without_labels(data: PairDataModule, fitted) -> None:
+def test_predict__without_labels(data: ImageDataModule, fitted) -> None:
     task, _, _ = fitted
     run("predict", task, data)
     assert len(task.scores) == len(data.manifest)
@@ -153,12 +151,12 @@ def test_mistake__features_in_place_of_images(tmp_path: Path) -> None:
         tiny().step({"features": torch.zeros(2, 6)}, None)
 
 
-def test_mistake__nothing_was_trained(data: PairDataModule) -> None:
+def test_mistake__nothing_was_trained(data: ImageDataModule) -> None:
     with pytest.raises(ConfigError, match="test_resnet has not been fine-tuned yet; fit it, or"):
         run("test", tiny(), data)
 
 
-def test_mistake__one_image_left_over(data: PairDataModule) -> None:
+def test_mistake__one_image_left_over(data: ImageDataModule) -> None:
     task = FineTuneTask("resnet18", pretrained=False, input_size=32, optimizer=ADAM)
     task.model = ImageClassifier("resnet18", pretrained=False, input_size=32)
     image = torch.zeros(1, 3, 32, 32, dtype=torch.uint8)

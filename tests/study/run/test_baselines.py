@@ -11,8 +11,7 @@ import torch
 from lightning.pytorch.cli import ReduceLROnPlateau
 
 import dfl.study.run.baselines
-from dfl.data import GaussianBlur, PairDataModule, Resize
-from dfl.data.sources.pairs import Pair
+from dfl.data import GaussianBlur, ImageDataModule, Pair, Pairs, Resize, Splits
 from dfl.errors import ConfigError, DataError
 from dfl.heads.tasks.finetune import FineTuneTask
 from dfl.study.design.grid import condition_plan
@@ -47,28 +46,26 @@ def tiny(**arguments: Any) -> FineTuneTask:
 
 
 @pytest.fixture(scope="module")
-def data(image_root: Path, tmp_path_factory: pytest.TempPathFactory) -> PairDataModule:
-    made = PairDataModule(
-        image_root,
-        {name: Pair(real=name, fake=name) for name in ("alpha", "beta")},
+def data(image_root: Path, tmp_path_factory: pytest.TempPathFactory) -> ImageDataModule:
+    made = ImageDataModule(
+        Pairs(image_root, {name: Pair(real=name, fake=name) for name in ("alpha", "beta")}),
         crop=Resize(32),
         batch_size=8,
-        val_fraction=0.25,
-        split_dir=str(tmp_path_factory.mktemp("splits")),
+        splits=Splits(val_fraction=0.25, folder=tmp_path_factory.mktemp("splits")),
     )
     made.prepare_data()
     made.setup()
     return made
 
 
-def study(data: PairDataModule, folder: Path) -> StudyInput:
+def study(data: ImageDataModule, folder: Path) -> StudyInput:
     frame = data.manifest.frame
     sets = training_sets(frame, ["each"])
     plan = condition_plan(["none"], ["both"])
     return StudyInput({0: frame}, {"none": {}}, plan, sets, {}, {}, folder / "cells")
 
 
-def baselines(data: PairDataModule, folder: Path, **tasks: FineTuneTask) -> Baselines:
+def baselines(data: ImageDataModule, folder: Path, **tasks: FineTuneTask) -> Baselines:
     return Baselines(
         tasks or {"net": tiny()},
         data,
@@ -118,7 +115,7 @@ def test_training_settings__mistakes(arguments: dict[str, Any], message: str) ->
         training_settings(tiny(**arguments))
 
 
-def test_keys__another_scheduler_is_another_cell(data: PairDataModule, tmp_path: Path) -> None:
+def test_keys__another_scheduler_is_another_cell(data: ImageDataModule, tmp_path: Path) -> None:
     tasks = {str(n): tiny(lr_scheduler=s) for n, s in enumerate(SCHEDULERS.values())}
     given = study(data, tmp_path)
     keys = baselines(data, tmp_path, **tasks).keys(given)
@@ -127,7 +124,7 @@ def test_keys__another_scheduler_is_another_cell(data: PairDataModule, tmp_path:
 
 
 def test_keys__a_further_condition_shares_the_training(
-    data: PairDataModule, tmp_path: Path
+    data: ImageDataModule, tmp_path: Path
 ) -> None:
     networks = baselines(data, tmp_path)
     (key,) = networks.keys(study(data, tmp_path)).values()
@@ -143,7 +140,7 @@ def test_keys__a_further_condition_shares_the_training(
     assert longer.checkpoint(longest) != networks.checkpoint(key)
 
 
-def test_cells__training_is_on_images_as_they_come(data: PairDataModule, tmp_path: Path) -> None:
+def test_cells__training_is_on_images_as_they_come(data: ImageDataModule, tmp_path: Path) -> None:
     networks = baselines(data, tmp_path)
     networks.conditions = {"blur": [GaussianBlur(2.0)], "none": []}
     with pytest.raises(ConfigError, match=r"the first one, blur, changes the images.*before it"):
@@ -163,7 +160,7 @@ def test_cells__training_is_on_images_as_they_come(data: PairDataModule, tmp_pat
     ],
 )
 def test_run__a_network_that_fails_stops_no_other(
-    data: PairDataModule, tmp_path: Path, monkeypatch, err: Exception | None, cause: str
+    data: ImageDataModule, tmp_path: Path, monkeypatch, err: Exception | None, cause: str
 ) -> None:
     given = study(data, tmp_path)
     held = len(held_rows(given.frames[0]))
@@ -188,7 +185,7 @@ def test_run__a_network_that_fails_stops_no_other(
 
 
 def test_run__a_damaged_cell_is_made_again(
-    data: PairDataModule, tmp_path: Path, monkeypatch, caplog
+    data: ImageDataModule, tmp_path: Path, monkeypatch, caplog
 ) -> None:
     given = study(data, tmp_path)
     scores = np.arange(len(held_rows(given.frames[0])), dtype=np.float64)

@@ -2,13 +2,13 @@ from pathlib import Path
 
 import pytest
 
-from dfl.data import ManifestDataModule, Resize
+from dfl.data import ImageDataModule, ManifestFile, Resize
 from dfl.study.run.features import FeatureFolders
 from tests.features.small_extraction import backbone, images
 
 
 def _folders(tmp_path: Path) -> FeatureFolders:
-    data = ManifestDataModule(images(tmp_path / "images"), crop=Resize(8), batch_size=2)
+    data = ImageDataModule(ManifestFile(images(tmp_path / "images")), crop=Resize(8), batch_size=2)
     data.prepare_data()
     data.setup()
     made = {"m": backbone(), "n": backbone(power=3)}

@@ -11,8 +11,17 @@ import torch
 import dfl.heads.tasks.finetune
 from dfl.cli import main
 from dfl.commands.detect import detect
-from dfl.data import JPEG, GaussianBlur, HorizontalFlip, Manifest, PairDataModule, Resize
-from dfl.data.sources.pairs import Pair
+from dfl.data import (
+    JPEG,
+    GaussianBlur,
+    HorizontalFlip,
+    ImageDataModule,
+    Manifest,
+    Pair,
+    Pairs,
+    Resize,
+    Splits,
+)
 from dfl.errors import ConfigError, DataError
 from dfl.evaluation import binary_metrics, read_scores
 from dfl.heads.storage.checkpoint import copy_with_operating_point
@@ -22,15 +31,13 @@ from tests.runs import FIT, image_data
 
 
 @pytest.fixture
-def data(image_root: Path, tmp_path: Path) -> PairDataModule:
-    made = PairDataModule(
-        image_root,
-        {name: Pair(real=name, fake=name) for name in ("alpha", "beta")},
+def data(image_root: Path, tmp_path: Path) -> ImageDataModule:
+    made = ImageDataModule(
+        Pairs(image_root, {name: Pair(real=name, fake=name) for name in ("alpha", "beta")}),
         crop=Resize(32),
         train_transforms=[HorizontalFlip()],
         batch_size=8,
-        val_fraction=0.25,
-        split_dir=str(tmp_path / "splits"),
+        splits=Splits(val_fraction=0.25, folder=tmp_path / "splits"),
     )
     made.prepare_data()
     made.setup()
@@ -43,7 +50,7 @@ def tiny(lr: float = 3e-3, **arguments: Any) -> FineTuneTask:
     return FineTuneTask(**settings | {"optimizer": adam} | arguments)
 
 
-def run(data: PairDataModule, folder: Path, **changes: Any) -> np.ndarray:
+def run(data: ImageDataModule, folder: Path, **changes: Any) -> np.ndarray:
     settings: dict[str, Any] = {
         "task": tiny(),
         "train": data.manifest,
@@ -74,7 +81,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def test_fine_tune__learns_and_leaves_task_and_random_state_alone(
-    data: PairDataModule, tmp_path: Path, capsys
+    data: ImageDataModule, tmp_path: Path, capsys
 ) -> None:
     task = tiny()
     torch.manual_seed(5)
@@ -93,7 +100,7 @@ def test_fine_tune__learns_and_leaves_task_and_random_state_alone(
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_fine_tune__an_interrupted_one_ends_as_it_would_have(
-    data: PairDataModule, tmp_path: Path, monkeypatch, steps: list[int], workers: int
+    data: ImageDataModule, tmp_path: Path, monkeypatch, steps: list[int], workers: int
 ) -> None:
     """Where the folder is now, and whether workers decode, makes no difference."""
     data.num_workers = workers
@@ -114,7 +121,7 @@ def test_fine_tune__an_interrupted_one_ends_as_it_would_have(
 
 
 def test_fine_tune__begins_anew_where_its_last_epoch_cannot_be_read(
-    data: PairDataModule, tmp_path: Path, caplog
+    data: ImageDataModule, tmp_path: Path, caplog
 ) -> None:
     whole = run(data, tmp_path / "cell")
     (tmp_path / "cell" / "finished.json").unlink()
@@ -130,7 +137,7 @@ def _stop_at_epoch_2(task: FineTuneTask) -> None:
 
 
 def test_fine_tune__a_finished_one_is_not_repeated_but_prolonged(
-    data: PairDataModule, tmp_path: Path, monkeypatch, steps: list[int]
+    data: ImageDataModule, tmp_path: Path, monkeypatch, steps: list[int]
 ) -> None:
     first = run(data, tmp_path / "cell", max_epochs=2)
     batches = len(steps) // 2
@@ -143,7 +150,7 @@ def test_fine_tune__a_finished_one_is_not_repeated_but_prolonged(
 
 
 def test_fine_tune__killed_after_its_last_epoch_it_does_not_go_on(
-    data: PairDataModule, tmp_path: Path, steps: list[int]
+    data: ImageDataModule, tmp_path: Path, steps: list[int]
 ) -> None:
     """Whether early stopping or the number of epochs ended it, no epoch more is made."""
     for name, settings in {
@@ -160,7 +167,7 @@ def test_fine_tune__killed_after_its_last_epoch_it_does_not_go_on(
 
 
 def test_fine_tune__other_seed_other_scores_same_seed_same_scores(
-    data: PairDataModule, tmp_path: Path
+    data: ImageDataModule, tmp_path: Path
 ) -> None:
     one, same, other = (
         run(data, tmp_path / name, max_epochs=1, seed=seed)
@@ -171,7 +178,7 @@ def test_fine_tune__other_seed_other_scores_same_seed_same_scores(
 
 
 def test_fine_tune__scores_are_those_of_dfl_test_and_detect(
-    data: PairDataModule, image_root: Path, tmp_path: Path, monkeypatch
+    data: ImageDataModule, image_root: Path, tmp_path: Path, monkeypatch
 ) -> None:
     scores = run(data, tmp_path / "cell", score=data.manifest.select("test"))
     monkeypatch.chdir(tmp_path)
@@ -200,7 +207,7 @@ def test_fine_tune__scores_are_those_of_dfl_test_and_detect(
 
 
 def test_fine_tune__each_row_its_image_and_its_perturbation(
-    data: PairDataModule, tmp_path: Path, steps: list[int]
+    data: ImageDataModule, tmp_path: Path, steps: list[int]
 ) -> None:
     frame = data.manifest.frame
     doubled = pd.concat([frame.iloc[[7, 3]], frame.iloc[[7]].assign(dataset="again")])
@@ -218,7 +225,7 @@ def test_fine_tune__each_row_its_image_and_its_perturbation(
 
 
 def test_fine_tune__stops_when_validation_gets_no_better(
-    data: PairDataModule, tmp_path: Path, steps: list[int]
+    data: ImageDataModule, tmp_path: Path, steps: list[int]
 ) -> None:
     run(data, tmp_path / "cell", task=tiny(lr=0.3), max_epochs=30, patience=1)
     assert 2 <= max(steps) + 1 < 30
@@ -228,7 +235,7 @@ def test_fine_tune__stops_when_validation_gets_no_better(
 
 
 def test_fine_tune__without_validation_the_last_epoch_counts(
-    data: PairDataModule, tmp_path: Path, steps: list[int]
+    data: ImageDataModule, tmp_path: Path, steps: list[int]
 ) -> None:
     train = Manifest(
         data.manifest.frame.query("split == 'train'").reset_index(drop=True), data.manifest.root
@@ -240,7 +247,7 @@ def test_fine_tune__without_validation_the_last_epoch_counts(
 
 
 def test_fine_tune__resuming_needs_no_first_weights(
-    data: PairDataModule, tmp_path: Path, monkeypatch
+    data: ImageDataModule, tmp_path: Path, monkeypatch
 ) -> None:
     built: list[bool] = []
 
@@ -256,7 +263,7 @@ def test_fine_tune__resuming_needs_no_first_weights(
     assert built == [True, False, False, False]
 
 
-def test_fine_tune__folder_of_another_training(data: PairDataModule, tmp_path: Path) -> None:
+def test_fine_tune__folder_of_another_training(data: ImageDataModule, tmp_path: Path) -> None:
     run(data, tmp_path / "cell", max_epochs=1)
     for change in (
         {"seed": 2},
@@ -269,6 +276,6 @@ def test_fine_tune__folder_of_another_training(data: PairDataModule, tmp_path: P
             run(data, tmp_path / "cell", max_epochs=1, **change)
 
 
-def test_fine_tune__nothing_to_learn_from(data: PairDataModule, tmp_path: Path) -> None:
+def test_fine_tune__nothing_to_learn_from(data: ImageDataModule, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no image is in the train split; give a table in which"):
         run(data, tmp_path / "cell", train=data.manifest.select("test"))

@@ -12,9 +12,11 @@ from dfl.data import (
     Fields,
     ImageDataModule,
     Manifest,
-    ManifestDataModule,
-    ParquetDataModule,
-    WebDatasetDataModule,
+    ManifestFile,
+    Parquet,
+    Source,
+    Splits,
+    WebDataset,
 )
 from dfl.data.containers.content import content_hash
 from dfl.data.images.decode import decode_bytes
@@ -50,8 +52,9 @@ def tar_root(folder: Path) -> Path:
     return folder
 
 
-def ready(kind: type[ImageDataModule], root: Path, split_dir: Path, **settings: object):
-    module = kind(root, **{"crop": CROP, "split_dir": str(split_dir), "batch_size": 3, **settings})
+def ready(source: Source, folder: Path, **settings: object) -> ImageDataModule:
+    settings = {"crop": CROP, "splits": Splits(folder=folder), "batch_size": 3, **settings}
+    module = ImageDataModule(source, **settings)
     module.prepare_data()
     module.setup()
     return module
@@ -66,10 +69,10 @@ def pixels(loader: DataLoader) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("kind", [ParquetDataModule, WebDatasetDataModule])
-def test_images__in_any_worker(kind: type[ImageDataModule], tmp_path: Path, workers: int) -> None:
+@pytest.mark.parametrize("kind", [Parquet, WebDataset])
+def test_images__in_any_worker(kind: type[Source], tmp_path: Path, workers: int) -> None:
     root = tmp_path / "set"
-    module = ready(kind, parquet_root(tar_root(root)), tmp_path / "splits", num_workers=workers)
+    module = ready(kind(parquet_root(tar_root(root))), tmp_path / "splits", num_workers=workers)
     frame = module.manifest.frame
     assert frame["label"].tolist() == [i % 2 for i in range(COUNT)]
     assert frame["generator"].tolist() == ["real", "set"] * 10
@@ -91,7 +94,7 @@ def test_parquet__fields(tmp_path: Path) -> None:
     }
     fields = Fields(real=[2], fake=[3], generator="model", group="meta.scene")
     root = parquet_root(tmp_path / "set", **columns)
-    frame = ready(ParquetDataModule, root, tmp_path / "s", fields=fields).manifest.frame
+    frame = ready(Parquet(root, fields=fields), tmp_path / "s").manifest.frame
     assert frame["path"][13] == "part-1.parquet::image/1"
     assert frame["generator"].tolist()[:4] == ["real", "m1", "real", "m0"]
     assert frame["group"].tolist() == [f":{i // 4}" for i in range(COUNT)]
@@ -103,26 +106,26 @@ def test_parquet__names_of_classes_and_files(tmp_path: Path) -> None:
     classes = {"_type": "ClassLabel", "names": ["ai", "human"]}
     pack_parquet(tmp_path / "set" / "a.parquet", noted(table, label=classes))
     fields = Fields(real=["human"], fake=["ai"], group=r"image.path: (scene\d+)_")
-    frame = ready(ParquetDataModule, tmp_path / "set", tmp_path / "s", fields=fields).manifest.frame
+    frame = ready(Parquet(tmp_path / "set", fields=fields), tmp_path / "s").manifest.frame
     assert frame["label"].tolist() == [1, 0] * 10
     assert frame["group"][3] == ":scene1"
     # The number 0 stands for "ai": it must not pass for the usual 0 of real images.
     with pytest.raises(DataError, match="its label 'ai' is neither a real value"):
-        ready(ParquetDataModule, tmp_path / "set", tmp_path / "s")
+        ready(Parquet(tmp_path / "set"), tmp_path / "s")
 
 
 def test_webdataset__fields(tmp_path: Path) -> None:
     fields = Fields("cls", generator="json.model.name", group="json.scene")
-    module = ready(WebDatasetDataModule, tar_root(tmp_path / "set"), tmp_path / "s", fields=fields)
+    module = ready(WebDataset(tar_root(tmp_path / "set"), fields=fields), tmp_path / "s")
     frame = module.manifest.frame
     assert frame["path"][12] == "shard-001.tar::d/012.png"
     assert frame["generator"].tolist()[:4] == ["real", "m1", "real", "m0"]
     assert frame["group"].tolist()[:3] == [":0", ":0", ":1"]
 
 
-@pytest.mark.parametrize("kind", [ParquetDataModule, WebDatasetDataModule])
+@pytest.mark.parametrize("kind", [Parquet, WebDataset])
 def test_groups__split_alike_whatever_the_root_is_called(
-    tmp_path: Path, kind: type[ImageDataModule]
+    tmp_path: Path, kind: type[Source]
 ) -> None:
     tables = []
     for name in ("a", "b"):
@@ -130,12 +133,26 @@ def test_groups__split_alike_whatever_the_root_is_called(
         scenes: list[object] = [{"scene": i // 2} for i in range(COUNT)]
         parquet_root(tmp_path / name, cls=[i % 2 for i in range(COUNT)], json=scenes)
         fields = Fields("cls", group="json.scene")
-        frame = ready(kind, tmp_path / name, tmp_path / "s", fields=fields).manifest.frame
+        frame = ready(kind(tmp_path / name, fields=fields), tmp_path / "s").manifest.frame
         assert frame["dataset"].unique().tolist() == [name]
         tables.append(frame[["path", "group", "split"]])
     assert tables[0].equals(tables[1])
-    named = ready(kind, tmp_path / "a", tmp_path / "s", fields=fields, name="x").manifest.frame
+    named = ready(kind(tmp_path / "a", fields=fields, name="x"), tmp_path / "s").manifest.frame
     assert named["group"][0] == "x:0"
+
+
+def test_parquet__a_group_is_shared_by_the_datasets_of_a_table(tmp_path: Path) -> None:
+    columns = {
+        "label": [1] * COUNT,
+        "model": [f"m{i // 10}" for i in range(COUNT)],
+        "prompt": [f"p{i % 10}" for i in range(COUNT)],
+    }
+    fields = Fields(dataset="model", generator="model", group="prompt")
+    source = Parquet(parquet_root(tmp_path / "set", **columns), fields=fields)
+    frame = ready(source, tmp_path / "s").manifest.frame
+    assert set(frame["dataset"]) == {"m0", "m1"}
+    assert frame["group"].nunique() == 10
+    assert (frame.groupby("group")["split"].nunique() == 1).all()
 
 
 def test_webdataset__class_by_name_of_shard(tmp_path: Path) -> None:
@@ -143,7 +160,7 @@ def test_webdataset__class_by_name_of_shard(tmp_path: Path) -> None:
         files = {f"{j}.png": IMAGES[5 * i + j] for j in range(5)}
         pack_tar(tmp_path / "set" / f"{name}.tar", files)
     fields = Fields("__file__", ["real-*"], ["*"], generator=r"__file__: (\w+)-")
-    module = ready(WebDatasetDataModule, tmp_path / "set", tmp_path / "s", fields=fields)
+    module = ready(WebDataset(tmp_path / "set", fields=fields), tmp_path / "s")
     counts = module.manifest.frame["generator"].value_counts().to_dict()
     assert counts == {"real": 10, "sdxl": 5, "flux": 5}
 
@@ -152,12 +169,11 @@ def test_webdataset__two_images_a_key(tmp_path: Path) -> None:
     files = {"0.jpg": IMAGES[0], "0.png": IMAGES[1], "0.cls": b"0", "1.mask.png": IMAGES[3]}
     files |= {"1.jpg": IMAGES[2], "1.cls": b"1", ".DS_Store": b"", "__MACOSX/0.jpg": b""}
     pack_tar(tmp_path / "set" / "a.tar", files)
-    module = WebDatasetDataModule(tmp_path / "set", crop=CROP)
+    source = WebDataset(tmp_path / "set")
     message = r"a.tar::0: has 2 images among its endings \(jpg, png, cls\); .* with image"
     with pytest.raises(DataError, match=message):
-        module.prepare_data()
-    settings = {"image": "jpg", "test_fraction": 0.5}
-    module = ready(WebDatasetDataModule, tmp_path / "set", tmp_path / "s", **settings)
+        source.scan()
+    module = ready(WebDataset(tmp_path / "set", image="jpg"), tmp_path / "s")
     assert module.manifest.frame["path"].tolist() == ["a.tar::0.jpg", "a.tar::1.jpg"]
 
 
@@ -173,14 +189,14 @@ def test_webdataset__two_images_a_key(tmp_path: Path) -> None:
 def test_webdataset__errors(tmp_path: Path, files: dict[str, bytes], message: str) -> None:
     pack_tar(tmp_path / "set" / "a.tar", files)
     with pytest.raises(DataError, match=message):
-        WebDatasetDataModule(tmp_path / "set", crop=CROP).prepare_data()
+        WebDataset(tmp_path / "set").scan()
 
 
 def test_webdataset__json_without_the_key(tmp_path: Path) -> None:
     pack_tar(tmp_path / "set" / "a.tar", {"0.png": IMAGES[0], "0.json": b'{"kind": 1}'})
-    module = WebDatasetDataModule(tmp_path / "set", crop=CROP, fields=Fields("json.label"))
+    source = WebDataset(tmp_path / "set", fields=Fields("json.label"))
     with pytest.raises(DataError, match=r"a.tar::0.json: no 'label' in it .* it has kind"):
-        module.prepare_data()
+        source.scan()
 
 
 @pytest.mark.parametrize(
@@ -195,9 +211,9 @@ def test_webdataset__json_without_the_key(tmp_path: Path) -> None:
     ],
 )
 def test_parquet__errors(tmp_path: Path, settings: dict[str, object], message: str) -> None:
-    module = ParquetDataModule(parquet_root(tmp_path / "set"), crop=CROP, **settings)
+    source = Parquet(parquet_root(tmp_path / "set"), **settings)
     with pytest.raises(DataError, match=message):
-        module.prepare_data()
+        source.scan()
 
 
 def test_parquet__columns_of_images_not_one(tmp_path: Path) -> None:
@@ -205,9 +221,9 @@ def test_parquet__columns_of_images_not_one(tmp_path: Path) -> None:
     pack_parquet(tmp_path / "two" / "a.parquet", table)
     pack_parquet(tmp_path / "none" / "a.parquet", table.select(["label"]))
     with pytest.raises(DataError, match="must have one column of images, has a, b; name it with"):
-        ParquetDataModule(tmp_path / "two", crop=CROP).prepare_data()
+        Parquet(tmp_path / "two").scan()
     with pytest.raises(DataError, match="must have one column of images, has none; it has label"):
-        ParquetDataModule(tmp_path / "none", crop=CROP).prepare_data()
+        Parquet(tmp_path / "none").scan()
 
 
 @pytest.mark.parametrize("bad", [None, b"broken"])
@@ -217,9 +233,9 @@ def test_unreadable__named_or_left_out(tmp_path: Path, bad: bytes | None) -> Non
     pack_parquet(tmp_path / "set" / "a.parquet", image_table(images, label=labels))
     if bad is None:
         with pytest.raises(DataError, match=r"a.parquet::image/7: the row has no image"):
-            ready(ParquetDataModule, tmp_path / "set", tmp_path / "s")
+            ready(Parquet(tmp_path / "set"), tmp_path / "s")
     settings = {"on_unreadable": "skip"}
-    module = ready(ParquetDataModule, tmp_path / "set", tmp_path / "s", **settings)
+    module = ready(Parquet(tmp_path / "set"), tmp_path / "s", **settings)
     assert len(module.manifest) == COUNT - 1
     assert "a.parquet::image/7," in module.unreadable_file.read_text()
 
@@ -229,35 +245,33 @@ def test_identical__one_group_and_never_two_sides(tmp_path: Path) -> None:
     labels = [i % 2 for i in range(COUNT - 1)]
     same = image_table(images[:19], label=labels)
     pack_parquet(tmp_path / "set" / "a.parquet", same)
-    frame = ready(ParquetDataModule, tmp_path / "set", tmp_path / "s").manifest.frame
+    frame = ready(Parquet(tmp_path / "set"), tmp_path / "s").manifest.frame
     assert frame["group"][18] == frame["group"][0]
     pack_parquet(tmp_path / "set" / "b.parquet", image_table([IMAGES[0]], label=[1]))
     with pytest.raises(
         ManifestError, match=r"a.parquet::image/0 \(real\) and .*b.parquet::image/0"
     ):
-        ready(ParquetDataModule, tmp_path / "set", tmp_path / "s1")
+        ready(Parquet(tmp_path / "set"), tmp_path / "s1")
 
 
-@pytest.mark.parametrize("kind", [ParquetDataModule, WebDatasetDataModule])
-def test_moved__same_rows_and_hashes(kind: type[ImageDataModule], tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", [Parquet, WebDataset])
+def test_moved__same_rows_and_hashes(kind: type[Source], tmp_path: Path) -> None:
     root = parquet_root(tar_root(tmp_path / "here" / "set"))
-    first = ready(kind, root, tmp_path / "s0").manifest
+    first = ready(kind(root), tmp_path / "s0").manifest
     hashes = [content_hash(path) for path in first.paths()]
     shutil.move(tmp_path / "here", tmp_path / "there")
-    second = ready(kind, tmp_path / "there" / "set", tmp_path / "s1").manifest
+    second = ready(kind(tmp_path / "there" / "set"), tmp_path / "s1").manifest
     assert second.frame.equals(first.frame)
     assert [content_hash(path) for path in second.paths()] == hashes
 
 
 def test_written_manifest__is_a_data_module_again(tmp_path: Path) -> None:
     root = tar_root(parquet_root(tmp_path / "set"))
-    modules = [ready(kind, root, tmp_path) for kind in (ParquetDataModule, WebDatasetDataModule)]
+    modules = [ready(kind(root), tmp_path) for kind in (Parquet, WebDataset)]
     frames = [modules[0].manifest.frame.head(10), modules[1].manifest.frame.tail(10)]
     rows = [row for frame in frames for row in frame.to_dict("records")]
     Manifest.from_rows(rows, root).write(root / "both.csv")
-    module = ManifestDataModule(root / "both.csv", crop=CROP, split_dir=str(tmp_path / "s"))
-    module.prepare_data()
-    module.setup()
+    module = ready(ManifestFile(root / "both.csv"), tmp_path / "s")
     found = pixels(module.predict_dataloader())
     wanted = [CROP(decode_bytes(image)) for image in IMAGES]
     assert all(torch.equal(a, b) for a, b in zip(found.values(), wanted, strict=True))
@@ -265,19 +279,19 @@ def test_written_manifest__is_a_data_module_again(tmp_path: Path) -> None:
 
 def test_changed_container__is_noticed(tmp_path: Path) -> None:
     root = parquet_root(tmp_path / "set")
-    ready(ParquetDataModule, root, tmp_path / "s")
+    ready(Parquet(root), tmp_path / "s")
     (root / "part-1.parquet").unlink()
     with pytest.raises(DataError, match="was written for other images: 0 are new and 8 are gone"):
-        ready(ParquetDataModule, root, tmp_path / "s")
+        ready(Parquet(root), tmp_path / "s")
 
 
 def test_changed_rows__are_noticed(tmp_path: Path) -> None:
     root = parquet_root(tmp_path / "set")
-    ready(ParquetDataModule, root, tmp_path / "s")
+    ready(Parquet(root), tmp_path / "s")
     table = image_table(IMAGES[::-1], label=[(i + 1) % 2 for i in range(COUNT)])
     pack_parquet(root / "part-0.parquet", table.slice(0, 12))
     with pytest.raises(DataError, match="12 are new and 12 are gone; delete the file"):
-        ready(ParquetDataModule, root, tmp_path / "s")
+        ready(Parquet(root), tmp_path / "s")
 
 
 @pytest.mark.parametrize("pattern", ["**.parquet", ""])

@@ -1,9 +1,14 @@
-"""What all data modules of images share: loaders that give each image exactly once."""
+"""The data module of images: a source, its splits, and loaders that give each image once."""
 
 import copy
-from abc import ABC, abstractmethod
+import hashlib
+import json
+import logging
+import re
 from collections.abc import Mapping, Sequence
-from typing import Literal, Self
+from functools import cached_property
+from pathlib import Path
+from typing import ClassVar, Literal, Self
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -13,31 +18,45 @@ from dfl.data.images.crops import Crop
 from dfl.data.images.dataset import ImageDataset, Preprocess, collate
 from dfl.data.images.transforms import Augmentation
 from dfl.data.images.views import FixedBatch, ViewsBatch, ViewsDataset
+from dfl.data.manifest.class_counts import log_counts
+from dfl.data.manifest.duplicates import join_identical
 from dfl.data.manifest.manifest import Manifest
+from dfl.data.manifest.splits import DEFAULT_SPLITS, Splits, assign_splits
 from dfl.data.modules.samplers import EvalSampler, TrainSampler
+from dfl.data.sources.base import Source
+from dfl.data.sources.unreadable import drop_unreadable, read_report, without
 from dfl.errors import ConfigError, DataError
 from dfl.recipe import Plain, describe
+from dfl.texts import give_back
 from dfl.types import Sample
 
-__all__ = ["ImageDataModule"]
+logger = logging.getLogger(__name__)
 
 PREPROCESS_VERSION = 1  # raised when decoding, crops or augmentations give other pixels than before
+SPLIT_VERSION = 2  # raised when the same settings would give another split
 
 
-class ImageDataModule(LightningDataModule, ABC):
-    """Images of a manifest in typed batches.
+class ImageDataModule(LightningDataModule):
+    """Images of a source in typed batches.
+
+    Splits are written to a file once, and read back by every process. Its name holds a hash of
+    everything that they follow from, so other settings never meet the file of these. It is a
+    manifest, and may be read by any tool.
 
     Each worker computes on one thread, and results do not depend on how many there are.
 
     Args:
+        source: Where the images come from.
         crop: How an image becomes a square; an explicit choice, since it changes the detector.
         train_crop: The same for training; ``crop`` by default.
         train_transforms: Augmentations of training, in their order.
         eval_transforms: Augmentations of validation, test, prediction and export, in their order.
+        splits: How images are divided into train, val and test, and where that is kept.
         batch_size: Images in a batch of one process.
         num_workers: Processes that decode; 0 decodes in the main one.
         on_unreadable: ``error`` stops at an image that cannot be decoded; ``skip`` decodes all
             images first, leaves those out, and lists them in a report.
+        unreadable_file: The report, a ``.csv``; beside the split file by default.
         seed: The seed of splits, of the order of training, and of augmentations.
 
     Raises:
@@ -46,14 +65,17 @@ class ImageDataModule(LightningDataModule, ABC):
 
     def __init__(
         self,
+        source: Source,
         *,
         crop: Crop,
         train_crop: Crop | None = None,
         train_transforms: list[Augmentation] | None = None,
         eval_transforms: list[Augmentation] | None = None,
+        splits: Splits = DEFAULT_SPLITS,
         batch_size: int = 64,
         num_workers: int = 0,
         on_unreadable: Literal["error", "skip"] = "error",
+        unreadable_file: Path | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -61,14 +83,17 @@ class ImageDataModule(LightningDataModule, ABC):
             raise ConfigError(f"batch_size: must be at least 1, got {batch_size}")
         if num_workers < 0:
             raise ConfigError(f"num_workers: must be at least 0, got {num_workers}")
+        self.source = source
         self.crop = crop
         self.train_crop = train_crop or crop
         self.train_transforms = list(train_transforms or [])
         self.eval_transforms = list(eval_transforms or [])
+        self.splits = splits
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.on_unreadable = on_unreadable
         self.seed = seed
+        self._unreadable_file = unreadable_file
         self._manifest: Manifest | None = None
 
     @property
@@ -82,18 +107,116 @@ class ImageDataModule(LightningDataModule, ABC):
             raise DataError("the data module is not set up; call prepare_data() and setup() first")
         return self._manifest
 
+    @property
+    def split_file(self) -> Path:
+        """The file that holds the splits."""
+        return self.splits.folder / f"{self._file_stem}.csv"
+
+    @property
+    def unreadable_file(self) -> Path:
+        """The report of images that were left out; there is none if all can be read."""
+        beside = self.splits.folder / f"{self._file_stem}-unreadable.csv"
+        return self._unreadable_file or beside
+
+    @cached_property
+    def _file_stem(self) -> str:
+        recipe = {
+            "version": SPLIT_VERSION,
+            "source": self.source.recipe(),
+            "seed": self.seed,
+            "test_fraction": self.splits.test_fraction,
+            "val_fraction": self.splits.val_fraction,
+            "on_unreadable": self.on_unreadable,
+        }
+        digest = hashlib.sha256(json.dumps(recipe).encode()).hexdigest()[:12]
+        readable = re.sub(r"[^\w.+-]+", "_", self.source.title)[:60]
+        return f"{readable}-{digest}"
+
+    def prepare_data(self) -> None:
+        """Find the images, check them, and write their splits; one process does.
+
+        Raises:
+            DataError: If the images cannot be used.
+        """
+        if self._manifest is not None:
+            return
+        self.source.prepare()
+        is_split, skips = self.source.is_split, self.on_unreadable == "skip"
+        if is_split and self.split_file.exists():
+            logger.info("splits: reading %s", self.split_file)
+            return
+        if not is_split and not skips:
+            return
+        manifest = self.source.scan()
+        if skips:
+            manifest = drop_unreadable(manifest, self.unreadable_file)
+        if not is_split:
+            return
+        give_back()
+        manifest = join_identical(manifest)
+        give_back()
+        manifest = assign_splits(manifest, self.splits, seed=self.seed)
+        manifest.write(self.split_file)
+        give_back()
+        logger.info("splits: written to %s", self.split_file)
+
     def setup(self, stage: str | None = None) -> None:
-        """Read the manifest, once; every process does."""
-        if self._manifest is None:
-            self._manifest = self._load()
+        """Read the manifest, once; every process does.
 
-    @abstractmethod
-    def _load(self) -> Manifest:
-        """Return the manifest that ``prepare_data`` has settled."""
+        Raises:
+            DataError: If the images are not those that were split.
+        """
+        if self._manifest is not None:
+            return
+        if self.source.is_split and not self.split_file.exists():
+            raise DataError(f"{self.split_file}: no such split file; call prepare_data() first")
+        found = self.source.scan()
+        give_back()
+        if self.on_unreadable == "skip":
+            found = without(found, read_report(self.unreadable_file))
+        self._manifest = self._read_splits(found) if self.source.is_split else found
 
-    @abstractmethod
-    def _advice(self, split: str) -> str:
-        """Say what to do when a split is empty."""
+    def _read_splits(self, found: Manifest) -> Manifest:
+        manifest = Manifest.read(self.split_file, found.root, check_paths=False)
+        if not _same_images(found, manifest):
+            now, then = (
+                set(zip(frame["dataset"], frame["path"], frame["label"], strict=True))
+                for frame in (found.frame, manifest.frame)
+            )
+            if now != then:
+                raise DataError(
+                    f"{self.split_file}: was written for other images: {len(now - then)} are new "
+                    f"and {len(then - now)} are gone; delete the file, or set another splits.folder"
+                )
+        if self.trainer is None or self.trainer.is_global_zero:
+            log_counts(manifest)
+        return manifest
+
+    def of(
+        self,
+        manifest: Manifest,
+        *,
+        train_transforms: Sequence[Augmentation] | None = None,
+        eval_transforms: Sequence[Augmentation] | None = None,
+        seed: int | None = None,
+    ) -> Self:
+        """Return a copy that gives the images of a manifest as this one gives its own.
+
+        Args:
+            manifest: The table of images; its splits are kept, and its images are not looked for.
+            train_transforms: Augmentations of training; those of this module by default.
+            eval_transforms: Augmentations of everything else; those of this module by default.
+            seed: The seed of the order of training, of augmentations and random crops; that of this
+                module by default.
+        """
+        other = self.reseeded(self.seed if seed is None else seed)
+        other.source = _Given(manifest)
+        other._manifest = manifest
+        if train_transforms is not None:
+            other.train_transforms = list(train_transforms)
+        if eval_transforms is not None:
+            other.eval_transforms = list(eval_transforms)
+        return other
 
     def preprocess(self) -> Plain:
         """Describe how images are seen in a test: all but the images that decides a feature."""
@@ -113,6 +236,7 @@ class ImageDataModule(LightningDataModule, ABC):
         """
         other = copy.copy(self)
         other.seed = seed
+        other.__dict__.pop("_file_stem", None)  # of files of its own
         other.trainer = None
         other._manifest = None
         return other
@@ -180,7 +304,9 @@ class ImageDataModule(LightningDataModule, ABC):
         frame = self.manifest.frame
         rows = frame.index[frame["split"] == split].tolist()
         if not rows:
-            raise DataError(f"no image is in the {split} split; {self._advice(split)}")
+            advice = self.source.advice(split)
+            file = f" ({self.split_file})" if self.source.is_split else ""
+            raise DataError(f"no image is in the {split} split; {advice}{file}")
         return rows
 
     def _eval_loader(self, rows: Sequence[int]) -> DataLoader[Sample]:
@@ -211,3 +337,30 @@ class ImageDataModule(LightningDataModule, ABC):
             pin_memory=torch.cuda.is_available(),
             persistent_workers=self.num_workers > 0,
         )
+
+
+class _Given(Source):
+    """A manifest that another part of a program has made."""
+
+    is_split: ClassVar[bool] = False
+
+    def __init__(self, manifest: Manifest) -> None:
+        self._manifest = manifest
+
+    @property
+    def title(self) -> str:
+        return "manifest"
+
+    def scan(self) -> Manifest:
+        return self._manifest
+
+    def advice(self, split: str) -> str:
+        return f"give a table in which some image is marked as {split}"
+
+
+def _same_images(found: Manifest, manifest: Manifest) -> bool:
+    """Whether two tables are of the same images in the same order, as they nearly always are."""
+    return len(found) == len(manifest) and all(
+        bool((found.frame[name].array == manifest.frame[name].array).all())
+        for name in ("dataset", "path", "label")
+    )

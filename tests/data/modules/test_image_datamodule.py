@@ -3,6 +3,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -10,20 +11,24 @@ from jsonargparse import ArgumentParser, Namespace
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor, nn
 
+import dfl.app.register  # noqa: F401 - short names of classes
+from dfl.app.parser import run_command
 from dfl.data import (
     JPEG,
     CenterCrop,
     ColorJitter,
-    FolderDataModule,
+    Folder,
+    HorizontalFlip,
     ImageDataModule,
+    ImageSet,
     Manifest,
-    ManifestDataModule,
+    ManifestFile,
     Pair,
-    PairDataModule,
+    Pairs,
     RandomCrop,
-    Source,
-    TreeDataModule,
-    pair_manifest,
+    Resize,
+    Splits,
+    Tree,
 )
 from dfl.errors import ConfigError, DataError, DflError, ImageError, ManifestError
 from dfl.types import UNKNOWN, Batch
@@ -35,10 +40,12 @@ CONFIGS = REPOSITORY / "configs" / "data"
 
 
 def pair_module(
-    root: Path, split_dir: Path, pairs: dict[str, Pair] | None = None, **settings: object
-):
+    root: Path, folder: Path, pairs: dict[str, Pair] | None = None, **settings: object
+) -> ImageDataModule:
     pairs = pairs or {"alpha": Pair("alpha", "alpha"), "mixed": Pair("alpha", "beta")}
-    return PairDataModule(root, pairs, **{"crop": CROP, "split_dir": str(split_dir), **settings})
+    fractions = {name: settings.pop(name) for name in list(settings) if name.endswith("_fraction")}
+    splits = Splits(**fractions, folder=folder)
+    return ImageDataModule(Pairs(root, pairs), **{"crop": CROP, "splits": splits, **settings})
 
 
 def ready(module: ImageDataModule) -> ImageDataModule:
@@ -166,7 +173,7 @@ def test_pair_module__splits_follow_from_seed_and_names_alone(
         {"test_fraction": 0.3},
         {"val_fraction": 0.3},
         {"on_unreadable": "skip"},
-        {"pairs": {"alpha": Pair("alpha", Source("alpha", group="(.+)"))}},
+        {"pairs": {"alpha": Pair("alpha", ImageSet("alpha", group="(.+)"))}},
     ],
 )
 def test_pair_module__file_name_tells_settings_apart(
@@ -174,7 +181,7 @@ def test_pair_module__file_name_tells_settings_apart(
 ) -> None:
     plain = pair_module(image_root, tmp_path, {"alpha": Pair("alpha", "alpha")})
     assert (
-        pair_module(image_root, tmp_path, **{"pairs": plain.pairs, **change}).split_file
+        pair_module(image_root, tmp_path, **{"pairs": plain.source.pairs, **change}).split_file
         != plain.split_file
     )
 
@@ -292,11 +299,11 @@ def test_image_module__workers_use_one_thread(image_root: Path, tmp_path: Path) 
 def test_manifest_module__keeps_splits_and_follows_the_content(
     image_root: Path, tmp_path: Path
 ) -> None:
-    manifest = pair_manifest({"alpha": Pair("alpha", "alpha")}, image_root)
+    manifest = Pairs(image_root, {"alpha": Pair("alpha", "alpha")}).scan()
     splits = ["train"] * 10 + ["test"] * 2 + ["train"] * 10 + ["test"] * 2
     Manifest(manifest.frame.assign(split=splits), image_root).write(tmp_path / "m.csv")
-    settings = {"crop": CROP, "split_dir": str(tmp_path / "splits")}
-    module = ready(ManifestDataModule(tmp_path / "m.csv", image_root, **settings))
+    settings = {"crop": CROP, "splits": Splits(folder=tmp_path / "splits")}
+    module = ready(ImageDataModule(ManifestFile(tmp_path / "m.csv", image_root), **settings))
     assert module.manifest.frame["split"].value_counts().to_dict() == {
         "train": 18,
         "test": 4,
@@ -304,29 +311,30 @@ def test_manifest_module__keeps_splits_and_follows_the_content(
     }
     assert len(paths_of(module.predict_dataloader())) == 24
     manifest.write(tmp_path / "m.csv")
-    again = ready(ManifestDataModule(tmp_path / "m.csv", image_root, **settings))
+    again = ready(ImageDataModule(ManifestFile(tmp_path / "m.csv", image_root), **settings))
     assert again.split_file != module.split_file
     # files of the same paths elsewhere may be other ones
-    elsewhere = ManifestDataModule(tmp_path / "m.csv", tmp_path / "copy", **settings)
+    source = ManifestFile(tmp_path / "m.csv", tmp_path / "copy")
+    elsewhere = ImageDataModule(source, **settings)
     assert elsewhere.split_file != again.split_file
 
 
 def test_manifest_module__missing_file(tmp_path: Path) -> None:
-    module = ManifestDataModule(tmp_path / "m.csv", crop=CROP, split_dir=str(tmp_path))
+    splits = Splits(folder=tmp_path)
+    module = ImageDataModule(ManifestFile(tmp_path / "m.csv"), crop=CROP, splits=splits)
     with pytest.raises(ManifestError, match="no such manifest"):
         module.prepare_data()
 
 
 def test_tree_module__finds_pairs_by_itself(image_root: Path, tmp_path: Path) -> None:
-    module = ready(
-        TreeDataModule(image_root, crop=CROP, split_dir=str(tmp_path), test_fraction=1.0)
-    )
+    splits = Splits(test_fraction=1.0, folder=tmp_path)
+    module = ready(ImageDataModule(Tree(image_root), crop=CROP, splits=splits))
     assert set(module.manifest.frame["dataset"]) == {"alpha", "beta"}
     assert len(paths_of(module.test_dataloader())) == 48
 
 
 def test_folder_module__predicts_only(image_root: Path) -> None:
-    module = ready(FolderDataModule(image_root / "alpha", crop=CROP, batch_size=7))
+    module = ready(ImageDataModule(Folder(image_root / "alpha"), crop=CROP, batch_size=7))
     batches = list(module.predict_dataloader())
     assert torch.cat([batch["index"] for batch in batches]).tolist() == list(range(24))
     assert {int(label) for batch in batches for label in batch["label"]} == {UNKNOWN}
@@ -340,8 +348,9 @@ def test_folder_module__skips_and_forgets_an_old_report(image_copy: Path, tmp_pa
     report = tmp_path / "report.csv"
 
     def count() -> int:
-        settings = {"on_unreadable": "skip", "unreadable_file": str(report)}
-        return len(ready(FolderDataModule(image_copy / "alpha", crop=CROP, **settings)).manifest)
+        settings = {"on_unreadable": "skip", "unreadable_file": report}
+        source = Folder(image_copy / "alpha")
+        return len(ready(ImageDataModule(source, crop=CROP, **settings)).manifest)
 
     broken.write_text("text")
     assert (count(), report.exists()) == (23, True)
@@ -355,7 +364,8 @@ def test_folder_module__two_of_one_working_directory_have_lists_of_their_own(
     monkeypatch.chdir(tmp_path)
     (image_copy / "beta/0_real/000.png").write_text("junk")
     folders = [
-        FolderDataModule(image_copy / n, crop=CROP, on_unreadable="skip") for n in ("alpha", "beta")
+        ImageDataModule(Folder(image_copy / name), crop=CROP, on_unreadable="skip")
+        for name in ("alpha", "beta")
     ]
     for folder in folders:
         folder.prepare_data()
@@ -364,8 +374,66 @@ def test_folder_module__two_of_one_working_directory_have_lists_of_their_own(
         folder.setup("predict")
         counts.append(len(folder.manifest))
     assert counts == [24, 23]
-    (report,) = tmp_path.glob("unreadable-*.csv")
-    assert report.name.startswith("unreadable-beta-")
+    (report,) = tmp_path.glob("splits/*-unreadable.csv")
+    assert report.name.startswith("beta-")
+    assert list(report.parent.iterdir()) == [report]  # what is only predicted is not split
+
+
+@pytest.fixture
+def like(image_root: Path) -> ImageDataModule:
+    return ImageDataModule(
+        Folder(image_root), crop=Resize(16), eval_transforms=[JPEG(20)], batch_size=5, seed=3
+    )  # fmt: skip
+
+
+@pytest.fixture
+def table(image_root: Path) -> Manifest:
+    rows = [
+        {"path": f"{pair}/{side}/{i:03d}.png", "label": int(side[0]), "dataset": pair,
+         "generator": "real", "split": ("train", "val")[i % 2], "group": f"{side}{i}"}
+        for pair, side in (("beta", "1_fake"), ("alpha", "0_real"))
+        for i in range(6)
+    ]  # fmt: skip
+    return Manifest.from_rows(rows, image_root)
+
+
+def test_of__rows_in_their_order_seen_as_the_other_sees_them(table: Manifest, like) -> None:
+    data = like.of(table)
+    data.setup()
+    batches = list(data.predict_dataloader())
+    paths = [path for batch in batches for path in batch["path"]]
+    assert paths == table.frame["path"].tolist()
+    assert len(batches[0]["path"]) == 5
+    like.setup()
+    seen = {path: image for b in like.predict_dataloader() for path, image in zip(b["path"], b["image"], strict=True)}  # fmt: skip  # noqa: E501
+    for batch in batches:
+        for path, image in zip(batch["path"], batch["image"], strict=True):
+            assert torch.equal(image, seen[path])
+
+
+def test_of__what_is_given_is_not_taken_over(table: Manifest, like) -> None:
+    like.train_transforms, like.train_crop = [HorizontalFlip()], RandomCrop(8)
+    same = like.of(table)
+    assert (same.train_transforms, same.train_crop, same.seed) == (
+        like.train_transforms,
+        like.train_crop,
+        3,
+    )
+    assert same.preprocess() == like.preprocess()
+    other = like.of(table, train_transforms=[], eval_transforms=[], seed=0)
+    assert (other.train_transforms, other.eval_transforms, other.seed) == ([], [], 0)
+    assert next(iter(same.train_dataloader()))["image"].shape[-1] == 8
+    assert len(like.eval_transforms) == 1
+
+
+def test_of__splits_are_kept(table: Manifest, like) -> None:
+    data = like.of(table)
+    trained = [path for batch in data.train_dataloader() for path in batch["path"]]
+    assert sorted(trained) == sorted(table.select("train").frame["path"])
+    labels = np.concatenate([batch["label"] for batch in data.val_dataloader()])
+    assert labels.tolist() == table.select("val").frame["label"].tolist()
+    with pytest.raises(DataError, match="no image is in the test split; give a table in which"):
+        data.test_dataloader()
 
 
 def test_loaders__know_their_place_among_processes(image_root: Path, tmp_path: Path) -> None:
@@ -411,13 +479,16 @@ def test_config__sources_augmentations_and_ranges() -> None:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(ImageDataModule, "data")
     text = """
-    class_path: dfl.data.PairDataModule
+    class_path: dfl.data.ImageDataModule
     init_args:
-      root: data
-      pairs:
-        a:
-          real: [laion, {path: imagenet, group: "(.+)_"}]
-          fake: {path: ldm, generator: LDM}
+      source:
+        class_path: dfl.data.Pairs
+        init_args:
+          root: data
+          pairs:
+            a:
+              real: [laion, {path: imagenet, group: "(.+)_", shared_groups: true}]
+              fake: {path: ldm, generator: LDM}
       crop: {class_path: dfl.data.MultiCrop, init_args: {size: 8, count: 9}}
       train_transforms:
         - {class_path: dfl.data.GaussianBlur, init_args: {sigma: [0.1, 2.0], p: 0.5}}
@@ -426,18 +497,52 @@ def test_config__sources_augmentations_and_ranges() -> None:
     """
     config = parser.parse_object({"data": yaml.safe_load(text)})
     module = instantiate(parser, config)
-    pair = module.pairs["a"]
-    assert pair.real == ["laion", Source("imagenet", group="(.+)_")]
-    assert pair.fake == Source("ldm", generator="LDM")
+    pair = module.source.pairs["a"]
+    assert pair.real == ["laion", ImageSet("imagenet", group="(.+)_", shared_groups=True)]
+    assert pair.fake == ImageSet("ldm", generator="LDM")
     assert module.train_transforms[0].sigma == (0.1, 2.0)
     assert module.train_transforms[1].brightness == (0.5, 0.5)
     assert module.train_transforms[2].quality == (30, 95)
     assert module.crop.count == 9
 
 
+@pytest.mark.parametrize("data", [["--data=ImageDataModule"], []])
+def test_options__of_nested_sources_by_short_names(data: list[str], tmp_path: Path) -> None:
+    def command(data: ImageDataModule, out: Path) -> ImageDataModule:
+        """Do nothing.
+
+        Args:
+            data: The images.
+            out: A file.
+        """
+        return data
+
+    args = [*data, "--data.source=Pairs", "--data.source.root=a", f"--out={tmp_path / 'o'}"]
+    args += ["--data.source.pairs={p: {real: x, fake: {path: y, generator: g}}}"]
+    args += ["--data.crop=Resize", "--data.crop.size=8", "--data.splits.val_fraction=0.5"]
+    made = run_command(command, args)
+    assert made.source == Pairs(Path("a"), {"p": Pair("x", ImageSet("y", "g"))})
+    assert made.splits == Splits(val_fraction=0.5)
+
+
+def test_options__change_what_a_file_says(tmp_path: Path) -> None:
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(ImageDataModule, "data")
+    file = CONFIGS / "webdataset.yaml"
+    options = ["--data.source.root=x", "--data.source.fields.real=[9]", "--data.splits.folder=y"]
+    module = instantiate(parser, parser.parse_args([f"--data={file}", *options]))
+    assert module.source.root == Path("x")
+    assert (module.source.fields.label, module.source.fields.real) == ("cls", [9])
+    assert module.splits.folder == Path("y")
+    plain = ["--data=ImageDataModule", "--data.source=WebDataset", "--data.source.root=x"]
+    plain += ["--data.source.fields.real=[9]", "--data.crop=Resize", "--data.crop.size=8"]
+    module = instantiate(parser, parser.parse_args(plain))
+    assert (module.source.fields.label, module.source.fields.real) == ("cls", [9])
+
+
 def test_package__manifest_loads_without_lightning() -> None:
     code = (
-        "import sys; from dfl.data import Manifest, pair_manifest, assign_splits; "
+        "import sys; from dfl.data import Manifest, Pairs, assign_splits; "
         "print([name for name in ('lightning', 'torchvision') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from dfl.data.sources.columns import Fields, Records, records_manifest
+from dfl.data.sources.fields import Fields, Records, records_manifest
 from dfl.errors import ConfigError, DataError
 
 ROOT = Path("root")

@@ -1,19 +1,17 @@
-import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from dfl.data import CenterCrop, Fields, HuggingFaceDataModule, ManifestDataModule
-from dfl.data.containers.base import ContainerError
-from dfl.data.containers.content import content_hash, is_there, read_bytes
-from dfl.data.containers.hub import fetch
-from dfl.data.containers.stream import StreamFile
+from dfl.data import CenterCrop, Fields, HuggingFace, ImageDataModule, ManifestFile, Splits
+from dfl.data.containers.content import content_hash, read_bytes
 from dfl.data.images.decode import decode_bytes
+from dfl.data.sources.hub import HubSplit, save_stream
 from dfl.errors import ConfigError, DataError
 from tests.data.packing import image_table, noted, pack_parquet, png, save_to_disk
 
@@ -56,9 +54,12 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     datasets.enable_progress_bars()
 
 
-def ready(path: str, **settings: object) -> HuggingFaceDataModule:
-    settings = {"crop": CROP, "fields": FIELDS, "batch_size": 3, "cache_dir": "cache", **settings}
-    module = HuggingFaceDataModule(path, **settings)
+def ready(
+    path: str, *, workers: int = 0, folder: str = "splits", **settings: object
+) -> ImageDataModule:
+    source = HuggingFace(path, **{"fields": FIELDS, "cache_dir": "cache", **settings})
+    splits = Splits(folder=Path(folder))
+    module = ImageDataModule(source, crop=CROP, splits=splits, batch_size=3, num_workers=workers)
     module.prepare_data()
     module.setup()
     return module
@@ -71,7 +72,7 @@ def pixels(loader: DataLoader) -> list[torch.Tensor]:
 WANTED = [CROP(decode_bytes(image)) for image in IMAGES]
 
 
-def check(module: HuggingFaceDataModule, name: str) -> None:
+def check(module: ImageDataModule, name: str) -> None:
     frame = module.manifest.frame
     assert frame["label"].tolist() == [i % 2 for i in range(COUNT)]
     assert frame["generator"].tolist()[:4] == ["real", "m1", "real", "m0"]
@@ -89,7 +90,7 @@ def test_saved__needs_no_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     check(module, "saved")
     assert module.manifest.frame["path"][10] == "data-00001-of-00002.arrow::image/0"
     assert len(pixels(module.train_dataloader())) == 14
-    again = ready(str(tmp_path / "saved"), split_dir="other")
+    again = ready(str(tmp_path / "saved"), folder="other")
     assert again.manifest.frame.equals(module.manifest.frame)
 
 
@@ -104,18 +105,18 @@ def test_saved__as_the_library_writes_it(here: Path) -> None:
     whole = datasets.Dataset.from_dict({"image": cells, "label": [0, 1] * 10}, features)
     parts = {"train": whole.select(range(8)), "validation": whole.select(range(8, COUNT))}
     datasets.DatasetDict(parts).save_to_disk("saved")
-    module = ready("saved", fields=None)
+    module = ready("saved", fields=Fields())
     frame = module.manifest.frame
     assert frame["label"].tolist() == [1, 0] * 10
     assert set(frame["split"][8:]) == {"test"}  # held out, and there is no other test
     assert [read_bytes(path) for path in module.manifest.paths()] == IMAGES
-    one = ready("saved", fields=None, splits=["train"]).manifest.frame
+    one = ready("saved", fields=Fields(), splits=["train"]).manifest.frame
     assert len(one) == 8
     assert set(one["split"]) == {"train", "test", "val"} or set(one["split"]) == {"train", "test"}
 
 
 def test_library__downloads_once(here: Path, files: list[str]) -> None:
-    module = ready("parquet", data_files=files, num_workers=2, name="set")
+    module = ready("parquet", data_files=files, workers=2, name="set")
     check(module, "set")
     assert set(module.manifest.frame["dataset"]) == {"set"}
     assert len(pixels(module.train_dataloader())) == 14
@@ -126,37 +127,79 @@ def test_library__downloads_once(here: Path, files: list[str]) -> None:
 def test_stream__same_rows_in_any_worker(here: Path, files: list[str]) -> None:
     whole = ready("parquet", data_files=files)
     for workers in (0, 2):
-        settings = {"split_dir": f"s{workers}", "num_workers": workers, "streaming": True}
-        module = ready("parquet", data_files=files, **settings)
+        settings = {"folder": f"s{workers}", "cache_dir": f"c{workers}", "workers": workers}
+        module = ready("parquet", data_files=files, streaming=True, **settings)
         check(module, "parquet")
         columns = ["label", "dataset", "generator", "split", "group"]
         assert module.manifest.frame[columns].equals(whole.manifest.frame[columns])
+        assert len(pixels(module.train_dataloader())) == 14
     hashes = [content_hash(path) for path in module.manifest.paths()]
     assert hashes == [content_hash(path) for path in whole.manifest.paths()]
 
 
-def test_stream__any_order(here: Path, files: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    module = ready("parquet", data_files=files, streaming=True)
-    name = next(here.glob("splits/*.hf.json"))
-    for held in (1, 4, 96):
-        monkeypatch.setattr("dfl.data.containers.stream.HELD_ROWS", held)
-        stream = StreamFile(name)
-        for row in [*range(COUNT), 3, 19, 12, 11, 0, 5, 4, 13]:
-            assert stream.read(f"image/{row}") == IMAGES[row]
-    assert not is_there(Path(f"{name}::image/{COUNT}"))
-    assert is_there(module.manifest.paths()[-1])
+def test_stream__is_read_once(
+    here: Path, files: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    split_file = ready("parquet", data_files=files, streaming=True).split_file
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    for file in files:
+        Path(file).unlink()
+    check(ready("parquet", data_files=files, streaming=True), "parquet")
+    split_file.unlink()
+    check(ready("parquet", data_files=files, streaming=True), "parquet")
 
 
-def test_stream__is_not_trained_on(here: Path, files: list[str]) -> None:
-    module = ready("parquet", data_files=files, streaming=True)
-    with pytest.raises(ConfigError, match="cannot be shuffled for training; extract its features"):
-        module.train_dataloader()
+def test_stream__keeps_what_is_asked_for(here: Path, files: list[str]) -> None:
+    module = ready("parquet", data_files=files, streaming=True, fields=Fields())
+    (file,) = module.manifest.root.iterdir()
+    assert file.name == "train-00000.parquet"
+    table = pq.read_table(file)
+    assert table.column_names == ["image", "label"]
+    # other fields need other columns, and do not meet these
+    assert ready("parquet", data_files=files, streaming=True).manifest.root != file.parent
+
+
+def test_stream__many_files_and_row_groups(here: Path, files: list[str]) -> None:
+    source = HubSplit("parquet", data_files=files)
+    save_stream(source, here, image=None, fields=["label"], group_bytes=1, file_groups=1)
+    names = ["train-00000.parquet", "train-00001.parquet"]
+    tables = [pq.read_table(here / name) for name in names]
+    assert [row["bytes"] for table in tables for row in table["image"].to_pylist()] == IMAGES
+    assert read_bytes(here / f"{names[1]}::image/0") == IMAGES[len(tables[0])]
+
+
+def test_stream__splits_keep_their_roles(here: Path) -> None:
+    for name, first in (("train", 0), ("validation", 12)):
+        pack_parquet(here / "set" / f"{name}.parquet", table().slice(first, 12))
+    modules = [ready("set", streaming=streaming) for streaming in (False, True)]
+    for module in modules:
+        assert module.manifest.frame["split"].value_counts().to_dict() == {
+            "train": 10,
+            "test": 8,
+            "val": 2,
+        }
+
+
+def test_stream__that_breaks_off_is_not_there(here: Path, files: list[str]) -> None:
+    whole = Path(files[1]).read_bytes()
+    Path(files[1]).write_bytes(b"PAR1" + b"\0" * 200)
+    with pytest.raises(DataError, match=r"parquet: its stream broke off \(.*\); try again") as err:
+        ready("parquet", data_files=files, streaming=True)
+    assert "\n" not in str(err.value)
+    assert list((here / "cache").glob("parquet-*")) == []
+    Path(files[1]).write_bytes(whole)
+    check(ready("parquet", data_files=files, streaming=True), "parquet")
+
+
+def test_stream__not_prepared(here: Path) -> None:
+    with pytest.raises(DataError, match="the stream was not read yet; call prepare_data"):
+        HuggingFace("parquet", streaming=True).scan()
 
 
 def test_stream__manifest_is_read_again(here: Path, files: list[str]) -> None:
-    split_file = ready("parquet", data_files=files, streaming=True).split_file
-    (here / "splits").rename(here / "moved")
-    module = ManifestDataModule(here / "moved" / split_file.name, crop=CROP, batch_size=3)
+    first = ready("parquet", data_files=files, streaming=True)
+    moved = first.manifest.root.rename(here / "moved")
+    module = ImageDataModule(ManifestFile(first.split_file, moved), crop=CROP, batch_size=3)
     module.prepare_data()
     module.setup()
     found = pixels(module.predict_dataloader())
@@ -169,7 +212,7 @@ def test_stream__of_files_with_addresses_only(here: Path) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(image)
     modules = [
-        ready("imagefolder", data_files=["set/**"], fields=None, streaming=streaming)
+        ready("imagefolder", data_files=["set/**"], fields=Fields(), streaming=streaming)
         for streaming in (False, True)
     ]
     for module in modules:
@@ -182,23 +225,11 @@ def test_stream__of_files_with_addresses_only(here: Path) -> None:
         assert [labels[image] for image in IMAGES] == [0, 1] * 10
 
 
-def test_stream__changed_behind_its_description(here: Path, files: list[str]) -> None:
-    module = ready("parquet", data_files=files, streaming=True)
-    pack_parquet(Path(files[1]), table(IMAGES[:3]))
-    with pytest.raises(DataError, match=r"ends before row 15; it has changed, so delete this file"):
-        read_bytes(module.manifest.paths()[15])
-
-
-def test_stream__damaged_description(tmp_path: Path) -> None:
-    (tmp_path / "x.hf.json").write_text(json.dumps({"path": "parquet"}))
-    with pytest.raises(DataError, match=r"x.hf.json: describes no stream; delete it and the split"):
-        read_bytes(tmp_path / "x.hf.json::image/0")
-
-
 @pytest.mark.parametrize("streaming", [False, True])
 def test_package__missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, streaming: bool) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)
-    module = HuggingFaceDataModule("someone/set", crop=CROP, streaming=streaming)
+    source = HuggingFace("someone/set", streaming=streaming, cache_dir=str(tmp_path))
+    module = ImageDataModule(source, crop=CROP)
     message = r'someone/set: needs Hugging Face\'s datasets; pip install "dfl\[hf\]"'
     with pytest.raises(ConfigError, match=message) as caught:
         module.prepare_data()
@@ -241,26 +272,3 @@ def test_saved__damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     (tmp_path / "saved" / "state.json").write_text("{")
     with pytest.raises(DataError, match=r"state.json: not written by save_to_disk"):
         ready("saved")
-
-
-def test_stream__one_failed_fetch_spoils_no_other_row(
-    here: Path, files: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    module = ready("parquet", data_files=files, streaming=True)
-    failing = iter([False, False, True])
-
-    def fetched(cell: object, path: Path, member: str) -> bytes:
-        if next(failing, False):
-            raise ContainerError(f"{path}: 503")
-        return fetch(cell, path, member)
-
-    monkeypatch.setattr("dfl.data.containers.stream.fetch", fetched)
-    stream = StreamFile(next(here.glob("splits/*.hf.json")))
-    found: list[bytes | None] = []
-    for row in range(COUNT):
-        try:
-            found.append(stream.read(f"image/{row}"))
-        except ContainerError:
-            found.append(None)
-    assert found == [*IMAGES[:2], None, *IMAGES[3:]]
-    assert len(module.manifest) == COUNT

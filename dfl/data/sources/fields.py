@@ -11,21 +11,10 @@ import pandas as pd
 
 from dfl.data.manifest.manifest import Manifest
 from dfl.data.manifest.rules import COLUMNS
-from dfl.errors import ConfigError, DataError
+from dfl.data.sources.words import SPLITS, capture_pattern
+from dfl.errors import DataError
 from dfl.types import FAKE, REAL, UNKNOWN
 
-__all__ = ["Fields", "Records", "records_manifest"]
-
-SPLIT_NAMES: Final = {
-    "": "",
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "dev": "val",
-    "test": "test",
-}
 REST: Final = "*"
 
 
@@ -190,9 +179,9 @@ class _Labels:
 
 
 def _split(text: str, path: str) -> str:
-    if text.lower() not in SPLIT_NAMES:
+    if text and text.lower() not in SPLITS:
         raise DataError(f"{path}: its split {text!r} is none; it must be train, val or test")
-    return SPLIT_NAMES[text.lower()]
+    return SPLITS[text.lower()] if text else ""
 
 
 def _texts(part: Records, asked: str) -> list[str]:
@@ -228,13 +217,4 @@ def _parse(asked: str) -> tuple[str, re.Pattern[str] | None]:
     name, colon, expression = asked.partition(":")
     if not colon:
         return asked, None
-    try:
-        pattern = re.compile(expression.strip())
-    except re.error as err:
-        raise ConfigError(f"fields: {expression!r} is no regular expression ({err})") from err
-    if pattern.groups != 1:
-        raise ConfigError(
-            f"fields: {expression.strip()!r} has {pattern.groups} capture groups; it must have "
-            "one, as in '(.+)_real'; write (?:...) for the others"
-        )
-    return name.strip(), pattern
+    return name.strip(), capture_pattern(expression.strip(), "fields")

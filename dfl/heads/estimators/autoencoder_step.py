@@ -1,7 +1,7 @@
 """An autoencoder as an sklearn transformer: it trains with the pipeline that it stands in."""
 
 from collections.abc import Sequence
-from typing import Final, Self
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -10,15 +10,13 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from dfl.errors import HeadError
-from dfl.heads.estimators.encoding import encode_rows
-from dfl.heads.modules.bottleneck_ranges import out_of_range
+from dfl.heads.estimators.encoder_step import encode_rows
+from dfl.heads.modules.bottleneck_settings import BottleneckSettings
 from dfl.types import FAKE, REAL
 
 __all__ = ["Autoencoder"]
 
 Array = npt.NDArray[np.float32]
-
-_LARGEST_SEED: Final = 2**32 - 1
 
 
 class Autoencoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # sklearn is untyped
@@ -28,23 +26,7 @@ class Autoencoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # skl
     Lightning, equally for the same seed and number of threads, and reads a memory map batch by
     batch. Once fitted, it is plain arrays: torch is needed for `fit` alone.
 
-    Args:
-        code_dim: Width of the code.
-        hidden_dims: Widths of the encoder's hidden layers, mirrored in the decoder; none for a
-            linear autoencoder.
-        tied: Whether the decoder uses the encoder's matrices, transposed (tied weights).
-        noise: Standard deviation of the noise on the standardised features, whose clean values are
-            to be reconstructed (denoising).
-        kl_weight: Weight of the divergence of the code from a standard Gaussian (variational);
-            about twice the variance of a standardised feature that may be lost. The code is the
-            mean then.
-        classify_weight: Weight of the cross-entropy of a linear classifier on the code, which needs
-            labels; 0 trains without them.
-        epochs: Passes over the rows.
-        batch_size: Most rows a step.
-        learning_rate: Highest learning rate of AdamW, above 0; it rises and falls in one cycle.
-        weight_decay: Weight decay of AdamW.
-        seed: Decides first weights, order, noise and draws.
+    Takes the settings of `BottleneckSettings`, by the same names.
 
     Attributes:
         mean_: Of the training features, shape ``(D,)``.
@@ -93,34 +75,19 @@ class Autoencoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # skl
             HeadError: If a setting is out of its range, labels are missing, or training diverged.
             ValueError: If the features are not finite or no matrix.
         """
-        self._check_settings()
+        settings = BottleneckSettings(**self.get_params())
+        if settings.problem:
+            raise HeadError(f"the autoencoder's {settings.problem}")
         features = validate_data(self, X, dtype="numeric")
         label = self._checked_labels(y, len(features)) if self.classify_weight > 0 else None
         # only here: scoring with a stored head loads without torch
         from dfl.heads.modules.bottleneck_training import (
-            Training,
             encoder_arrays,
             train_bottleneck,
             unexplained,
         )
 
-        model = train_bottleneck(
-            features,
-            label,
-            hidden_dims=[int(width) for width in self.hidden_dims],
-            code_dim=int(self.code_dim),
-            tied=bool(self.tied),
-            noise=float(self.noise),
-            training=Training(
-                epochs=int(self.epochs),
-                batch_size=int(self.batch_size),
-                learning_rate=float(self.learning_rate),
-                weight_decay=float(self.weight_decay),
-                kl_weight=float(self.kl_weight),
-                classify_weight=float(self.classify_weight),
-                seed=int(self.seed),
-            ),
-        )
+        model = train_bottleneck(features, label, settings)
         self.reconstruction_error_ = unexplained(model, features)
         if not np.isfinite(self.reconstruction_error_):
             raise HeadError(
@@ -149,34 +116,6 @@ class Autoencoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # skl
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float32"]
         return tags
-
-    def _check_settings(self) -> None:
-        if not isinstance(self.hidden_dims, list | tuple):
-            raise HeadError(
-                f"the autoencoder's hidden_dims is {self.hidden_dims!r}, must be a list of widths"
-            )
-        problem = out_of_range(
-            {
-                "code_dim": self.code_dim,
-                "hidden_dims": list(self.hidden_dims),
-                "epochs": self.epochs,
-                "batch_size": self.batch_size,
-            },
-            {
-                "noise": self.noise,
-                "kl_weight": self.kl_weight,
-                "classify_weight": self.classify_weight,
-                "learning_rate": self.learning_rate,
-                "weight_decay": self.weight_decay,
-                "seed": self.seed,
-            },
-        )
-        if problem is None and self.learning_rate == 0:
-            problem = "learning_rate is 0, must be above 0"
-        if problem is None and (self.seed % 1 or self.seed > _LARGEST_SEED):
-            problem = f"seed is {self.seed!r}, must be a whole number up to {_LARGEST_SEED}"
-        if problem:
-            raise HeadError(f"the autoencoder's {problem}")
 
     def _checked_labels(self, y: npt.ArrayLike | None, rows: int) -> npt.NDArray[np.int64]:
         if y is None:

@@ -6,17 +6,18 @@ from typing import Final, Self
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import erf
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import Tags
 
 from dfl.errors import CheckpointError, HeadError
-from dfl.heads.estimators.encoding import encode_rows
 from dfl.types import FeatureLayer, FeatureSpec
 
-__all__ = ["BottleneckEncoder"]
+__all__ = ["BottleneckEncoder", "encode_rows"]
 
 Array = npt.NDArray[np.float32]
 
+_EPS: Final = 1e-5  # what the bottleneck adds to the variance before the root
 _ENCODER: Final = "model.encoder."
 _MEAN: Final = "model.normalise.running_mean"
 _VARIANCE: Final = "model.normalise.running_var"
@@ -151,6 +152,44 @@ class BottleneckEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc] 
                 f"features of shape {features.shape} for a bottleneck trained on "
                 f"{len(self.mean)} columns ({names}); choose these layers"
             )
+
+
+def encode_rows(
+    features: npt.NDArray[np.number],
+    mean: Array,
+    variance: Array,
+    weights: Sequence[Array],
+    biases: Sequence[Array],
+    *,
+    block: int = 8192,
+) -> Array:
+    """Encode features.
+
+    Args:
+        features: Shape ``(N, D)``; a memory map is read block by block.
+        mean: Of the training features, shape ``(D,)``.
+        variance: Of the training features, shape ``(D,)``.
+        weights: One matrix a linear layer, shape ``(out, in)``; exact GELU is between the layers.
+        biases: One vector a linear layer, shape ``(out,)``.
+        block: Rows at a time: what lies between the layers need not fit in memory.
+
+    Returns:
+        The code, shape ``(N, out of the last layer)``, float32.
+    """
+    code = np.empty((len(features), len(biases[-1])), dtype=np.float32)
+    spread = np.sqrt(variance + _EPS)
+    for start in range(0, len(features), block):
+        rows = slice(start, start + block)
+        hidden = (np.asarray(features[rows], dtype=np.float32) - mean) / spread
+        for i, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
+            hidden = (_gelu(hidden) if i else hidden) @ weight.T + bias
+        code[rows] = hidden
+    return code
+
+
+def _gelu(hidden: Array) -> Array:
+    root_half = np.float32(np.sqrt(0.5))
+    return np.asarray(hidden * np.float32(0.5) * (1 + erf(hidden * root_half)), dtype=np.float32)
 
 
 def _layers(state: Mapping[str, Array]) -> list[int]:

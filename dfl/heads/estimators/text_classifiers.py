@@ -55,16 +55,8 @@ def zero_shot(
     Returns:
         The estimator alone.
     """
-    return _alone(
-        TextSimilarity(
-            list(REAL_PROMPTS if real_prompts is None else real_prompts),
-            list(FAKE_PROMPTS if fake_prompts is None else fake_prompts),
-            model,
-            pretrained,
-            None if weights is None else str(weights),
-            pool=pool,
-        )
-    )
+    texts = _texts(real_prompts, fake_prompts, model, pretrained, weights)
+    return Pipeline([("estimator", TextSimilarity(*texts, pool=pool))])
 
 
 def learned_text(
@@ -93,19 +85,23 @@ def learned_text(
     Returns:
         The estimator alone.
     """
-    return _alone(
-        LearnedText(
-            list(REAL_PROMPTS if real_prompts is None else real_prompts),
-            list(FAKE_PROMPTS if fake_prompts is None else fake_prompts),
-            model,
-            pretrained,
-            None if weights is None else str(weights),
-            penalty=penalty,
-            image_weight=image_weight,
-            max_iter=max_iter,
-        )
+    texts = _texts(real_prompts, fake_prompts, model, pretrained, weights)
+    head = LearnedText(*texts, penalty=penalty, image_weight=image_weight, max_iter=max_iter)
+    return Pipeline([("estimator", head)])
+
+
+def _texts(
+    real_prompts: list[str] | None,
+    fake_prompts: list[str] | None,
+    model: str,
+    pretrained: Literal[False] | str | None,
+    weights: Path | None,
+) -> tuple[list[str], list[str], str, Literal[False] | str | None, str | None]:
+    """Give the arguments that both heads share as they take and store them."""
+    return (
+        list(REAL_PROMPTS if real_prompts is None else real_prompts),
+        list(FAKE_PROMPTS if fake_prompts is None else fake_prompts),
+        model,
+        pretrained,
+        None if weights is None else str(weights),
     )
-
-
-def _alone(estimator: TextSimilarity | LearnedText) -> Pipeline:
-    return Pipeline([("estimator", estimator)])

@@ -1,6 +1,5 @@
 """Training a bottleneck on an array, by plain torch: for the transformer of the sklearn side."""
 
-from dataclasses import dataclass
 from threading import Lock
 from typing import Final
 
@@ -10,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from dfl.heads.modules.bottleneck import Bottleneck
-from dfl.heads.modules.bottleneck_loss import bottleneck_loss
+from dfl.heads.modules.bottleneck_settings import BottleneckSettings
+from dfl.heads.modules.losses import bottleneck_loss
 
-__all__ = ["Training", "encoder_arrays", "train_bottleneck", "unexplained"]
+__all__ = ["encoder_arrays", "train_bottleneck", "unexplained"]
 
 Array = npt.NDArray[np.float32]
 
@@ -20,67 +20,35 @@ _BLOCK: Final = 4096  # rows at a time, where all of them are passed through
 _ONE_AT_A_TIME: Final = Lock()  # threads share torch's random numbers
 
 
-@dataclass(frozen=True)
-class Training:
-    """How a bottleneck is trained.
-
-    Attributes:
-        epochs: Passes over the rows.
-        batch_size: Rows a step.
-        learning_rate: The highest; it rises for the first third and falls along a cosine.
-        weight_decay: Decoupled, as in AdamW (Loshchilov and Hutter 2019).
-        kl_weight: Weight of the divergence of a variational code.
-        classify_weight: Weight of the classification.
-        seed: Decides first weights, order, noise and draws.
-    """
-
-    epochs: int
-    batch_size: int
-    learning_rate: float
-    weight_decay: float
-    kl_weight: float
-    classify_weight: float
-    seed: int
-
-
 def train_bottleneck(
     features: npt.NDArray[np.number],
     label: npt.NDArray[np.int64] | None,
-    *,
-    hidden_dims: list[int],
-    code_dim: int,
-    tied: bool,
-    noise: float,
-    training: Training,
+    settings: BottleneckSettings,
 ) -> Bottleneck:
     """Build a bottleneck and train it on the CPU; torch's own random numbers stay as they were.
 
     Args:
         features: Shape ``(N, D)``; a memory map is read batch by batch.
         label: ``REAL`` or ``FAKE``, shape ``(N,)``; needed where the classification has a weight.
-        hidden_dims: See `Bottleneck`.
-        code_dim: See `Bottleneck`.
-        tied: See `Bottleneck`.
-        noise: See `Bottleneck`.
-        training: How to train it.
+        settings: Without a problem.
 
     Returns:
         The bottleneck, in evaluation mode.
     """
     with _ONE_AT_A_TIME, torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(training.seed)
+        torch.default_generator.manual_seed(int(settings.seed))
         model = Bottleneck(
             features.shape[1],
-            hidden_dims,
-            code_dim,
-            tied=tied,
-            noise=noise,
-            variational=training.kl_weight > 0,
+            settings.hidden_dims,
+            settings.code_dim,
+            tied=settings.tied,
+            noise=settings.noise,
+            variational=settings.kl_weight > 0,
         )
         for start in range(0, len(features), _BLOCK):
             model.normalise(_tensor(features[start : start + _BLOCK]))
         model.normalise.frozen.fill_(True)
-        _optimise(model, features, label, training)
+        _optimise(model, features, label, settings)
     return model.eval()
 
 
@@ -88,27 +56,25 @@ def _optimise(
     model: Bottleneck,
     features: npt.NDArray[np.number],
     label: npt.NDArray[np.int64] | None,
-    training: Training,
+    settings: BottleneckSettings,
 ) -> None:
-    batches = -(-len(features) // training.batch_size)
+    batches = -(-len(features) // settings.batch_size)
+    highest = float(settings.learning_rate)
     optimizer = torch.optim.AdamW(
-        model.parameters(),
-        lr=training.learning_rate,
-        weight_decay=training.weight_decay,
-        fused=True,
+        model.parameters(), lr=highest, weight_decay=float(settings.weight_decay), fused=True
     )
     scheduler = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, training.learning_rate, total_steps=training.epochs * batches
+        optimizer, highest, total_steps=settings.epochs * batches
     )
-    for _ in range(training.epochs):
+    for _ in range(settings.epochs):
         order = torch.randperm(len(features)).numpy()
         for rows in np.array_split(order, batches):  # no batch is much smaller than the others
             rows.sort()  # a memory map is read forwards
             loss, _terms = bottleneck_loss(
                 model(_tensor(features[rows])),
                 None if label is None else torch.from_numpy(label[rows]),
-                kl_weight=training.kl_weight,
-                classify_weight=training.classify_weight,
+                kl_weight=settings.kl_weight,
+                classify_weight=settings.classify_weight,
             )
             optimizer.zero_grad()
             loss.mean().backward()  # type: ignore[no-untyped-call]

@@ -6,10 +6,10 @@ from torch import Tensor, nn
 from dfl.backbones import Backbone
 from dfl.errors import ConfigError
 from dfl.heads.modules.bottleneck import Bottleneck
-from dfl.heads.modules.bottleneck_loss import bottleneck_loss
-from dfl.heads.modules.bottleneck_ranges import out_of_range
+from dfl.heads.modules.bottleneck_settings import BottleneckSettings
+from dfl.heads.modules.losses import bottleneck_loss
 from dfl.heads.tasks.head import HeadTask, Step
-from dfl.recipe import Recipe
+from dfl.recipe import Recipe, describe
 
 __all__ = ["BottleneckTask"]
 
@@ -52,55 +52,48 @@ class BottleneckTask(HeadTask):
         lr_scheduler: LRSchedulerCallable | None = None,
     ) -> None:
         super().__init__(backbones, optimizer, lr_scheduler)
-        self.code_dim = code_dim
-        self.hidden_dims = [256] if hidden_dims is None else hidden_dims
-        self.classify_weight = classify_weight
-        self.tied = tied
-        self.noise = noise
-        self.kl_weight = kl_weight
-        if problem := out_of_range(
-            {"code_dim": code_dim, "hidden_dims": self.hidden_dims},
-            {"noise": noise, "kl_weight": kl_weight, "classify_weight": classify_weight},
-        ):
-            raise ConfigError(problem)
+        self.settings = BottleneckSettings(
+            code_dim=code_dim,
+            hidden_dims=[256] if hidden_dims is None else hidden_dims,
+            tied=tied,
+            noise=noise,
+            kl_weight=kl_weight,
+            classify_weight=classify_weight,
+        )
+        if self.settings.problem:
+            raise ConfigError(self.settings.problem)
 
     def build_model(self, in_features: int) -> nn.Module:
         """Build the autoencoder."""
         model = Bottleneck(
             in_features,
-            self.hidden_dims,
-            self.code_dim,
-            tied=self.tied,
-            noise=self.noise,
-            variational=self.kl_weight > 0,
+            self.settings.hidden_dims,
+            self.settings.code_dim,
+            tied=self.settings.tied,
+            noise=self.settings.noise,
+            variational=self.settings.kl_weight > 0,
         )
         # under DDP every parameter that is trained must get a gradient
-        model.classifier.requires_grad_(self.classify_weight > 0)
+        model.classifier.requires_grad_(self.settings.classify_weight > 0)
         return model
 
     def architecture(self) -> Recipe:
         """Give the widths, the kind of autoencoder and the weights of the losses."""
-        return {
-            "code_dim": self.code_dim,
-            "hidden_dims": list(self.hidden_dims),
-            "classify_weight": self.classify_weight,
-            "tied": self.tied,
-            "noise": self.noise,
-            "kl_weight": self.kl_weight,
-        }
+        names = ("code_dim", "hidden_dims", "classify_weight", "tied", "noise", "kl_weight")
+        return {name: describe(getattr(self.settings, name)) for name in names}
 
     def head_step(self, features: Tensor, label: Tensor | None) -> Step:
         """Reconstruct, and classify where the classifier is trained."""
         if self.model is None:
             raise RuntimeError("configure_model comes first")
         output = self.model(features)
-        classifies = self.classify_weight > 0
+        classifies = self.settings.classify_weight > 0
         known = classifies and label is not None
         loss, terms = bottleneck_loss(
             output,
             label,
-            kl_weight=self.kl_weight,
-            classify_weight=self.classify_weight if known else 0.0,
+            kl_weight=self.settings.kl_weight,
+            classify_weight=self.settings.classify_weight if known else 0.0,
         )
         return {
             "loss": loss if known or not classifies else None,

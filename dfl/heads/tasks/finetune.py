@@ -9,7 +9,7 @@ from torch import Tensor
 
 from dfl.errors import ConfigError
 from dfl.heads.modules.image_classifier import ImageClassifier, check_source
-from dfl.heads.modules.loss import cross_entropy
+from dfl.heads.modules.losses import cross_entropy
 from dfl.heads.storage.checkpoint import HeadDescription, check_state
 from dfl.heads.tasks.scoring import ScoringTask, Step
 from dfl.recipe import Plain, Recipe

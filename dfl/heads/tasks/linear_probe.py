@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from dfl.heads.modules.linear import LinearHead
-from dfl.heads.modules.loss import cross_entropy
+from dfl.heads.modules.losses import cross_entropy
 from dfl.heads.tasks.head import HeadTask, Step
 from dfl.recipe import Recipe
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from dfl.errors import CheckpointError, HeadError
 from dfl.heads.estimators import rbf_svm
-from dfl.heads.estimators.encoder_step import BottleneckEncoder
+from dfl.heads.estimators.encoder_step import BottleneckEncoder, encode_rows
 from dfl.heads.estimators.reductions import bottleneck, reduced
 from dfl.heads.modules.bottleneck import Bottleneck
 from tests.heads.sklearn_examples import DIM, SPEC, encoder, images
@@ -119,3 +119,35 @@ def test_bottleneck__layers_in_other_places(tmp_path: Path) -> None:
 
     with pytest.raises(CheckpointError, match=r"linear layers at \[0, 1, 2, 4\], expected 0, 2, 4"):
         reduced(rbf_svm(), bottleneck(path))
+
+
+def arrays() -> tuple:
+    example = encoder()
+    return example.mean, example.variance, example.weights, example.biases
+
+
+def test_encode_rows__equals_torch() -> None:
+    features, _ = images()
+    mean, variance, weights, biases = arrays()
+    hidden = torch.from_numpy((features - mean) / np.sqrt(variance + np.float32(1e-5)))
+    for i, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
+        hidden = nn.functional.gelu(hidden) if i else hidden
+        hidden = nn.functional.linear(hidden, torch.from_numpy(weight), torch.from_numpy(bias))
+
+    code = encode_rows(features, mean, variance, weights, biases)
+
+    np.testing.assert_allclose(code, hidden.numpy(), rtol=1e-5, atol=1e-5)
+    assert code.dtype == np.float32
+
+
+def test_encode_rows__blocks_do_not_matter() -> None:
+    features, _ = images()
+    whole = encode_rows(features, *arrays())
+
+    np.testing.assert_allclose(
+        encode_rows(features, *arrays(), block=7), whole, rtol=1e-5, atol=1e-6
+    )
+
+
+def test_encode_rows__no_rows() -> None:
+    assert encode_rows(np.empty((0, DIM), dtype=np.float32), *arrays()).shape == (0, 3)

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from dfl.heads.modules.bottleneck import Bottleneck
-from dfl.heads.modules.bottleneck_loss import bottleneck_loss
+from dfl.heads.modules.losses import bottleneck_loss
 
 FEATURES = torch.randn(64, 12, generator=torch.Generator().manual_seed(0))
 

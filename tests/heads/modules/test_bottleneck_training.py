@@ -3,31 +3,26 @@ import pytest
 import torch
 
 import dfl.heads.modules.bottleneck_training
-from dfl.heads.modules.bottleneck_training import (
-    Training,
-    encoder_arrays,
-    train_bottleneck,
-    unexplained,
-)
+from dfl.heads.modules.bottleneck_settings import BottleneckSettings
+from dfl.heads.modules.bottleneck_training import encoder_arrays, train_bottleneck, unexplained
 from tests.heads.sklearn_examples import images
 
-TRAINING = Training(
+SETTINGS = BottleneckSettings(
+    code_dim=3,
+    hidden_dims=[6],
+    noise=0.1,
     epochs=2,
     batch_size=32,
     learning_rate=1e-2,
     weight_decay=0.0,
-    kl_weight=0.0,
-    classify_weight=0.0,
-    seed=0,
 )
-SHAPE = {"hidden_dims": [6], "code_dim": 3, "tied": False, "noise": 0.1}
 
 
 def test_train__statistics_are_those_of_all_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dfl.heads.modules.bottleneck_training, "_BLOCK", 50)
     features, _ = images()
 
-    model = train_bottleneck(features, None, **SHAPE, training=TRAINING)
+    model = train_bottleneck(features, None, SETTINGS)
 
     mean, variance, weights, biases = encoder_arrays(model)
     np.testing.assert_allclose(mean, features.mean(0), rtol=1e-4, atol=1e-5)
@@ -42,7 +37,7 @@ def test_train__leaves_the_random_numbers_of_torch_and_numpy_alone() -> None:
     np.random.seed(3)
     before = torch.get_rng_state(), np.random.get_state()[1].copy()
 
-    train_bottleneck(images()[0], None, **SHAPE, training=TRAINING)
+    train_bottleneck(images()[0], None, SETTINGS)
 
     assert torch.equal(torch.get_rng_state(), before[0])
     assert (np.random.get_state()[1] == before[1]).all()
@@ -53,7 +48,7 @@ def test_unexplained__of_a_bottleneck_that_answers_the_mean(
 ) -> None:
     monkeypatch.setattr(dfl.heads.modules.bottleneck_training, "_BLOCK", 50)
     features, _ = images()
-    model = train_bottleneck(features, None, **SHAPE, training=TRAINING)
+    model = train_bottleneck(features, None, SETTINGS)
     torch.nn.init.zeros_(model.decoder[-1].weight)
     torch.nn.init.zeros_(model.decoder[-1].bias)
 

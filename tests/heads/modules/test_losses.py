@@ -1,10 +1,12 @@
+import numpy as np
 import pytest
 import torch
+from scipy.special import expit
 from torch.distributions import Normal, kl_divergence
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from dfl.heads.modules.bottleneck import Bottleneck, BottleneckOutput
-from dfl.heads.modules.bottleneck_loss import bottleneck_loss, divergence
+from dfl.heads.modules.losses import bottleneck_loss, cross_entropy, divergence
 
 
 def randn(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -82,3 +84,14 @@ def test_loss__target_of_a_denoising_autoencoder_is_clean() -> None:
 def test_loss__classification_without_labels() -> None:
     with pytest.raises(ValueError, match="classify_weight needs labels"):
         bottleneck_loss(OUTPUT, classify_weight=1.0)
+
+
+def test_cross_entropy__equals_the_formula_and_leaves_unknown_out() -> None:
+    logit = torch.tensor([-2.0, 0.5, 3.0, 9.0], requires_grad=True)
+    loss = cross_entropy(logit, torch.tensor([0, 1, 0, -1]))
+    p = expit([-2.0, 0.5, 3.0])
+    expected = -np.log([1 - p[0], p[1], 1 - p[2]])
+    np.testing.assert_allclose(loss[:3].detach(), expected, rtol=1e-5)
+    assert loss[3].isnan()
+    loss[:3].sum().backward()
+    np.testing.assert_allclose(logit.grad, [p[0], p[1] - 1, p[2], 0], rtol=1e-5)

@@ -1,12 +1,27 @@
-"""What a bottleneck is trained to make small: reconstruct, keep the code simple, classify."""
+"""What heads are trained to make small: a classifier's loss, and that of a bottleneck."""
 
 import torch
 from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits
 
 from dfl.heads.modules.bottleneck import BottleneckOutput
-from dfl.heads.modules.loss import cross_entropy
+from dfl.types import UNKNOWN
 
-__all__ = ["bottleneck_loss", "divergence"]
+__all__ = ["bottleneck_loss", "cross_entropy", "divergence"]
+
+
+def cross_entropy(logit: Tensor, label: Tensor) -> Tensor:
+    """Compute the binary cross-entropy of each sample.
+
+    Args:
+        logit: Shape ``(B,)``, higher = fake.
+        label: ``REAL``, ``FAKE`` or ``UNKNOWN``, shape ``(B,)``.
+
+    Returns:
+        In nats, shape ``(B,)``; nan where the label is unknown, which means leave out.
+    """
+    loss = binary_cross_entropy_with_logits(logit, label.to(logit.dtype), reduction="none")
+    return torch.where(label == UNKNOWN, torch.nan, loss)
 
 
 def bottleneck_loss(

@@ -1,0 +1,74 @@
+"""What shapes a bottleneck and how it is trained, said once for the task and the transformer."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+__all__ = ["BottleneckSettings"]
+
+_COUNT: Final = "a whole number of at least 1"
+_LARGEST_SEED: Final = 2**32 - 1
+
+
+@dataclass(frozen=True)
+class BottleneckSettings:
+    """The settings of an autoencoder bottleneck; nothing is checked until `problem` is asked.
+
+    Attributes:
+        code_dim: Width of the code.
+        hidden_dims: Widths of the encoder's hidden layers, mirrored in the decoder; none for a
+            linear autoencoder.
+        tied: Whether the decoder uses the encoder's matrices, transposed (tied weights).
+        noise: Standard deviation of the noise on the standardised features, whose clean values are
+            to be reconstructed (denoising).
+        kl_weight: Weight of the divergence of the code from a standard Gaussian (variational);
+            about twice the variance of a standardised feature that may be lost. The code is the
+            mean then.
+        classify_weight: Weight of the cross-entropy of a linear classifier on the code, which needs
+            labels; 0 trains without them.
+        epochs: Passes over the rows.
+        batch_size: Most rows a step.
+        learning_rate: The highest of AdamW, above 0; it rises for the first third and falls along a
+            cosine.
+        weight_decay: Decoupled, as in AdamW (Loshchilov and Hutter 2019).
+        seed: Decides first weights, order, noise and draws.
+    """
+
+    code_dim: int = 64
+    hidden_dims: Sequence[int] = (256,)
+    tied: bool = False
+    noise: float = 0.0
+    kl_weight: float = 0.0
+    classify_weight: float = 0.0
+    epochs: int = 20
+    batch_size: int = 64
+    learning_rate: float = 3e-3
+    weight_decay: float = 1e-4
+    seed: int = 0
+
+    @property
+    def problem(self) -> str | None:
+        """Name the first setting that cannot be used, its value and what is allowed."""
+        if not isinstance(self.hidden_dims, list | tuple):
+            return f"hidden_dims is {self.hidden_dims!r}, must be a list of widths"
+        if not all(_is_count(width) for width in self.hidden_dims):
+            return f"hidden_dims is {list(self.hidden_dims)!r}, each of them must be {_COUNT}"
+        for name in ("code_dim", "epochs", "batch_size"):
+            if not _is_count(value := getattr(self, name)):
+                return f"{name} is {value!r}, must be {_COUNT}"
+        for name in ("noise", "kl_weight", "classify_weight", "learning_rate", "weight_decay"):
+            value = getattr(self, name)
+            if not (isinstance(value, int | float | np.number) and 0 <= float(value) < math.inf):
+                return f"{name} is {value!r}, must be a number of at least 0"
+        if self.learning_rate == 0:
+            return "learning_rate is 0, must be above 0"
+        if not (isinstance(self.seed, int | np.integer) and 0 <= int(self.seed) <= _LARGEST_SEED):
+            return f"seed is {self.seed!r}, must be a whole number up to {_LARGEST_SEED}"
+        return None
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool) and int(value) >= 1

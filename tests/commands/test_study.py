@@ -467,7 +467,7 @@ def test_study__killed_it_goes_on_and_ends_the_same(home: Path, finished: Finish
         ({"grids": {"mine": {"features": [["clip"]]}}}, [], "no layer 'clip'"),
         ({"grids": {"mine": {"features": []}}}, [], "features: no set"),
         ({"grids": {"mine": {"classifiers": ["lda"]}}}, [], "classifiers"),
-        ({}, ["--metric=f1"], "metric: no 'f1'; choose accuracy, accuracy_at_val_threshold"),
+        ({}, ["--metric=best"], "metric: no 'best'; choose accuracy, accuracy_at_val_threshold"),
         ({}, ["--metric=calibration_error"], "metric: no 'calibration_error'; choose"),
         ({}, ["--replicates=50"], "replicates: at least 100"),
         ({}, ["--jobs=0"], "jobs: must be at least 1"),

@@ -19,40 +19,9 @@ from torchmetrics.functional.classification import (
 
 from dfl.errors import ScoreError
 from dfl.evaluation import METRICS, binary_metrics, probability, roc_points, weighted_metrics
+from tests.evaluation.reference import reference
 
 ONE_CLASS_ENOUGH = ("accuracy", "accuracy_at_val_threshold", "calibration_error")
-
-
-def reference(score, label, prob, threshold):
-    """Compute the metrics of plain rows one threshold at a time."""
-    metrics = dict.fromkeys(METRICS, math.nan)
-    if not label.size:
-        return metrics
-    metrics["accuracy"] = accuracy_score(label, score > 0)
-    metrics["accuracy_at_val_threshold"] = accuracy_score(label, score > threshold)
-    gaps = []
-    for k in range(15):
-        inside = (prob >= k / 15) & ((prob < (k + 1) / 15) | (k == 14))
-        if inside.any():
-            gap = abs(prob[inside].mean() - label[inside].mean())
-            gaps.append(inside.mean() * gap)
-    metrics["calibration_error"] = sum(gaps)
-    if label.min() == label.max():
-        return metrics
-    metrics["balanced_accuracy"] = balanced_accuracy_score(label, score > 0)
-    metrics["ap"] = average_precision_score(label, score)
-    metrics["auroc"] = roc_auc_score(label, score)
-    smallest = math.inf
-    reached = {1: 0.0, 5: 0.0}
-    for cut in [math.inf, *sorted(set(score.tolist()), reverse=True)]:
-        fpr, tpr = np.mean(score[label == 0] >= cut), np.mean(score[label == 1] >= cut)
-        if abs(fpr - (1 - tpr)) < smallest - 1e-12:
-            smallest = abs(fpr - (1 - tpr))
-            metrics["eer"] = (fpr + 1 - tpr) / 2
-        for percent in reached:
-            if fpr <= percent / 100 + 1e-12:
-                reached[percent] = max(reached[percent], tpr)
-    return metrics | {f"tpr_at_fpr_{percent}": tpr for percent, tpr in reached.items()}
 
 
 def draws():
@@ -271,18 +240,6 @@ def test_weighted_metrics__refuses(changed, message):
         weighted_metrics(**args)
 
 
-def reference_eer(score, label):
-    """Walk over every score that occurs, highest first, and over 'nothing is fake'."""
-    best = None
-    for cut in [math.inf, *sorted(set(score.tolist()), reverse=True)]:
-        says_fake = score >= cut
-        fpr = np.mean(says_fake[label == 0])
-        fnr = np.mean(~says_fake[label == 1])
-        if best is None or abs(fpr - fnr) < best[0] - 1e-9:
-            best = (abs(fpr - fnr), (fpr + fnr) / 2)
-    return best[1]
-
-
 def more_draws():
     rng = np.random.default_rng(3)
     label = rng.integers(0, 2, 400)
@@ -302,7 +259,7 @@ def test_binary_metrics__equal_sklearn_and_numpy(score, label):
     metrics = binary_metrics(score, label)
     assert metrics["auroc"] == pytest.approx(roc_auc_score(label, score), abs=1e-6)
     assert metrics["ap"] == pytest.approx(average_precision_score(label, score), abs=1e-6)
-    assert metrics["eer"] == pytest.approx(reference_eer(score, label), abs=1e-6)
+    assert metrics["eer"] == pytest.approx(reference(score, label)["eer"], abs=1e-6)
     assert metrics["accuracy"] == accuracy_score(label, score > 0)
     assert metrics["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(label, score > 0))
     assert metrics["n_fake"] == label.sum()

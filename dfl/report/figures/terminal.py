@@ -14,7 +14,7 @@ from dfl.evaluation import METRICS, TABLE_METRICS
 
 __all__ = ["comparison_view", "metric_view", "print_comparison", "print_metrics"]
 
-_NAME_WIDTH: Final = 32  # the rest of the 80 columns holds the numbers
+_NAME_WIDTH: Final = 80 - 8 * len(("Real", "Fake", *TABLE_METRICS))  # the rest is for numbers
 _TITLES: Final = {"dataset": "Dataset", "generator": "Generator"}
 _SINGLE_CLASS: Final = "n/a: the images are of one class only, and this metric needs both."
 _PASSED_OVER: Final = "Mean and worst pass over n/a."

@@ -1,9 +1,10 @@
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.metrics import accuracy_score, average_precision_score, roc_auc_score, roc_curve
 
+from dfl.evaluation import TABLE_METRICS
 from dfl.heads.tasks.epoch_metrics import epoch_metrics
+from tests.evaluation.reference import reference
 
 
 def _table() -> pd.DataFrame:
@@ -18,20 +19,9 @@ def _table() -> pd.DataFrame:
     return table.assign(split="test", loss=table["score"].abs())
 
 
-def _eer(label: pd.Series, score: pd.Series) -> float:
-    fpr, tpr, _ = roc_curve(label, score, drop_intermediate=False)
-    best = np.argmin(np.abs(fpr - (1 - tpr)))
-    return float(fpr[best] + 1 - tpr[best]) / 2
-
-
 def _expected(rows: pd.DataFrame) -> dict[str, float]:
-    label, score = rows["label"], rows["score"]
-    return {
-        "accuracy": accuracy_score(label, score > 0),
-        "ap": average_precision_score(label, score),
-        "auroc": roc_auc_score(label, score),
-        "eer": _eer(label, score),
-    }
+    values = reference(rows["score"].to_numpy(), rows["label"].to_numpy())
+    return {name: values[name] for name in TABLE_METRICS}
 
 
 def test_epoch_metrics__equal_sklearn_on_each_group() -> None:

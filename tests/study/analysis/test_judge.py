@@ -9,10 +9,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import (
     accuracy_score,
-    average_precision_score,
     balanced_accuracy_score,
-    roc_auc_score,
-    roc_curve,
 )
 
 from dfl.evaluation import METRICS, group_weights
@@ -20,6 +17,7 @@ from dfl.study.analysis.judge import AXES, Judge, judge_cells
 from dfl.study.run.cells import CellStore
 from dfl.study.run.fitting import held_rows, judged_condition
 from dfl.study.run.inputs import StudyInput
+from tests.evaluation.reference import reference
 from tests.study.study_examples import cell, example
 
 B = 40
@@ -63,20 +61,8 @@ def slow_threshold(rows: pd.DataFrame) -> float:
 
 
 def slow_metrics(rows: pd.DataFrame, threshold: float) -> dict[str, float]:
-    truth, score = rows["label"].to_numpy(), rows["score"].to_numpy()
-    found = {
-        "accuracy": accuracy_score(truth, score > 0),
-        "accuracy_at_val_threshold": accuracy_score(truth, score > threshold),
-    }
-    if len(set(truth)) == 1:
-        return found | dict.fromkeys(set(CHECKED) - set(found), np.nan)
-    fpr, tpr, _ = roc_curve(truth, score, drop_intermediate=False)
-    return found | {
-        "balanced_accuracy": balanced_accuracy_score(truth, score > 0),
-        "ap": average_precision_score(truth, score),
-        "auroc": roc_auc_score(truth, score),
-        "tpr_at_fpr_5": tpr[fpr <= 0.05].max(),
-    }
+    values = reference(rows["score"].to_numpy(), rows["label"].to_numpy(), threshold=threshold)
+    return {name: values[name] for name in CHECKED}
 
 
 def resampled(rows: pd.DataFrame, replicate: int) -> pd.DataFrame:

@@ -47,7 +47,8 @@ def metric_table(scores: pd.DataFrame, *, threshold: float = 0.0) -> pd.DataFram
     Returns:
         Tidy rows with ``METRIC_TABLE_COLUMNS``: metrics in [0, 1] or nan, counts int64. The counts
         of ``macro`` and ``worst`` are those of ``pooled``. No rows but these three, with counts 0
-        and nan, when no label is known. ``.attrs["n_unknown"]`` is how many rows were left out.
+        and nan, when no label is known. ``.attrs`` holds the ``threshold``, and as ``n_unknown``
+        how many rows were left out.
     """
     known = known_rows(scores[[*_COUNTED]])  # no copies of other columns
     known = known.assign(path=codes(known["path"]))  # which are the same is all that counts
@@ -68,7 +69,7 @@ def metric_table(scores: pd.DataFrame, *, threshold: float = 0.0) -> pd.DataFram
     table = table.astype(
         {"n_real": "int64", "n_fake": "int64"} | dict.fromkeys(TABLE_METRICS, "float64")
     )
-    table.attrs["n_unknown"] = n_unknown
+    table.attrs |= {"n_unknown": n_unknown, "threshold": threshold}
     return table
 
 

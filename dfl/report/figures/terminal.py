@@ -141,7 +141,13 @@ def _best(values: list[float], *, lowest: bool) -> float:
 
 
 def _notes(table: pd.DataFrame) -> list[Text]:
-    notes = [_note("Percent; EER is an error rate, lower is better.")]
+    errors = [METRICS[name].heading for name in TABLE_METRICS if METRICS[name].lower_is_better]
+    notes = [
+        _note(
+            f"Percent; of {' and '.join(errors)} lower is better. "
+            f"A score above {table.attrs.get('threshold', 0.0):g} counts as fake."
+        )
+    ]
     missing = table[[*TABLE_METRICS]].isna().any(axis=None)
     if missing:
         several = (table["scope"] == "dataset").sum() > 1

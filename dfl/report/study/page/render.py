@@ -21,6 +21,7 @@ from dfl.report.study.page.tables import (
     comparisons,
     failures,
     metric_rows,
+    tally,
 )
 from dfl.report.study.page.wording import cell_text, count, training
 from dfl.report.study.summary import StudyPage
@@ -29,7 +30,6 @@ __all__ = ["study_html", "write_study_page"]
 
 _MOST_LEADERS: Final = 25
 _MOST_CELLS: Final = 10  # named of those that failed of one cause
-_VERDICTS: Final = ("held", "did not hold", "undecided", "not tested")
 
 
 def write_study_page(page: StudyPage, file: Path) -> None:
@@ -48,7 +48,6 @@ def study_html(page: StudyPage) -> str:
     """The page of a study as HTML, with its style, script and images inside it."""
     metric = METRICS[page.metric]
     effects = effect_plots(page.effects, page.metric)
-    verdicts = [] if page.claims.empty else page.claims["verdict"].tolist()
     return (
         _environment()
         .get_template("page.html")
@@ -60,7 +59,7 @@ def study_html(page: StudyPage) -> str:
             all_metrics=METRICS.values(),
             choices=choices(page.choices),
             claims=claims(page.claims),
-            tally=[(each, verdicts.count(each)) for each in _VERDICTS if each in verdicts],
+            tally=tally(page.claims),
             trained_on=training(page.home),
             models=None
             if page.models.empty

@@ -33,8 +33,10 @@ __all__ = [
     "comparisons",
     "failures",
     "metric_rows",
+    "tally",
 ]
 
+_VERDICTS: Final = ("held", "did not hold", "undecided", "not tested")
 _SYMBOLS: Final = {"held": "\u2713", "did not hold": "\u2717", "undecided": "?"}
 _PARTS: Final = {
     "features": "Features",
@@ -150,6 +152,12 @@ def claims(table: pd.DataFrame) -> list[CheckedClaim]:
         )
         for row, dot in zip(rows, dots, strict=True)
     ]
+
+
+def tally(table: pd.DataFrame) -> list[tuple[str, int]]:
+    """Say of how many claims each verdict is, leaving out those of none."""
+    verdicts = [] if table.empty else table["verdict"].tolist()
+    return [(each, verdicts.count(each)) for each in _VERDICTS if each in verdicts]
 
 
 def comparisons(table: pd.DataFrame, metric: str) -> dict[str, list[Comparison]]:

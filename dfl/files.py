@@ -12,16 +12,6 @@ from pathlib import Path
 from secrets import token_hex
 from typing import Final
 
-__all__ = [
-    "OWN_TOKEN",
-    "drop_leftovers",
-    "is_full_disk",
-    "own_token",
-    "sha256_of",
-    "sync",
-    "writing",
-]
-
 _ABANDONED_S: Final = 600.0
 OWN_TOKEN: Final = "[0-9]+-[0-9a-f]{8}"
 """A pattern of what `own_token` gives."""
@@ -104,7 +94,7 @@ def is_full_disk(err: OSError) -> bool:
     return err.errno in _FULL
 
 
-def sha256_of(path: Path) -> str:
+def checksum_of(path: Path) -> str:
     """Hash a file's content, in hexadecimal."""
     digest = sha256()
     with path.open("rb") as file:

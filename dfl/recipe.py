@@ -15,8 +15,6 @@ from typing import Final
 
 from dfl.errors import ConfigError
 
-__all__ = ["Plain", "Recipe", "build", "describe", "digest_of", "public_name"]
-
 Plain = None | bool | int | float | str | list["Plain"] | dict[str, "Plain"]
 Recipe = dict[str, Plain]
 
@@ -80,8 +78,8 @@ def public_name(cls: type) -> str:
     return f"{module}.{name}"
 
 
-def digest_of(value: Plain) -> str:
-    """Hash plain data; the order of a mapping's keys does not count.
+def fingerprint_of(value: Plain) -> str:
+    """Identify plain data by a hash; the order of a mapping's keys does not count.
 
     Args:
         value: Plain data.

@@ -11,9 +11,9 @@ PACKAGE = Path(__file__).parent.parent / "dfl"
 FLOORS = {
     "types": 0,
     "errors": 0,
+    "artifacts": 0,
     "files": 0,
     "folders": 0,
-    "lock": 0,
     "progress": 0,
     "recipe": 0,
     "texts": 0,

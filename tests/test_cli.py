@@ -19,7 +19,7 @@ from dfl.app.dispatch import COMMANDS, LIGHTNING
 from dfl.cli import main
 from dfl.evaluation import binary_metrics, read_scores
 from dfl.features import FeatureStore
-from dfl.features.seal import sealed
+from dfl.features.store import FEATURES
 from tests.conftest import REPOSITORY
 from tests.runs import FEATURE_DATA, FIT, TINY_BACKBONE, image_data, write_features
 
@@ -321,9 +321,7 @@ def test_mistake__features_of_another_backbone(tmp_path: Path, capsys, monkeypat
     write_features(tmp_path / "b")
     document = json.loads((tmp_path / "b" / "features.json").read_text())
     document["layers"][0]["fingerprint"] = "ef" * 32
-    (tmp_path / "b" / "features.json").unlink()
-    document = sealed(document, tmp_path / "b")
-    (tmp_path / "b" / "features.json").write_text(json.dumps(document))
+    FEATURES.describe(tmp_path / "b", document)
     probe = ["--model=dfl.heads.LinearProbeTask", *TINY_BACKBONE[5:], *FEATURE_DATA]
     main(["fit", *FIT, *probe, "--data.features=a"])
     (checkpoint,) = tmp_path.glob("runs/**/*.ckpt")

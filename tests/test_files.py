@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from dfl.files import drop_leftovers, sha256_of, writing
+from dfl.files import checksum_of, drop_leftovers, writing
 
 
 def test_writing__replaces_at_once(tmp_path: Path) -> None:
@@ -26,9 +26,9 @@ def test_writing__failure_keeps_the_old(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [file]
 
 
-def test_sha256_of__known_value(tmp_path: Path) -> None:
+def test_checksum_of__known_value(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"abc")
-    assert sha256_of(tmp_path / "a").startswith("ba7816bf8f01cfea414140de5dae2223")
+    assert checksum_of(tmp_path / "a").startswith("ba7816bf8f01cfea414140de5dae2223")
 
 
 def test_writing__is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch) -> None:

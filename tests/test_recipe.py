@@ -15,7 +15,7 @@ from dfl.data.images.transforms import JPEG, GaussianBlur
 from dfl.errors import ConfigError
 from dfl.heads.storage.skops_file import TRUSTED_TYPES
 from dfl.heads.tasks.scoring import ScoringTask
-from dfl.recipe import build, describe, digest_of, public_name
+from dfl.recipe import build, describe, fingerprint_of, public_name
 
 
 @pytest.mark.parametrize(
@@ -75,10 +75,12 @@ def test_build__default_arguments() -> None:
     )
 
 
-def test_digest_of__hashes_the_json_whatever_the_order_of_keys() -> None:
+def test_fingerprint_of__hashes_the_json_whatever_the_order_of_keys() -> None:
     expected = hashlib.sha256(b'{"a": [1, null], "b": "x"}').hexdigest()
     assert (
-        digest_of({"b": "x", "a": [1, None]}) == digest_of({"a": [1, None], "b": "x"}) == expected
+        fingerprint_of({"b": "x", "a": [1, None]})
+        == fingerprint_of({"a": [1, None], "b": "x"})
+        == expected
     )
 
 
@@ -105,7 +107,7 @@ def test_describe__a_class_that_moves_keeps_its_fingerprint(monkeypatch) -> None
         package = ModuleType("outer")
         package.Zoom = Zoom
         monkeypatch.setitem(sys.modules, "outer", package)
-        return digest_of(describe(Zoom(8)))
+        return fingerprint_of(describe(Zoom(8)))
 
     assert described_from("outer.crops") == described_from("outer.images.geometry")
 

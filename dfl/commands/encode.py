@@ -6,7 +6,7 @@ from pathlib import Path
 from dfl.errors import FeatureError
 from dfl.features.rows import FeatureRows
 from dfl.features.store import FeatureStore, new_store
-from dfl.files import sha256_of
+from dfl.files import checksum_of
 from dfl.heads.estimators.encoder_step import BottleneckEncoder
 from dfl.heads.storage.spec import spec_difference
 from dfl.types import FeatureLayer
@@ -41,7 +41,7 @@ def encode(features: Path, checkpoint: Path, out: Path, overwrite: bool = False)
     spec = encoder.feature_spec
     if difference := spec_difference(spec, store.spec, subset=True):
         raise FeatureError(f"{features} does not fit {checkpoint}: {difference}")
-    made_of = "".join(layer.fingerprint for layer in spec) + sha256_of(checkpoint)
+    made_of = "".join(layer.fingerprint for layer in spec) + checksum_of(checkpoint)
     code = FeatureLayer(_PART, len(encoder.biases[-1]), sha256(made_of.encode()).hexdigest())
     names = [layer.name for layer in spec]
     # its own fingerprint: to `dfl extract`, the codes are not the features they are made of

@@ -12,8 +12,7 @@ from dfl.data.manifest.manifest import Manifest
 from dfl.demo.crops import CROP_SIZE, cut_crops, imitated_crops
 from dfl.demo.photographs import PHOTOGRAPHS, Photograph
 from dfl.errors import ConfigError
-from dfl.folders import recover_folder, replace_folder
-from dfl.lock import locked
+from dfl.folders import locked, recover_folder, replace_folder
 from dfl.types import FAKE, REAL
 
 __all__ = ["FAMILIES", "MANIFEST_NAME", "cut_sheet", "write_demo"]

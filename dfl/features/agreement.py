@@ -20,7 +20,7 @@ from dfl.data.containers.content import content_hash
 from dfl.data.manifest.manifest import Manifest
 from dfl.errors import DflError, FeatureError
 from dfl.features.images import rows_digest
-from dfl.recipe import Plain, digest_of
+from dfl.recipe import Plain, fingerprint_of
 from dfl.types import FeatureSpec
 
 __all__ = ["check_alike", "check_visible", "facts_of"]
@@ -62,8 +62,8 @@ def facts_of(
     layers: Plain = [[dict(asdict(layer)) for layer in spec] for spec in specs]
     values = (
         json.dumps(run, sort_keys=True),
-        digest_of(layers),
-        digest_of(views),
+        fingerprint_of(layers),
+        fingerprint_of(views),
         rows_digest(rows),
         _sample_digest(images),
     )
@@ -137,4 +137,4 @@ def _sample_digest(images: Manifest) -> str:
             contents.append(content_hash(images.resolve(path)))
         except (OSError, DflError) as err:  # told to all, instead of letting them wait
             contents.append(type(err).__name__)
-    return digest_of(contents)
+    return fingerprint_of(contents)

@@ -22,8 +22,7 @@ from dfl.features.agreement import check_alike, check_visible, facts_of
 from dfl.features.first_process import on_first_process
 from dfl.features.images import HashedImages, distinct_images, hash_images
 from dfl.features.plan import REPLACE, ExtractionPlan, finished_store, method_digest
-from dfl.folders import recover_folder
-from dfl.lock import locked
+from dfl.folders import locked, recover_folder
 from dfl.recipe import Recipe
 from dfl.texts import give_back
 from dfl.types import FeatureSpec

@@ -17,12 +17,11 @@ from itertools import repeat
 from pathlib import Path
 from typing import Final
 
-from dfl.errors import FeatureError
 from dfl.features.images import HashedImages
 from dfl.features.shard import read_shard
-from dfl.features.store import FeatureStore, Matrix, check_replaceable, fingerprint_at
+from dfl.features.store import FEATURES, FeatureStore, Matrix
 from dfl.files import writing
-from dfl.recipe import Plain, digest_of
+from dfl.recipe import Plain, Recipe, fingerprint_of
 from dfl.types import FeatureSpec
 
 __all__ = [
@@ -56,7 +55,7 @@ def method_digest(spec: FeatureSpec, *, preprocess: Plain, run: Plain) -> str:
         A hexadecimal SHA-256.
     """
     layers: list[Plain] = [dict(asdict(layer)) for layer in spec]
-    return digest_of({"layers": layers, "preprocess": preprocess, "run": run})
+    return fingerprint_of({"layers": layers, "preprocess": preprocess, "run": run})
 
 
 def extraction_fingerprint(images: str, method: str) -> str:
@@ -69,7 +68,7 @@ def extraction_fingerprint(images: str, method: str) -> str:
     Returns:
         A hexadecimal SHA-256.
     """
-    return digest_of({"images": images, "method": method})
+    return fingerprint_of({"images": images, "method": method})
 
 
 @dataclass(frozen=True)
@@ -313,32 +312,9 @@ def finished_store(
     Raises:
         FeatureError: If the folder holds something else and may not be replaced.
     """
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
-        return None
-    try:
-        found = fingerprint_at(out)
-    except FeatureError:
-        if not overwrite or not (out / "features.json").exists():
-            raise
-        found = None
-    if found == fingerprint:
-        if store := _whole_store(out):
-            return store
-    elif not overwrite:
-        raise FeatureError(
-            f"{out} holds other features (other images, backbone, preprocessing or "
-            f"precision); {advice}"
-        )
-    check_replaceable(out, overwrite=True)
+    is_own = FEATURES.is_of(out, fingerprint)
+    if is_own and FEATURES.find(out, fingerprint) is not None:
+        return FeatureStore.open(out)
+    wanted: Recipe = {"fingerprint": fingerprint}
+    FEATURES.check_replaceable(out, wanted, overwrite=overwrite or is_own, advice=advice)
     return None
-
-
-def _whole_store(out: Path) -> FeatureStore | None:
-    try:
-        store = FeatureStore.open(out)
-        if damaged := store.damaged():
-            raise FeatureError(f"{damaged[0]}: damaged")
-    except FeatureError as err:
-        logger.info("%s; the features are made anew", err)
-        return None
-    return store

@@ -6,7 +6,6 @@ manifest.csv    the manifest's rows, in the order of the matrices
 <layer>.npy     float32 (N, D) for each layer, as clip.pooled.npy; numpy can memory-map it
 """
 
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -17,58 +16,28 @@ from typing import Final, cast
 import numpy as np
 import numpy.typing as npt
 
+from dfl.artifacts import Kind
 from dfl.data.manifest.manifest import Manifest
 from dfl.errors import FeatureError, ManifestError
-from dfl.features.seal import damaged_files, is_sealed, resealed, sealed
 from dfl.features.written_matrix import WrittenMatrix
-from dfl.files import is_full_disk, writing
-from dfl.folders import making_folder
 from dfl.recipe import Plain, Recipe
 from dfl.types import FeatureLayer, FeatureSpec
 
-__all__ = [
-    "FORMAT",
-    "FeatureStore",
-    "Matrix",
-    "check_replaceable",
-    "fingerprint_at",
-    "inode_of",
-    "new_store",
-    "replaced",
-]
-
-FORMAT: Final = 4
-_METADATA: Final = "features.json"
 _MANIFEST: Final = "manifest.csv"
+FEATURES: Final = Kind(
+    name="feature folder",
+    error=FeatureError,
+    document="features.json",
+    format=4,
+    files=(_MANIFEST, "*.npy"),
+    loose=("config.yaml",),
+    make="make it with `dfl extract`",
+    remake="extract again with --overwrite=true",
+    same="these features",
+    other="other features (other images, backbone, preprocessing or precision)",
+)
 
 Matrix = npt.NDArray[np.float32]
-
-
-def check_replaceable(out: Path, *, overwrite: bool) -> None:
-    """Refuse to write a feature folder where that would lose something.
-
-    Args:
-        out: Where it is to go.
-        overwrite: Whether features that are there may be replaced.
-
-    Raises:
-        FeatureError: If features are there and `overwrite` is false, or anything else is there.
-    """
-    if not out.exists():
-        return
-    if not out.is_dir():
-        raise FeatureError(f"{out} is a file; name a folder for the features")
-    there = {path.name for path in out.iterdir()}
-    own = {_METADATA, _MANIFEST, "config.yaml"}
-    # a run that is killed while it writes one of these leaves it unfinished
-    own |= {name for name in there if name.startswith((".config.", f".{Path(_METADATA).stem}."))}
-    own |= {name for name in there if name.endswith(".npy")}
-    if foreign := sorted(there - own):
-        raise FeatureError(
-            f"{out / foreign[0]} is no part of a feature folder; move it away, or name another"
-        )
-    if there and not overwrite:
-        raise FeatureError(f"{out} is there already; name another, or give --overwrite=true")
 
 
 @contextmanager
@@ -99,37 +68,24 @@ def new_store(
     Raises:
         FeatureError: If `out` is there and may not be replaced, or the disk is full.
     """
-    check_replaceable(out, overwrite=overwrite)
-    try:
-        with making_folder(out, workspace=workspace) as partial:
-            with ExitStack() as files:
-                yield {
-                    layer.name: files.enter_context(
-                        WrittenMatrix.create(_file(partial, layer), (len(manifest), layer.dim))
-                    )
-                    for layer in spec
-                }
-            _describe(partial, manifest, spec, metadata)
-            check_replaceable(out, overwrite=overwrite)  # another run may have been faster
-    except OSError as err:
-        if not is_full_disk(err):
-            raise
-        need = sum(4 * layer.dim for layer in spec) * len(manifest) / 2**30
-        raise FeatureError(
-            f"{out}: the disk is full ({err.strerror}); {need:.2g} GiB have to be free to "
-            "join the features: make room, and run the same command again"
-        ) from err
-
-
-def _describe(folder: Path, manifest: Manifest, spec: FeatureSpec, metadata: Recipe) -> None:
-    manifest.write(folder / _MANIFEST)
-    document: Recipe = metadata | {
-        "format": FORMAT,
+    description: Recipe = metadata | {
+        "format": FEATURES.format,
         "rows": len(manifest),
         "root": manifest.root.as_posix(),
         "layers": [dict(asdict(layer)) for layer in spec],
     }
-    _write_metadata(folder / _METADATA, sealed(document, folder))
+    room = sum(4 * layer.dim for layer in spec) * len(manifest)
+    with FEATURES.making(
+        out, description, overwrite=overwrite, workspace=workspace, room=room
+    ) as partial:
+        with ExitStack() as files:
+            yield {
+                layer.name: files.enter_context(
+                    WrittenMatrix.create(_file(partial, layer), (len(manifest), layer.dim))
+                )
+                for layer in spec
+            }
+        manifest.write(partial / _MANIFEST)
 
 
 @dataclass(frozen=True)
@@ -166,13 +122,11 @@ class FeatureStore:
         Raises:
             FeatureError: If the folder is missing, unfinished, damaged or of another format.
         """
-        if not path.is_dir():
-            raise FeatureError(f"{path}: no such feature folder; make it with `dfl extract`")
-        inode = inode_of(path.stat())
-        document = _read_metadata(path)
+        inode = inode_of(path.stat()) if path.is_dir() else (0, 0)  # before anything is read
+        document = FEATURES.read(path)
         layers = cast(list[dict[str, object]], document["layers"])
         spec = tuple(FeatureLayer(**layer) for layer in layers)  # type: ignore[arg-type]
-        if damaged_files(document, path, names=[_MANIFEST]):
+        if FEATURES.damaged(path, document, only=(_MANIFEST,)):
             raise FeatureError(
                 f"{path}: its manifest is missing or was changed; run `dfl extract` again"
             )
@@ -210,13 +164,11 @@ class FeatureStore:
             root: The folder that the manifest's paths are relative to.
         """
         if root.as_posix() != self.metadata["root"]:
-            moved = resealed(self.metadata | {"root": root.as_posix()})
-            with writing(self.path / _METADATA) as partial:
-                _write_metadata(partial, moved)
+            FEATURES.note(self.path, self.metadata | {"root": root.as_posix()})
 
     def damaged(self) -> list[Path]:
         """Read all files and list those that are not what was written: a flipped bit is enough."""
-        return damaged_files(self.metadata, self.path)
+        return FEATURES.damaged(self.path, self.metadata)
 
     def layers(self) -> list[str]:
         """List the names of the layers, in order."""
@@ -303,40 +255,5 @@ def replaced(path: Path) -> FeatureError:
     return FeatureError(f"{path}: was replaced or removed while it was in use; run again")
 
 
-def fingerprint_at(path: Path) -> Plain:
-    """Read what identifies the features in a folder, whatever became of its matrices.
-
-    Args:
-        path: A feature folder.
-
-    Returns:
-        Its fingerprint; None for features that have none.
-
-    Raises:
-        FeatureError: If the folder is unfinished, its description damaged or of another format.
-    """
-    return _read_metadata(path).get("fingerprint")
-
-
 def _file(folder: Path, layer: FeatureLayer) -> Path:
     return folder / f"{layer.name}.npy"
-
-
-def _write_metadata(file: Path, document: Recipe) -> None:
-    file.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-
-
-def _read_metadata(path: Path) -> dict[str, Plain]:
-    file = path / _METADATA
-    try:
-        document = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError as err:
-        raise FeatureError(f"{path}: not a finished feature folder, it has no {_METADATA}") from err
-    except (OSError, ValueError) as err:
-        raise FeatureError(f"{file}: damaged ({err}); extract again with --overwrite=true") from err
-    if not isinstance(document, dict) or document.get("format") != FORMAT:
-        found = document.get("format") if isinstance(document, dict) else None
-        raise FeatureError(f"{file}: format {found!r}, this version reads {FORMAT}; extract again")
-    if not is_sealed(document):
-        raise FeatureError(f"{file}: damaged or edited; extract again with --overwrite=true")
-    return document

@@ -18,7 +18,7 @@ from dfl.features.extraction import ExtractionDataModule, Work
 from dfl.features.first_process import on_first_process
 from dfl.features.plan import ExtractionPlan
 from dfl.features.shard import write_shard
-from dfl.features.store import Matrix, fingerprint_at, new_store
+from dfl.features.store import FEATURES, Matrix, new_store
 from dfl.files import is_full_disk
 from dfl.recipe import Recipe
 
@@ -171,7 +171,7 @@ def join_shards(
         manifest,
         spec=plan.spec,
         metadata=metadata | {"fingerprint": plan.fingerprint},
-        overwrite=overwrite or _is_damaged_result(plan),
+        overwrite=overwrite or FEATURES.is_of(plan.out, plan.fingerprint),
         workspace=plan.folder,
     ) as matrices:
         for shard in range(plan.shards):
@@ -186,11 +186,3 @@ def join_shards(
             for name, matrix in matrices.items():
                 matrix[rows] = features[name][image_of_row[rows] - span.start]
     shutil.rmtree(plan.folder, ignore_errors=True)
-
-
-def _is_damaged_result(plan: ExtractionPlan) -> bool:
-    """Say whether these very features are there: they were found damaged, and may be replaced."""
-    try:
-        return fingerprint_at(plan.out) == plan.fingerprint
-    except FeatureError:
-        return False

@@ -71,6 +71,6 @@ def test_encode__mistakes(folder: Path, tmp_path: Path) -> None:
         encode(folder / "features", folder / "probe.ckpt", tmp_path / "codes")
     assert not (tmp_path / "codes").exists()
     encode(folder / "features", bottleneck, tmp_path / "codes")
-    with pytest.raises(FeatureError, match="is there already; name another, or give --overwrite"):
+    with pytest.raises(FeatureError, match="already holds these features; name another, or"):
         encode(folder / "features", bottleneck, tmp_path / "codes")
     encode(folder / "features", bottleneck, tmp_path / "codes", overwrite=True)

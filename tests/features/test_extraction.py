@@ -21,7 +21,7 @@ from dfl.data import ColorJitter, ImageDataModule, ManifestFile, RandomCrop, Res
 from dfl.errors import FeatureError, ImageError
 from dfl.features import ExtractionDataModule
 from dfl.features.extraction import Target
-from dfl.lock import locked
+from dfl.folders import locked
 from tests.features.small_extraction import backbone, expected, images, run
 
 
@@ -86,7 +86,7 @@ def test_extract__interrupted_run_goes_on(manifest: Path, tmp_path: Path) -> Non
 def test_extract__joins_what_is_complete_without_a_pass(
     manifest: Path, tmp_path: Path, monkeypatch
 ) -> None:
-    def killed(*_: object) -> None:
+    def killed(*_: object, **__: object) -> None:
         raise SystemExit
 
     with monkeypatch.context() as patch:
@@ -160,7 +160,7 @@ def test_extract__damaged_result_is_made_anew(
     whole = _bytes(run(manifest, tmp_path / "f", backbone()).path)
     damage(tmp_path / "f")
     store = run(manifest, tmp_path / "f", backbone())
-    assert "the features are made anew" in caplog.text
+    assert "damaged; it is made anew" in caplog.text
     assert _bytes(store.path) == whole
     assert sorted(path.name for path in tmp_path.iterdir()) == ["f", "images"]
 

@@ -173,7 +173,7 @@ def test_finished_store__something_else_is_not_touched(tmp_path: Path) -> None:
     assert finished_store(out, "aa", overwrite=False) is None
     (out / "holiday.jpg").touch()
     for overwrite in (False, True):
-        with pytest.raises(FeatureError, match="not a finished feature folder"):
+        with pytest.raises(FeatureError, match=r"holiday\.jpg is no part of a feature folder"):
             finished_store(out, "aa", overwrite=overwrite)
 
 

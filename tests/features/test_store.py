@@ -81,7 +81,7 @@ def test_select__unknown_layer_lists_what_there_is(tmp_path: Path) -> None:
 
 def test_new_store__does_not_replace_unasked(tmp_path: Path) -> None:
     first = _write(tmp_path / "f")
-    with pytest.raises(FeatureError, match="is there already"):
+    with pytest.raises(FeatureError, match="already holds other features"):
         _write(tmp_path / "f", value=9)
     np.testing.assert_array_equal(
         FeatureStore.open(tmp_path / "f").matrix(["dino"]), first["dino.pooled"]
@@ -185,7 +185,7 @@ def test_new_store__another_run_was_faster(tmp_path: Path) -> None:
     manifest = Manifest(pd.DataFrame({"path": []}), tmp_path)
     (tmp_path / "work").mkdir()
     with (
-        pytest.raises(FeatureError, match="is there already"),
+        pytest.raises(FeatureError, match="already holds other features"),
         new_store(tmp_path / "f", manifest, spec=SPEC, metadata={}, workspace=tmp_path / "work"),
     ):
         _write(tmp_path / "f")

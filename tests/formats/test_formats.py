@@ -14,7 +14,8 @@ from dfl.errors import HeadError
 from dfl.evaluation import read_scores
 from dfl.features import FeatureStore
 from dfl.heads.storage.checkpoint import HeadDescription, read_checkpoint
-from dfl.heads.storage.head_folder import load_head, read_head_document
+from dfl.heads.storage.head_folder import HEAD as KIND
+from dfl.heads.storage.head_folder import load_head
 from dfl.heads.tasks.linear_probe import LinearProbeTask
 from tests.features.small_extraction import backbone, expected, run
 from tests.formats.make import EXPECTED, FEATURES, HEAD, MANIFEST, PROBE, SCORES, inputs
@@ -55,7 +56,7 @@ def test_features__are_written_as_they_were(tmp_path: Path) -> None:
 
 
 def test_head__scores_are_equal_or_another_sklearn_is_refused(values) -> None:
-    made_by = read_head_document(HEAD)["versions"]["scikit-learn"]
+    made_by = KIND.read(HEAD)["versions"]["scikit-learn"]
     if made_by != sklearn.__version__:
         with pytest.raises(HeadError, match=f"^[^\\n]*made by scikit-learn {made_by}[^\\n]*$"):
             load_head(HEAD)

@@ -13,8 +13,7 @@ from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import Pipeline
 
 from dfl.data.manifest.manifest import Manifest
-from dfl.features.seal import sealed
-from dfl.features.store import new_store
+from dfl.features.store import FEATURES, new_store
 from dfl.heads.estimators import lda, naive_bayes
 from dfl.study.design.grid import Cell, ConditionUse, condition_plan
 from dfl.study.design.training_sets import TrainOn, training_sets
@@ -109,9 +108,7 @@ def write_backbone(folder: Path, name: str, condition: str, frame: pd.DataFrame)
 def describe_anew(folder: Path, old: str, new: str) -> None:
     """Let a feature folder's description say something else."""
     file = folder / "features.json"
-    document = json.loads(file.read_text().replace(old, new))
-    file.unlink()
-    file.write_text(json.dumps(sealed(document, folder)))
+    FEATURES.describe(folder, json.loads(file.read_text().replace(old, new)))
 
 
 def example(

@@ -6,7 +6,7 @@ from typing import Final
 
 from dfl.data.containers.base import place_of
 from dfl.data.containers.registry import open_container
-from dfl.files import sha256_of
+from dfl.files import checksum_of
 
 __all__ = [
     "NAMED_BYTES",
@@ -108,7 +108,7 @@ def _measure(path: Path) -> tuple[int, bytes]:
     if (noted := _known.get(look)) is not None:
         return int.from_bytes(noted[:SIZE_BYTES], "big"), noted[SIZE_BYTES:]
     if place_of(path) is None:
-        known = path.stat().st_size, bytes.fromhex(sha256_of(path))
+        known = path.stat().st_size, bytes.fromhex(checksum_of(path))
     else:
         content = read_bytes(path)
         known = len(content), sha256(content).digest()

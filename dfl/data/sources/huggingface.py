@@ -11,9 +11,8 @@ from dfl.data.sources.hub import HubSplit, download, save_stream, split_names
 from dfl.data.sources.saved_datasets import is_saved, saved_splits, split_roles
 from dfl.data.sources.table_records import table_records
 from dfl.errors import DataError
-from dfl.folders import making_folder, recover_folder
-from dfl.lock import locked
-from dfl.recipe import Plain, describe, digest_of
+from dfl.folders import locked, making_folder, recover_folder
+from dfl.recipe import Plain, describe, fingerprint_of
 
 
 @dataclass
@@ -104,7 +103,7 @@ class HuggingFace(Source):
             return None
         settings = [vars(self._of_library()), self.splits, self.image, self.fields.names()]
         readable = re.sub(r"[^\w.+-]+", "_", Path(self.path).name)[:60]
-        digest = digest_of(describe(settings))[:12]
+        digest = fingerprint_of(describe(settings))[:12]
         return Path(self.cache_dir or "streams") / f"{readable}-{digest}"
 
     def _files(self) -> tuple[Path, dict[str, list[str]]]:

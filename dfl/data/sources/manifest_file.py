@@ -5,7 +5,7 @@ from pathlib import Path
 
 from dfl.data.manifest.manifest import Manifest
 from dfl.data.sources.base import Source
-from dfl.files import sha256_of
+from dfl.files import checksum_of
 from dfl.recipe import Plain
 
 
@@ -39,5 +39,5 @@ class ManifestFile(Source):
         The root counts as well, since other files may have the same paths there.
         """
         path = Path(self.path)
-        content = sha256_of(path) if path.is_file() else None
+        content = checksum_of(path) if path.is_file() else None
         return ["ManifestFile", content, Path(self.root or path.parent).as_posix()]

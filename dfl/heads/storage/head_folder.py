@@ -6,7 +6,6 @@ head.json            features, settings, operating point, training counts, versi
 scores.csv           written by `dfl heads`
 """
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -21,35 +20,31 @@ import numpy.typing as npt
 from sklearn.base import BaseEstimator
 from sklearn.pipeline import Pipeline
 
+from dfl.artifacts import Kind
 from dfl.errors import CheckpointError, HeadError
-from dfl.features.seal import damaged_files, is_sealed, sealed
-from dfl.files import is_full_disk, sha256_of
-from dfl.folders import making_folder, recover_folder
+from dfl.files import checksum_of
+from dfl.folders import locked, recover_folder
 from dfl.heads.estimators.reductions import StoredEncoder
 from dfl.heads.storage.sklearn_head import SklearnHead
 from dfl.heads.storage.skops_file import dump_pipeline, load_pipeline, other_version
-from dfl.lock import locked
 from dfl.recipe import Plain, public_name
-from dfl.types import FeatureLayer, FeatureSpec
+from dfl.types import FeatureLayer
 
-__all__ = [
-    "FORMAT",
-    "SCORES",
-    "check_replaceable",
-    "load_head",
-    "read_head_document",
-    "recover_head",
-    "save_head",
-    "settings",
-    "writing_head",
-]
-
-FORMAT: Final = 3
 SCORES: Final = "scores.csv"
-
 _MODEL: Final = "head.skops"
-_DOCUMENT: Final = "head.json"
-_FILES: Final = {_MODEL, _DOCUMENT, SCORES}
+HEAD: Final = Kind(
+    name="head",
+    error=HeadError,
+    document="head.json",
+    format=3,
+    files=(_MODEL,),
+    loose=(SCORES,),
+    make="fit one with `dfl heads`",
+    remake="fit the head again",
+    identity=("settings", "features"),
+    same="a head with these settings on these features",
+    other="another head",
+)
 
 
 def settings(pipeline: Pipeline) -> list[Plain]:
@@ -108,22 +103,9 @@ def writing_head(
         The unfinished folder, beside the final one; when the block ends, it takes its place.
     """
     head.check_fitted()
-    try:
-        with making_folder(folder) as partial:
-            check_replaceable(folder, head, overwrite=overwrite)
-            dump_pipeline(head.pipeline, partial / _MODEL)
-            document = sealed(_document(head, counts or {}), partial)
-            text = json.dumps(document, indent=2) + "\n"
-            (partial / _DOCUMENT).write_text(text, encoding="utf-8")
-            yield partial
-            check_replaceable(folder, head, overwrite=overwrite)  # where nothing can be locked
-    except OSError as err:
-        if not is_full_disk(err):
-            raise
-        raise HeadError(
-            f"{folder}: the disk is full ({err.strerror}); make room, and run the same command "
-            "again"
-        ) from err
+    with HEAD.making(folder, _description(head, counts or {}), overwrite=overwrite) as partial:
+        dump_pipeline(head.pipeline, partial / _MODEL)
+        yield partial
 
 
 def recover_head(folder: Path) -> None:
@@ -148,51 +130,7 @@ def check_replaceable(folder: Path, head: SklearnHead, *, overwrite: bool) -> No
     Raises:
         HeadError: If a head is there and `overwrite` is false, or anything else is there.
     """
-    if not folder.exists():
-        return
-    if not folder.is_dir():
-        raise HeadError(f"{folder} is a file; choose another folder for the head")
-    there = {path.name for path in folder.iterdir()}
-    if foreign := sorted(there - _FILES):
-        raise HeadError(
-            f"{folder / foreign[0]} is not part of a head; move it away or choose another folder"
-        )
-    if there and not overwrite:
-        raise HeadError(
-            f"{folder} already holds {_stored(folder, head)}; "
-            "pass --overwrite=true or choose another out"
-        )
-
-
-def read_head_document(folder: Path) -> dict[str, Plain]:
-    """Read ``head.json``.
-
-    Args:
-        folder: The head's folder.
-
-    Returns:
-        Its content.
-
-    Raises:
-        HeadError: If it is missing, damaged or of another format.
-    """
-    file = folder / _DOCUMENT
-    try:
-        document = json.loads(file.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError) as err:
-        raise HeadError(
-            f"{folder}: no head there, it has no {_DOCUMENT}; fit one with `dfl heads`"
-        ) from err
-    except (OSError, ValueError) as err:
-        raise HeadError(f"{file}: damaged ({err}); fit the head again") from err
-    found = document.get("format") if isinstance(document, dict) else None
-    if found != FORMAT:
-        raise HeadError(
-            f"{file}: format {found!r}, this version reads {FORMAT}; fit the head again"
-        )
-    if not is_sealed(document):
-        raise HeadError(f"{file}: damaged or edited; fit the head again")
-    return dict(document)
+    HEAD.check_replaceable(folder, _description(head, {}), overwrite=overwrite)
 
 
 def load_head(folder: Path) -> SklearnHead:
@@ -208,17 +146,18 @@ def load_head(folder: Path) -> SklearnHead:
         HeadError: If a file is missing or damaged, another version of sklearn made it, or it holds
             a type that is not trusted.
     """
-    document = read_head_document(folder)
-    spec = _spec(document)
+    document = HEAD.read(folder)
+    layers = cast(list[dict[str, object]], document["features"])
+    spec = tuple(FeatureLayer(**layer) for layer in layers)  # type: ignore[arg-type]
     made_by = _made_by(document)
     if made_by != version("scikit-learn"):  # first: another version's file may not even load
         raise HeadError(other_version(folder, made_by))
     model = folder / _MODEL
     if not model.is_file():
         raise HeadError(f"{model}: missing; fit the head again")
-    if damaged_files(document, folder):
+    if HEAD.damaged(folder, document):
         raise HeadError(
-            f"{model}: damaged, its hash is not the one in {_DOCUMENT}; fit the head again"
+            f"{model}: damaged, its checksum is not the one in {HEAD.document}; fit the head again"
         )
     point = cast(dict[str, float], document["operating_point"])
     head = SklearnHead(
@@ -233,9 +172,9 @@ def load_head(folder: Path) -> SklearnHead:
     return head
 
 
-def _document(head: SklearnHead, counts: dict[str, int]) -> dict[str, Plain]:
+def _description(head: SklearnHead, counts: dict[str, int]) -> dict[str, Plain]:
     return {
-        "format": FORMAT,
+        "format": HEAD.format,
         "features": [dict(asdict(layer)) for layer in head.spec],
         "backbones": head.backbones,
         "preprocess": head.preprocess,
@@ -248,21 +187,6 @@ def _document(head: SklearnHead, counts: dict[str, int]) -> dict[str, Plain]:
         "trained_on": dict(counts),
         "versions": {name: version(name) for name in ("dfl", "scikit-learn", "skops", "numpy")},
     }
-
-
-def _stored(folder: Path, head: SklearnHead) -> str:
-    try:
-        document = read_head_document(folder)
-        same = document.get("settings") == settings(head.pipeline)
-        same = same and _spec(document) == head.spec
-    except HeadError:
-        return "a head that cannot be read"
-    return "a head with these settings on these features" if same else "another head"
-
-
-def _spec(document: dict[str, Plain]) -> FeatureSpec:
-    layers = cast(list[dict[str, object]], document["features"])
-    return tuple(FeatureLayer(**layer) for layer in layers)  # type: ignore[arg-type]
 
 
 def _made_by(document: dict[str, Plain]) -> str:
@@ -288,7 +212,7 @@ def _params(step: BaseEstimator | StoredEncoder) -> dict[str, object]:
 
 @lru_cache
 def _hash_of_file(file: Path, _changed: int, _size: int) -> str:
-    return sha256_of(file)  # a study asks for each of its cells
+    return checksum_of(file)  # a study asks for each of its cells
 
 
 def _plain(value: object) -> Plain:

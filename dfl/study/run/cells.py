@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from dfl.errors import HeadError
 from dfl.files import writing
-from dfl.recipe import Plain, Recipe, digest_of
+from dfl.recipe import Plain, Recipe, fingerprint_of
 from dfl.study.design.grid import Cell
 
 __all__ = ["CELL_VERSION", "CellStore", "Scores", "cell_key"]
@@ -44,7 +44,7 @@ def cell_key(cell: Cell, facts: Mapping[str, Plain]) -> str:
         "scikit-learn": version("scikit-learn"),
         "seed": cell.seed,
     }
-    return digest_of(known)[:32]
+    return fingerprint_of(known)[:32]
 
 
 class CellStore:

@@ -20,7 +20,7 @@ from dfl.app.quiet import quiet_lightning
 from dfl.backbones.precision import SettledPrecision
 from dfl.data import Augmentation, ImageDataModule, Manifest
 from dfl.errors import CheckpointError, ConfigError
-from dfl.files import sha256_of, writing
+from dfl.files import checksum_of, writing
 from dfl.heads.storage.checkpoint import read_checkpoint
 from dfl.heads.storage.movable_checkpoint import MovableCheckpoint, save_whole
 from dfl.heads.tasks.finetune import FineTuneTask
@@ -118,7 +118,7 @@ def training_settings(task: FineTuneTask) -> Recipe:
         raise ConfigError(f"a baseline's optimizer or lr_scheduler: {err}") from err
     return {
         "architecture": task.architecture(),
-        "weights": None if task.weights is None else sha256_of(task.weights),
+        "weights": None if task.weights is None else checksum_of(task.weights),
         "pretrained": task.pretrained,
         "optimizer": {"class": _name(type(optimizer)), "settings": _plain(optimizer.defaults)},
         "lr_scheduler": None

@@ -15,12 +15,11 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.svm import SVC
 
 from dfl.errors import CheckpointError, HeadError
-from dfl.features.seal import sealed
 from dfl.heads.estimators import lda, rbf_svm
 from dfl.heads.estimators.reductions import bottleneck
 from dfl.heads.storage.head_folder import (
+    HEAD,
     load_head,
-    read_head_document,
     save_head,
     settings,
     writing_head,
@@ -59,7 +58,7 @@ def test_round_trip__scores_are_equal_bit_for_bit(
 
 
 def test_save__says_what_it_stored(folder: Path) -> None:
-    document = read_head_document(folder)
+    document = HEAD.read(folder)
 
     assert {path.name for path in folder.iterdir()} == {"head.skops", "head.json"}
     assert document["features"] == [
@@ -130,7 +129,7 @@ def test_settings__of_a_bottleneck_that_is_missing(tmp_path: Path) -> None:
 def test_save__refuses_to_replace_a_head(folder: Path, head: SklearnHead, what: str) -> None:
     before = (folder / "head.skops").read_bytes()
 
-    with pytest.raises(HeadError, match=f"svm already holds {what}; pass --overwrite=true"):
+    with pytest.raises(HeadError, match=f"svm already holds {what}; .* --overwrite=true"):
         save_head(head, folder)
 
     assert (folder / "head.skops").read_bytes() == before
@@ -192,7 +191,7 @@ def test_save__full_disk_is_said(folder: Path, monkeypatch) -> None:
 def test_save__never_removes_what_is_not_a_head(folder: Path) -> None:
     (folder / "notes.txt").write_text("mine")
 
-    with pytest.raises(HeadError, match=r"notes\.txt is not part of a head; move it away"):
+    with pytest.raises(HeadError, match=r"notes\.txt is no part of a head; move it away"):
         save_head(fitted("lda"), folder, overwrite=True)
 
     assert (folder / "notes.txt").read_text() == "mine"
@@ -201,7 +200,7 @@ def test_save__never_removes_what_is_not_a_head(folder: Path) -> None:
 def test_save__where_a_file_is(tmp_path: Path) -> None:
     (tmp_path / "svm").write_text("mine")
 
-    with pytest.raises(HeadError, match="svm is a file; choose another folder"):
+    with pytest.raises(HeadError, match="svm is a file; name a folder for the head"):
         save_head(fitted("rbf_svm"), tmp_path / "svm", overwrite=True)
 
 
@@ -263,7 +262,10 @@ def test_load_pipeline__another_sklearn(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda folder: (folder / "head.json").unlink(), "svm: no head there, it has no head.json"),
+        (
+            lambda folder: (folder / "head.json").unlink(),
+            "svm: not a finished head, it has no",
+        ),
         (lambda folder: (folder / "head.json").write_text("{"), "head.json: damaged"),
         (lambda folder: (folder / "head.json").write_text("[]"), "head.json: format None"),
         (lambda folder: (folder / "head.json").write_text('{"format": 1}'), "format 1, this vers"),
@@ -272,7 +274,10 @@ def test_load_pipeline__another_sklearn(folder: Path) -> None:
             lambda folder: (folder / "head.skops").unlink(),
             "head.skops: missing; fit the head again",
         ),
-        (lambda folder: _truncate(folder / "head.skops"), "head.skops: damaged, its hash is not"),
+        (
+            lambda folder: _truncate(folder / "head.skops"),
+            "head.skops: damaged, its checksum is",
+        ),
     ],
 )
 def test_load__damaged(folder: Path, damage: Callable[[Path], object], message: str) -> None:
@@ -284,7 +289,7 @@ def test_load__damaged(folder: Path, damage: Callable[[Path], object], message: 
 
 
 def test_load__no_folder(tmp_path: Path) -> None:
-    with pytest.raises(HeadError, match="nothing: no head there"):
+    with pytest.raises(HeadError, match="nothing: no such head; fit one with `dfl heads`"):
         load_head(tmp_path / "nothing")
 
 
@@ -307,8 +312,7 @@ def _truncate(file: Path) -> None:
 
 
 def _seal(folder: Path, document: dict[str, Plain]) -> None:
-    (folder / "head.json").unlink()
-    (folder / "head.json").write_text(json.dumps(sealed(document, folder)))
+    HEAD.describe(folder, document)
 
 
 def _edit(file: Path, change: Callable[[str], str], drop: str = "?") -> None:

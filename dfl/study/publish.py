@@ -18,14 +18,20 @@ from dfl.errors import DflError
 from dfl.files import writing
 from dfl.report.study.summary import StudyPage
 from dfl.study.analysis.chosen import chosen_table
-from dfl.study.analysis.closeup import CloseLook, Contender, has_several_generators
-from dfl.study.analysis.effects import effects
+from dfl.study.analysis.details import Details, TrainedConfiguration, has_several_generators
+from dfl.study.analysis.effects import check_claims, effects
 from dfl.study.analysis.estimates import Estimator
-from dfl.study.analysis.judge import Judge, Results, judge_cells
+from dfl.study.analysis.judge import CONFIGURATION, Judge, Results, judge_cells
 from dfl.study.analysis.notes import notes
-from dfl.study.analysis.ranking import Choice, choose, home_of, leaders, matrix, models
-from dfl.study.analysis.selections import CONFIGURATION, configuration_of
-from dfl.study.analysis.verdicts import check_claims
+from dfl.study.analysis.ranking import (
+    Choice,
+    choose,
+    choose_train_set,
+    configuration_of,
+    leaders,
+    matrix,
+    models,
+)
 from dfl.study.design.grid import Cell
 from dfl.study.design.settings import Settings
 from dfl.study.export import take_home
@@ -40,7 +46,7 @@ __all__ = ["Published", "Publisher", "fingerprint_of"]
 logger = logging.getLogger(__name__)
 
 _PAGE_VERSION: Final = 4  # raised when the same cells would give another page
-_RIVALS: Final = 8
+_OTHER_HEADS: Final = 8
 _HARDEST: Final = 24
 
 
@@ -137,14 +143,14 @@ class Publisher:
         store = CellStore(self.study.folder)
         with writing(settings.out / "cells.csv") as partial:
             chosen_table(cells, run.keys, self.study).to_csv(partial, index=False)
-        estimator = Estimator(results, settings.metric)
-        home = home_of(estimator, list(self.study.training_sets))
-        choices = choose(estimator, home=home, first_condition=self.first_condition)
+        estimator = Estimator(results, settings.metric, self.first_condition)
+        train_set = choose_train_set(estimator, list(self.study.training_sets))
+        choices = choose(estimator, train_set=train_set)
         judge = Judge(self.study, metric=settings.metric, replicates=settings.replicates)
-        look = CloseLook(judge, estimator, run.keys, store)
-        own = _cells_of(cells, choices[0].configuration, home) if choices else []
+        details = Details(judge, estimator, run.keys, store)
+        own = _cells_of(cells, choices[0].configuration, train_set) if choices else []
         detector, troubles = self._take_home(own[0], run.keys[own[0]]) if own else (None, [])
-        page = self._page(run, facts, estimator, look, choices, home, detector, troubles)
+        page = self._page(run, facts, estimator, details, choices, train_set, detector, troubles)
         return Published(page, results, detector)
 
     def _take_home(self, cell: Cell, key: str) -> tuple[Path | None, list[str]]:
@@ -168,43 +174,40 @@ class Publisher:
         run: CellRun,
         facts: Sequence[tuple[str, str]],
         estimator: Estimator,
-        look: CloseLook,
+        details: Details,
         choices: list[Choice],
-        home: str,
+        train_set: str,
         detector: Path | None,
         troubles: list[str],
     ) -> StudyPage:
         settings = self.settings
-        condition = self.first_condition
-        ranked = leaders(estimator, home=home, first_condition=condition)
-        contenders = self._contenders(list(run.keys), choices, home)
-        rivals = self._rivals(ranked, list(run.keys), choices, home)
-        closely = [look.metrics(contender) for contender in contenders]
-        roc = look.roc_curves([*contenders, *rivals[:4]])
-        pairs = [look.comparison(contenders[0], rival) for rival in rivals] if contenders else []
-        several = has_several_generators(next(iter(self.study.frames.values())))
+        ranked = leaders(estimator, train_set=train_set)
+        chosen = self._chosen(list(run.keys), choices, train_set)
+        others = self._best_of_other_heads(ranked, list(run.keys), choices, train_set)
+        metrics = [details.metrics(each) for each in chosen]
+        roc = details.roc_curves([*chosen, *others[:4]])
+        pairs = [details.comparison(chosen[0], other) for other in others] if chosen else []
+        by_generator = has_several_generators(next(iter(self.study.frames.values())))
         return StudyPage(
             title=settings.title,
             subtitle=self._subtitle(len(run.keys)),
             metric=settings.metric,
-            home=home,
+            train_set=train_set,
             created=datetime.now(UTC).date().isoformat(),
             facts=list(facts),
             choices=_choice_table(choices),
             leaders=ranked.drop(columns=["val_rank", "configuration"]),
             models=models(ranked),
             matrices={
-                choice.criterion: matrix(
-                    estimator, choice.configuration, first_condition=condition, several=several
-                )
+                choice.criterion: matrix(estimator, choice.configuration, by_generator=by_generator)
                 for choice in _distinct(choices)
             },
             effects=effects(estimator),
             claims=check_claims(estimator, settings.claims),
             comparisons=_corrected([pair for pair in pairs if pair is not None]),
-            metrics=pd.concat(closely, ignore_index=True) if closely else pd.DataFrame(),
+            metrics=pd.concat(metrics, ignore_index=True) if metrics else pd.DataFrame(),
             roc=roc,
-            hardest=look.hardest(contenders[0], self.manifest, _HARDEST) if contenders else [],
+            hardest=details.hardest(chosen[0], self.manifest, _HARDEST) if chosen else [],
             failures=pd.DataFrame(
                 [{"cell": str(o.cell), "cause": o.cause} for o in run.failures],
                 columns=["cell", "cause"],
@@ -214,30 +217,30 @@ class Publisher:
             config=settings.config,
         )
 
-    def _contenders(
-        self, cells: Sequence[Cell], choices: list[Choice], home: str
-    ) -> list[Contender]:
+    def _chosen(
+        self, cells: Sequence[Cell], choices: list[Choice], train_set: str
+    ) -> list[TrainedConfiguration]:
         """The chosen configurations, trained on the same set."""
         return [
-            Contender(_name(choice.configuration, self.first_condition), own)
+            TrainedConfiguration(_name(choice.configuration, self.first_condition), own)
             for choice in _distinct(choices)
-            if (own := _cells_of(cells, choice.configuration, home))
+            if (own := _cells_of(cells, choice.configuration, train_set))
         ]
 
-    def _rivals(
-        self, ranked: pd.DataFrame, cells: Sequence[Cell], choices: list[Choice], home: str
-    ) -> list[Contender]:
+    def _best_of_other_heads(
+        self, ranked: pd.DataFrame, cells: Sequence[Cell], choices: list[Choice], train_set: str
+    ) -> list[TrainedConfiguration]:
         """The best of every other head, by validation, trained on the same set."""
         if not choices:
             return []
         by_val = ranked.sort_values("val_rank", kind="stable")
-        found: dict[str, Contender] = {}
+        found: dict[str, TrainedConfiguration] = {}
         for configuration in by_val["configuration"]:
             head = configuration[3]
             if head != choices[0].configuration[3] and head not in found:
-                own = _cells_of(cells, configuration, home)
-                found[head] = Contender(_name(configuration, self.first_condition), own)
-        return list(found.values())[:_RIVALS]
+                own = _cells_of(cells, configuration, train_set)
+                found[head] = TrainedConfiguration(_name(configuration, self.first_condition), own)
+        return list(found.values())[:_OTHER_HEADS]
 
     def _subtitle(self, cells: int) -> str:
         sets = self.study.training_sets

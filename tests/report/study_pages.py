@@ -42,7 +42,7 @@ def full_page(*, seed=0):
         subtitle="Seven combinations of three frozen backbones, three reductions and nine "
         "heads on four pairs of real and generated images, each tested on all others.",
         metric="accuracy_at_val_threshold",
-        home="combined",
+        train_set="combined",
         created="2026-11-01",
         facts=[
             ("Images", "4,000 (2,000 real, 2,000 fake)"),
@@ -114,7 +114,7 @@ def bare_page(**changes):
         "title": "Nothing",
         "subtitle": "",
         "metric": "accuracy_at_val_threshold",
-        "home": "combined",
+        "train_set": "combined",
     }
     rest = {
         "created": "2026-11-01",

@@ -42,16 +42,16 @@ class StudyPage:
         title: The study's name.
         subtitle: One sentence on what it asks.
         metric: The primary metric, a key of ``METRICS``.
-        home: The training set of the detector to take home: "combined" or a dataset.
+        train_set: The training set of the detector to take home: "combined" or a dataset.
         created: Date of the study, ISO 8601.
         facts: Label and value: images, cells, forward passes made and saved, times, versions.
         choices: The best configuration by each criterion, chosen on validation: criterion,
             features, reduction, head, train_set, train_condition, val, test, low, high, why.
-        leaders: Configurations trained on ``home``, best first: features, reduction,
+        leaders: Configurations trained on ``train_set``, best first: features, reduction,
             head, kind ("fine-tuned", or a grid of frozen features), value, low, high, val.
-        models: Configurations trained on ``home``, tested on all datasets (mean), of the reduction
-            that validation chose: features, head, value, low, high, and ``chosen``, which
-            marks the head that validation chose for these features.
+        models: Configurations trained on ``train_set``, tested on all datasets (mean), of the
+            reduction that validation chose: features, head, value, low, high, and ``chosen``,
+            which marks the head that validation chose for these features.
         matrices: By name, a long table of train_set, test_set, value, low, high; the last test
             sets may be "pooled", "macro" and "worst".
         effects: Marginal mean of each level of each axis: axis, level, value, low, high, n_cells,
@@ -76,7 +76,7 @@ class StudyPage:
     title: str
     subtitle: str
     metric: str
-    home: str
+    train_set: str
     created: str
     facts: list[tuple[str, str]]
     choices: pd.DataFrame

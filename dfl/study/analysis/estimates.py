@@ -1,6 +1,6 @@
 """Means over the cells of a study, with intervals from the replicates that they share."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 
@@ -12,7 +12,7 @@ from scipy.stats import norm, t
 from dfl.evaluation import percentile_interval
 from dfl.study.analysis.judge import Results
 
-__all__ = ["Estimate", "Estimator", "balanced"]
+__all__ = ["Estimate", "Estimator"]
 
 Values = npt.NDArray[np.float64]
 
@@ -42,6 +42,11 @@ class Estimate:
         low, high = np.clip(percentile_interval(replicates), 0.0, 1.0)
         return cls(value, float(low), float(high), replicates, count)
 
+    @property
+    def columns(self) -> dict[str, object]:
+        """The mean and its interval, as tables have them."""
+        return {"value": self.value, "low": self.low, "high": self.high}
+
 
 class Estimator:
     """Averages rows of the results table.
@@ -53,16 +58,23 @@ class Estimator:
     Args:
         results: The numbers of all cells.
         metric: The primary metric, whose replicates `results` holds.
+        first_condition: The condition under which configurations are chosen and ranked.
     """
 
-    def __init__(self, results: Results, metric: str) -> None:
+    def __init__(self, results: Results, metric: str, first_condition: str) -> None:
         self.table = results.table
         self.metric = metric
+        self.first_condition = first_condition
         self._replicates = results.replicates
         tested = self.table.index[self.table["split"] == "test"]
         self._place = pd.Series(np.arange(len(tested)), index=tested)
         self.seeds = sorted(int(seed) for seed in self.table["seed"].unique())
         self._seed_deviations = cache(self._draw_seeds)
+
+    def under_first_condition(self) -> pd.DataFrame:
+        """Keep the rows that were tested under the first condition; all if none was."""
+        under = self.table["test_condition"] == self.first_condition
+        return self.table.loc[under] if under.any() else self.table
 
     def mean(self, rows: pd.DataFrame) -> Estimate:
         """Average the primary metric over rows of the table, every seed alike.
@@ -120,22 +132,6 @@ class Estimator:
         """Average the primary metric over rows of the validation split; nan where there is none."""
         values = rows[self.metric].dropna()
         return float(values.mean()) if len(values) else float("nan")
-
-
-def balanced(rows: pd.DataFrame, axis: str, others: Sequence[str]) -> pd.DataFrame:
-    """Keep what exists at every level of an axis, so that its levels meet the same company.
-
-    Args:
-        rows: Rows of the results table.
-        axis: The axis whose levels are compared.
-        others: The columns that must be the same.
-
-    Returns:
-        The rows whose counterparts at all levels are there.
-    """
-    levels = rows[axis].nunique()
-    count = rows.groupby(list(others), sort=False)[axis].transform("nunique")
-    return rows[count == levels]
 
 
 def _column_means(values: Values) -> Values:

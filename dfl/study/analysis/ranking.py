@@ -8,15 +8,20 @@ import pandas as pd
 
 from dfl.evaluation import METRICS
 from dfl.study.analysis.estimates import Estimate, Estimator
-from dfl.study.analysis.selections import (
-    CONFIGURATION,
-    as_images_come,
-    is_configuration,
-    value_columns,
-)
+from dfl.study.analysis.judge import CONFIGURATION, cell_axes
+from dfl.study.design.grid import Cell
 from dfl.study.design.training_sets import COMBINED
 
-__all__ = ["Choice", "choose", "home_of", "leaders", "matrix", "models"]
+__all__ = [
+    "Choice",
+    "choose",
+    "choose_train_set",
+    "configuration_of",
+    "is_configuration",
+    "leaders",
+    "matrix",
+    "models",
+]
 
 _TEST_SETS: Final = {"dataset": "{}", "generator": "generator {}"}
 _TIE_BREAKERS: Final = ("auroc", "ap", "calibration_error")
@@ -45,47 +50,63 @@ class Choice:
     why: str
 
 
-def home_of(estimator: Estimator, train_sets: Sequence[str]) -> str:
-    """Choose what the detector to take home is trained on: everything, or what validation likes.
+def configuration_of(cell: Cell) -> tuple[str, ...]:
+    """Give what a person can choose of a cell, as `CONFIGURATION` orders it."""
+    axes = cell_axes(cell)
+    return tuple(str(axes[name]) for name in CONFIGURATION)
+
+
+def is_configuration(table: pd.DataFrame, configuration: Sequence[str]) -> "pd.Series[bool]":
+    """Tell which rows of the results table are of a configuration."""
+    chosen = pd.Series(data=True, index=table.index)
+    for name, value in zip(CONFIGURATION, configuration, strict=True):
+        chosen &= table[name] == value
+    return chosen
+
+
+def choose_train_set(estimator: Estimator, train_sets: Sequence[str]) -> str:
+    """Choose the training set of the detector to take home.
 
     Args:
         estimator: The results.
         train_sets: The names of the training sets.
+
+    Returns:
+        All datasets combined, where that is among them; else the training set of the
+        configuration with the best mean over the datasets on validation images.
     """
     if COMBINED in train_sets:
         return COMBINED
-    table = estimator.table
+    table, metric = estimator.table, METRICS[estimator.metric]
     rows = table[(table["scope"] == "macro") & (table["split"] == "val")]
-    values = rows.dropna(subset=[estimator.metric]).groupby("train_set", sort=False)
-    if not values.ngroups:  # validation has one class, of which this metric says nothing
+    rows = rows.dropna(subset=[metric.name])
+    if rows.empty:  # validation has one class, of which this metric says nothing
         return train_sets[0]
-    if METRICS[estimator.metric].lower_is_better:
-        return str(values[estimator.metric].min().idxmin())
-    return str(values[estimator.metric].max().idxmax())
+    best = (metric.sign * rows[metric.name]).groupby(rows["train_set"], sort=False).max()
+    return str(best.idxmax())
 
 
-def choose(estimator: Estimator, *, home: str, first_condition: str) -> list[Choice]:
+def choose(estimator: Estimator, *, train_set: str) -> list[Choice]:
     """Choose the best configurations by their validation images.
 
     Args:
         estimator: The results.
-        home: The training set of the detector to take home.
-        first_condition: How images come; choices are made under it where it is tested.
+        train_set: The training set of the detector to take home.
 
     Returns:
         The best on the datasets that it is trained on, and the best on datasets that it is not
         trained on, where there are such.
     """
-    table = as_images_come(estimator.table, first_condition)
+    table = estimator.under_first_condition()
     found = [
         _best(
             estimator,
-            table[table["train_set"] == home],
+            table[table["train_set"] == train_set],
             criterion="Best detector to take home",
-            train_set=home,
+            train_set=train_set,
             scope="macro",
             why="highest mean over the datasets on validation images, trained on "
-            + ("all datasets" if home == "combined" else home),
+            + ("all datasets" if train_set == COMBINED else train_set),
         ),
         _best(
             estimator,
@@ -109,7 +130,7 @@ def _best(
     scope: str,
     why: str,
 ) -> Choice | None:
-    rows = _same_company(table[table["scope"] == scope])
+    rows = _complete(table[table["scope"] == scope])
     val, test = (rows[rows["split"] == split] for split in ("val", "test"))
     means = _validated(val, estimator.metric)
     if means.empty:
@@ -133,8 +154,11 @@ def _best(
     )
 
 
-def _same_company(rows: pd.DataFrame) -> pd.DataFrame:
-    """Leave out configurations that lack a training set or seed: their means are of other cells."""
+def _complete(rows: pd.DataFrame) -> pd.DataFrame:
+    """Leave out configurations that lack a training set or a seed, as a cell failed.
+
+    Their means would be over other cells than those of the rest.
+    """
     count = rows.groupby(list(CONFIGURATION), sort=False)["train_set"].transform("size")
     complete: pd.DataFrame = rows[count == count.max()]
     return complete
@@ -161,23 +185,22 @@ def _by_merit(means: pd.DataFrame) -> list[tuple[str, ...]]:
     return [tuple(str(name) for name in configuration) for configuration in ranked.index]
 
 
-def leaders(estimator: Estimator, *, home: str, first_condition: str) -> pd.DataFrame:
+def leaders(estimator: Estimator, *, train_set: str) -> pd.DataFrame:
     """Rank the configurations trained on one training set, by the mean over the datasets.
 
     Those that failed for a seed are left out: another mean would be of other test images.
 
     Args:
         estimator: The results.
-        home: The training set.
-        first_condition: How images come; ranked under it where it is tested.
+        train_set: The training set.
 
     Returns:
         ``features, reduction, head, kind, value, low, high, val``, best first; ``kind`` is
         the grid; ``configuration``, and ``val_rank``, its place by validation alone, from 0, where
         ties are broken as `choose` breaks them.
     """
-    table = as_images_come(estimator.table, first_condition)
-    table = _same_company(table[(table["train_set"] == home) & (table["scope"] == "macro")])
+    table = estimator.under_first_condition()
+    table = _complete(table[(table["train_set"] == train_set) & (table["scope"] == "macro")])
     order = _by_merit(_validated(table[table["split"] == "val"], estimator.metric))
     rank = {configuration: place for place, configuration in enumerate(order)}
     rows = []
@@ -189,9 +212,11 @@ def leaders(estimator: Estimator, *, home: str, first_condition: str) -> pd.Data
             {
                 "features": features,
                 "reduction": reduction,
-                "head": _with_condition(head, condition, first_condition),
+                "head": head
+                if condition == estimator.first_condition
+                else f"{head} (trained on {condition})",
                 "kind": kind,
-                **value_columns(estimator.mean(test)),
+                **estimator.mean(test).columns,
                 "val": estimator.validation(val),
                 "val_rank": rank.get(named, len(rank)),
                 "configuration": named,
@@ -225,32 +250,28 @@ def models(ranked: pd.DataFrame) -> pd.DataFrame:
 
 
 def matrix(
-    estimator: Estimator, configuration: tuple[str, ...], *, first_condition: str, several: bool
+    estimator: Estimator, configuration: tuple[str, ...], *, by_generator: bool
 ) -> pd.DataFrame:
     """Set what a configuration was trained on against what it was tested on.
 
     Args:
         estimator: The results.
         configuration: Values of `CONFIGURATION`.
-        first_condition: How images come; looked at under it where it is tested.
-        several: Whether a dataset has several generators, whose rows say something then.
+        by_generator: Whether to set it against each generator as well, which says more where a
+            dataset has several.
 
     Returns:
-        ``train_set, test_set, value, low, high``; the datasets, the generators where `several`,
-        then pooled, macro and worst.
+        ``train_set, test_set, value, low, high``; the datasets, the generators, then
+        pooled, macro and worst.
     """
-    table = as_images_come(estimator.table, first_condition)
+    table = estimator.under_first_condition()
     table = table[(table["split"] == "test") & is_configuration(table, configuration)]
     rows = []
-    for scope in ("dataset", *(["generator"] if several else []), "pooled", "macro", "worst"):
+    for scope in ("dataset", *(["generator"] if by_generator else []), "pooled", "macro", "worst"):
         part = table[table["scope"] == scope]
         for (train_set, name), own in part.groupby(["train_set", "name"], sort=False):
             test_set = _TEST_SETS.get(scope, scope).format(name)
             rows.append(
-                {"train_set": train_set, "test_set": test_set, **value_columns(estimator.mean(own))}
+                {"train_set": train_set, "test_set": test_set, **estimator.mean(own).columns}
             )
     return pd.DataFrame(rows, columns=["train_set", "test_set", "value", "low", "high"])
-
-
-def _with_condition(head: str, condition: str, first_condition: str) -> str:
-    return head if condition == first_condition else f"{head} (trained on {condition})"

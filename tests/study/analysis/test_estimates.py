@@ -1,8 +1,7 @@
 import numpy as np
-import pandas as pd
 import pytest
 
-from dfl.study.analysis.estimates import Estimator, balanced
+from dfl.study.analysis.estimates import Estimator
 from dfl.study.analysis.judge import Results
 from tests.study.study_tables import B, cases, results
 
@@ -15,7 +14,7 @@ def seed_deviations(seeds: int) -> np.ndarray:
 
 def test_mean__one_seed_is_the_mean_of_rows_and_of_replicates() -> None:
     made = results(cases(train_set=["a", "b", "c"]), lambda row: "abc".index(row["train_set"]))
-    found = Estimator(made, "ap").mean(made.table)
+    found = Estimator(made, "ap", "none").mean(made.table)
     assert (found.value, found.count) == (1, 3)
     np.testing.assert_allclose(found.replicates, made.replicates.mean(0), rtol=1e-6)
     low, high = np.quantile(found.replicates, [0.025, 0.975])
@@ -25,7 +24,7 @@ def test_mean__one_seed_is_the_mean_of_rows_and_of_replicates() -> None:
 def test_mean__seeds_are_drawn_and_weigh_alike() -> None:
     rows = [*cases(train_set=["a", "b", "c"]), *cases({"seed": 5})]
     made = results(rows, lambda row: float(row["seed"]))
-    found = Estimator(made, "ap").mean(made.table)
+    found = Estimator(made, "ap", "none").mean(made.table)
     assert found.value == 2.5  # not 5 / 4: a seed with more rows counts no more
     images = (made.replicates[:3].mean(0) + made.replicates[3]) / 2
     expected = images + seed_deviations(2) @ [0, 5]
@@ -35,7 +34,7 @@ def test_mean__seeds_are_drawn_and_weigh_alike() -> None:
 
 def test_mean__over_the_seeds_that_are_there() -> None:
     made = results(cases(seed=[0, 1, 2]), lambda row: float(row["seed"]))
-    found = Estimator(made, "ap").mean(made.table[made.table["seed"] != 1])
+    found = Estimator(made, "ap", "none").mean(made.table[made.table["seed"] != 1])
     assert found.value == 1
     expected = made.replicates[[0, 2]].mean(0) + seed_deviations(2) @ [0, 2]
     np.testing.assert_allclose(found.replicates, expected, rtol=1e-4, atol=1e-4)
@@ -47,7 +46,7 @@ def test_mean__intervals_over_a_few_seeds_cover_what_other_seeds_would_give() ->
     for _ in range(200):
         value = 0.5 + 0.01 * rng.normal(size=3)
         made = results(cases(seed=[0, 1, 2]), lambda row, v=value: v[row["seed"]], noise=0.0)
-        own = Estimator(Results(made.table, np.tile(value[:, None], B).astype("f4")), "ap")
+        own = Estimator(Results(made.table, np.tile(value[:, None], B).astype("f4")), "ap", "none")
         found = own.mean(made.table)
         covered += found.low <= 0.5 <= found.high
     assert covered / 200 >= 0.9
@@ -65,7 +64,7 @@ def test_mean__seeds_that_differ_in_their_images_alone_widen_an_interval_little(
         drawn = rng.multinomial(200, np.full(200, 1 / 200), size=B) / 200
         values, replicates = hits.mean(1), (hits @ drawn.T).astype("f4")
         made = results(cases(seed=list(range(seeds))), lambda row, v=values: v[row["seed"]])
-        found = Estimator(Results(made.table, replicates), "ap").mean(made.table)
+        found = Estimator(Results(made.table, replicates), "ap", "none").mean(made.table)
         widths.append(found.high - found.low)
         covered.append(found.low <= 0.8 <= found.high)
     plain = 2 * 1.96 * np.sqrt(0.8 * 0.2 / 200 / seeds)
@@ -79,7 +78,7 @@ def test_mean__rows_and_replicates_that_are_nan() -> None:
     replicates = made.replicates.copy()
     replicates[0, :10] = np.nan
     replicates[2, :5] = np.nan
-    found = Estimator(Results(table, replicates), "ap").mean(table)
+    found = Estimator(Results(table, replicates), "ap", "none").mean(table)
     assert (found.value, found.count) == (0.6, 2)
     assert np.isnan(found.replicates[:5]).all()
     np.testing.assert_allclose(found.replicates[5:10], replicates[2, 5:10])
@@ -88,14 +87,14 @@ def test_mean__rows_and_replicates_that_are_nan() -> None:
 
 def test_mean__of_nothing() -> None:
     made = results(cases(), lambda row: 0.5)
-    found = Estimator(made, "ap").mean(made.table.iloc[:0])
+    found = Estimator(made, "ap", "none").mean(made.table.iloc[:0])
     assert found.count == 0
     assert np.isnan([found.value, found.low, found.high]).all()
 
 
 def test_mean__replicates_of_two_means_are_paired() -> None:
     made = results(cases(head=["lda", "svm"]), lambda row: 0.6 + 0.05 * (row["head"] == "svm"))
-    estimator = Estimator(made, "ap")
+    estimator = Estimator(made, "ap", "none")
     lda, svm = (estimator.mean(made.table.iloc[[place]]) for place in (0, 1))
     assert svm.low < lda.high  # alone they overlap: all images are as uncertain as that
     found = svm.replicates - lda.replicates
@@ -105,13 +104,6 @@ def test_mean__replicates_of_two_means_are_paired() -> None:
 
 def test_validation() -> None:
     made = results(cases({"split": "val"}, train_set=["a", "b"]), lambda row: 0.5)
-    estimator = Estimator(made, "ap")
+    estimator = Estimator(made, "ap", "none")
     assert estimator.validation(made.table.assign(ap=[0.25, 0.75])) == 0.5
     assert np.isnan(estimator.validation(made.table.iloc[:0]))
-
-
-def test_balanced__only_what_every_level_has() -> None:
-    table = pd.DataFrame({"head": ["a", "a", "a", "b", "b"], "features": list("xyzxy"), "seed": 0})
-    kept = balanced(table, "head", ["features", "seed"])
-    assert kept.index.tolist() == [0, 1, 3, 4]
-    assert balanced(table.iloc[:0], "head", ["features", "seed"]).empty

@@ -13,7 +13,7 @@ from tests.study.study_examples import example
 
 def said(study) -> str:
     table = pd.DataFrame({"split": ["test"], "seed": [0]})
-    estimator = Estimator(Results(table, np.zeros((1, 2), np.float32)), "auroc")
+    estimator = Estimator(Results(table, np.zeros((1, 2), np.float32)), "auroc", "none")
     return "\n".join(notes(study, estimator))
 
 

@@ -60,7 +60,7 @@ def study_html(page: StudyPage) -> str:
             choices=choices(page.choices),
             claims=claims(page.claims),
             tally=tally(page.claims),
-            trained_on=training(page.home),
+            trained_on=training(page.train_set),
             models=None
             if page.models.empty
             else model_plot(page.models, page.metric, _kinds(page.leaders)),

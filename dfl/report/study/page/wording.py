@@ -69,9 +69,9 @@ def count(value: object) -> str:
     return "" if many is None else f"{many:,.0f}"
 
 
-def training(home: str) -> str:
+def training(train_set: str) -> str:
     """What a training set is, as it stands after "trained on"."""
-    return "all datasets together" if home == "combined" else home
+    return "all datasets together" if train_set == "combined" else train_set
 
 
 def p_value(value: object) -> str:

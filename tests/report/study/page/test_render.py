@@ -275,9 +275,11 @@ def test_style__text_can_be_read_on_every_ground(scheme):
         assert _contrast(colours["paper"], colours[f"c{index}"]) >= 3, index
 
 
-@pytest.mark.parametrize(("home", "said"), [("combined", "all datasets together"), ("ldm", "ldm")])
-def test_study_html__says_what_everything_was_trained_on(page, home, said):
-    read = Page(study_html(replace(page, home=home)))
+@pytest.mark.parametrize(
+    ("train_set", "said"), [("combined", "all datasets together"), ("ldm", "ldm")]
+)
+def test_study_html__says_what_everything_was_trained_on(page, train_set, said):
+    read = Page(study_html(replace(page, train_set=train_set)))
     for section in ("models", "metrics", "comparisons", "roc", "leaders"):
         assert f"trained on {said}" in read.said(section), section
 

@@ -1,4 +1,4 @@
-"""A close look at a few configurations: all metrics, paired tests, curves, and where they fail."""
+"""Details of a few configurations: all metrics, paired tests, curves, and where they fail."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -16,20 +16,20 @@ from dfl.report.figures.contact_sheet import thumbnail
 from dfl.report.study.summary import HardImage
 from dfl.study.analysis.estimates import Estimator
 from dfl.study.analysis.judge import Judge, Metrics
-from dfl.study.analysis.selections import configuration_of, is_configuration
+from dfl.study.analysis.ranking import configuration_of, is_configuration
 from dfl.study.design.grid import Cell
 from dfl.study.run.cells import CellStore
 from dfl.study.run.fitting import judged_condition
 from dfl.types import FAKE, REAL
 
-__all__ = ["CloseLook", "Contender", "has_several_generators"]
+__all__ = ["Details", "TrainedConfiguration", "has_several_generators"]
 
 _THUMBNAIL_PX: Final = 160
 _SCOPES: Final = ("dataset", "generator", "pooled", "macro", "worst")
 
 
 @dataclass(frozen=True)
-class Contender:
+class TrainedConfiguration:
     """A configuration on one training set.
 
     Attributes:
@@ -41,8 +41,8 @@ class Contender:
     cells: Sequence[Cell]
 
 
-class CloseLook:
-    """Reads the scores of a few configurations again.
+class Details:
+    """Computes, from their scores, what is shown of a few configurations alone.
 
     Args:
         judge: Computes metrics.
@@ -59,21 +59,21 @@ class CloseLook:
         self._keys = keys
         self._store = store
 
-    def metrics(self, contender: Contender) -> pd.DataFrame:
+    def metrics(self, trained: TrainedConfiguration) -> pd.DataFrame:
         """Give every metric on every test set, over all seeds, with intervals.
 
         Returns:
-            Under the condition that a person meets it in (`judged_condition`):
+            Under its `judged_condition`:
             ``configuration, test_set, n_real, n_fake``, and each of ``METRICS`` with its
             ``_low`` and ``_high``; the counts are those of the first seed.
         """
         by_seed = {
-            cell.seed: self._judge.values(cell, self._scores(cell)) for cell in contender.cells
+            cell.seed: self._judge.values(cell, self._scores(cell)) for cell in trained.cells
         }
         first = next(iter(by_seed.values()))
-        test_condition = judged_condition(contender.cells[0], self._judge.study)
-        several = has_several_generators(next(iter(self._judge.study.frames.values())))
-        scopes = [scope for scope in _SCOPES if scope != "generator" or several]
+        test_condition = judged_condition(trained.cells[0], self._judge.study)
+        by_generator = has_several_generators(next(iter(self._judge.study.frames.values())))
+        scopes = [scope for scope in _SCOPES if scope != "generator" or by_generator]
         rows = []
         for key in first:
             condition, split, scope, name = key
@@ -83,7 +83,7 @@ class CloseLook:
             test_set = name if scope == "dataset" else f"{scope}: {name}"
             rows.append(
                 {
-                    "configuration": contender.name,
+                    "configuration": trained.name,
                     "test_set": test_set if scope in ("dataset", "generator") else scope,
                     "n_real": int(first[key]["n_real"][0]),
                     "n_fake": int(first[key]["n_fake"][0]),
@@ -92,7 +92,9 @@ class CloseLook:
             )
         return pd.DataFrame(rows)
 
-    def comparison(self, first: Contender, second: Contender) -> dict[str, object] | None:
+    def comparison(
+        self, first: TrainedConfiguration, second: TrainedConfiguration
+    ) -> dict[str, object] | None:
         """Test whether one configuration is better than another on the same test images.
 
         Seeds have test images of their own, so that both are looked at in those that they share.
@@ -107,7 +109,7 @@ class CloseLook:
         if not seeds:
             return None
         both = [
-            Contender(each.name, [cell for cell in each.cells if cell.seed in seeds])
+            TrainedConfiguration(each.name, [cell for cell in each.cells if cell.seed in seeds])
             for each in (first, second)
         ]
         table = self._estimator.table
@@ -141,25 +143,27 @@ class CloseLook:
         }
 
     def roc_curves(
-        self, contenders: Sequence[Contender]
+        self, several: Sequence[TrainedConfiguration]
     ) -> dict[str, tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]]:
         """Give the ROC curves of the first seed over all test images, each once, by name.
 
         There is none where the test images are of one class.
         """
         curves = {}
-        for contender in contenders:
-            table = self.decisions(contender.cells[0])
+        for trained in several:
+            table = self.decisions(trained.cells[0])
             if table["label"].nunique() == 2:
-                curves[contender.name] = roc_points(table["score"], table["label"])
+                curves[trained.name] = roc_points(table["score"], table["label"])
         return curves
 
-    def hardest(self, contender: Contender, manifest: Manifest, count: int) -> list[HardImage]:
+    def hardest(
+        self, trained: TrainedConfiguration, manifest: Manifest, count: int
+    ) -> list[HardImage]:
         """Pick the test images that the first seed's detector gets most wrong, with thumbnails.
 
         Images that are not there any more are passed over.
         """
-        table = self.decisions(contender.cells[0])
+        table = self.decisions(trained.cells[0])
         threshold = float(table["threshold"].iloc[0])
         found: list[HardImage] = []
         for row in most_wrong(table, count, threshold=threshold).to_dict("records"):

@@ -1,5 +1,6 @@
 """Writing without ever leaving half a file: write beside, bring to the disk, then rename."""
 
+import csv
 import errno
 import os
 import re
@@ -10,7 +11,10 @@ from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 from secrets import token_hex
-from typing import Final
+from typing import TYPE_CHECKING, Final, Literal
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _ABANDONED_S: Final = 600.0
 OWN_TOKEN: Final = "[0-9]+-[0-9a-f]{8}"
@@ -92,6 +96,15 @@ def sync(path: Path, *, deep: bool = True) -> None:
 def is_full_disk(err: OSError) -> bool:
     """Say whether an error means that there is no room: disk, quota or size limit."""
     return err.errno in _FULL
+
+
+def write_csv(frame: "pd.DataFrame", path: Path) -> None:
+    """Write a table as CSV so that every text in it can be read back, its index left out."""
+    texts = frame.select_dtypes(exclude="number")
+    # The writer leaves a lone carriage return bare, and the reader ends the row there.
+    bare = any(texts[name].astype(str).str.contains("\r").any() for name in texts)
+    quoting: Literal[0, 2] = csv.QUOTE_NONNUMERIC if bare else csv.QUOTE_MINIMAL
+    frame.to_csv(path, index=False, lineterminator="\n", quoting=quoting)
 
 
 def checksum_of(path: Path) -> str:

@@ -9,11 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 from PIL import Image
 
 REPOSITORY = Path(__file__).parent.parent
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before any hub client is imported
+
+settings.register_profile("suite", derandomize=True, deadline=None, max_examples=25, database=None)
+settings.load_profile(
+    "suite"
+)  # the same examples everywhere; --hypothesis-profile=default seeks more
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from dfl.errors import ScoreError, one_line
-from dfl.files import writing
+from dfl.files import write_csv, writing
 from dfl.texts import repeated
 from dfl.types import FAKE, REAL, UNKNOWN
 
@@ -123,7 +123,7 @@ def write_scores(frame: pd.DataFrame, path: str | Path) -> None:
     checked = checked[[*SCORE_COLUMNS, *extra]]
     with writing(path) as beside:
         if path.suffix.lower() == ".csv":
-            checked.to_csv(beside, index=False, lineterminator="\n")  # float64 as its shortest repr
+            write_csv(checked, beside)  # float64 as its shortest repr
         else:
             checked.to_parquet(beside, index=False)
 

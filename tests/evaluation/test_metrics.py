@@ -4,6 +4,8 @@ import tracemalloc
 import numpy as np
 import pytest
 import torch
+from hypothesis import assume, given
+from hypothesis import strategies as st
 from sklearn.metrics import (
     accuracy_score,
     average_precision_score,
@@ -85,6 +87,47 @@ def test_weighted_metrics__a_weight_is_a_repetition(score, label):
         np.testing.assert_allclose(
             at_once[name], repeated[name], rtol=0, atol=rounded.get(name, 0), err_msg=name
         )
+
+
+SCORES = st.integers(-4, 4).map(float) | st.floats(-10, 10)  # with ties and without
+ROWS = st.tuples(SCORES, st.integers(0, 1), st.floats(0, 1), st.floats(0.01, 100) | st.just(0.0))
+
+
+@given(st.lists(ROWS, min_size=1, max_size=40), SCORES)
+def test_weighted_metrics__are_those_of_sklearn_with_sample_weights(rows, threshold):
+    score, label, prob, weight = (np.array(column) for column in zip(*rows, strict=True))
+    assume((np.bincount(label, weight, minlength=2) > 0).all())
+    found = weighted_metrics(score, label, weight[None], val_threshold=threshold, prob=prob)
+    args = {"sample_weight": weight}
+    expected = {
+        "accuracy": accuracy_score(label, score > 0, **args),
+        "accuracy_at_val_threshold": accuracy_score(label, score > threshold, **args),
+        "balanced_accuracy": balanced_accuracy_score(label, score > 0, **args),
+        "ap": average_precision_score(label, score, **args),
+        "auroc": roc_auc_score(label, score, **args),
+    }
+    values = {name: found[name][0] for name in expected}
+    assert values == pytest.approx(expected, abs=1e-9)
+    assert all(0 <= value[0] <= 1 + 1e-9 for value in found.values())
+
+
+@given(
+    st.lists(st.tuples(SCORES, st.integers(0, 1), st.floats(0, 1)), min_size=1, max_size=20),
+    st.data(),
+)
+def test_weighted_metrics__do_not_depend_on_row_order_or_scale(rows, data):
+    """The metrics by rank keep their values under any rising function of the scores, too."""
+    counts = st.lists(st.integers(0, 5), min_size=len(rows), max_size=len(rows))
+    weights = np.array(data.draw(st.lists(counts, min_size=1, max_size=4)))
+    order = np.array(data.draw(st.permutations(range(len(rows)))))
+    score, label, prob = (np.array(column) for column in zip(*rows, strict=True))
+    found = weighted_metrics(score, label, weights, val_threshold=0.5, prob=prob)
+    _, rank = np.unique(score, return_inverse=True)
+    other = weighted_metrics(
+        rank[order], label[order], weights[:, order], val_threshold=0.5, prob=prob[order]
+    )
+    for name in ("ap", "auroc", "eer", "tpr_at_fpr_1", "tpr_at_fpr_5", "calibration_error"):
+        np.testing.assert_allclose(other[name], found[name], atol=1e-6, err_msg=name)
 
 
 @pytest.mark.parametrize("name", ["accuracy", "balanced_accuracy", "ap", "auroc", "eer"])

@@ -1,6 +1,8 @@
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dfl.errors import ScoreError
 from dfl.evaluation import SCORE_COLUMNS, probability, read_scores, write_scores
@@ -37,6 +39,28 @@ def test_write_scores__reads_back_bit_for_bit(tmp_path, ending):
     for name in ("path", "dataset", "generator", "split"):
         assert back[name].tolist() == frame[name].tolist()
     assert [entry.name for entry in file.parent.iterdir()] == [file.name]
+
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
+ROWS = st.tuples(
+    TEXT,
+    TEXT,
+    TEXT,
+    TEXT,
+    st.sampled_from([0, 1, -1]),
+    st.floats(allow_nan=False, allow_infinity=False),
+)
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+@given(rows=st.lists(ROWS, min_size=1, unique_by=lambda row: row[:2]))
+def test_write_scores__give_any_table_back(tmp_path_factory, ending, rows):
+    file = tmp_path_factory.getbasetemp() / f"any_scores.{ending}"
+    frame = pd.DataFrame(rows, columns=list(SCORE_COLUMNS))
+    write_scores(frame, file)
+    pd.testing.assert_frame_equal(
+        read_scores(file), frame, check_exact=True, check_dtype=False, check_column_type=False
+    )
 
 
 def test_write_scores__float32_keeps_its_value(tmp_path):

@@ -1,17 +1,16 @@
 """The manifest: a table with one row for each image of each dataset pair."""
 
-import csv
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal, Self
+from typing import Final, Self
 
 import numpy as np
 import pandas as pd
 
 from dfl.data.manifest.rules import COLUMNS, check_columns, check_files, check_frame
 from dfl.errors import ManifestError, one_line
-from dfl.files import writing
+from dfl.files import write_csv, writing
 from dfl.texts import give_back, in_one_piece
 from dfl.types import REAL, UNKNOWN
 
@@ -125,18 +124,10 @@ def write_table(frame: pd.DataFrame, path: Path) -> None:
             if suffix == ".parquet":
                 frame.to_parquet(partial, index=False)
             else:
-                _write_csv(frame, partial)
+                write_csv(frame, partial)
     except OSError as err:
         reason = err.strerror or str(err)
         raise ManifestError(f"{path}: cannot be written ({reason}); choose another place") from err
-
-
-def _write_csv(frame: pd.DataFrame, path: Path) -> None:
-    texts = frame.select_dtypes(exclude="number")
-    # The writer leaves a lone carriage return bare, and the reader ends the row there.
-    bare = any(texts[name].astype(str).str.contains("\r").any() for name in texts)
-    quoting: Literal[0, 2] = csv.QUOTE_NONNUMERIC if bare else csv.QUOTE_MINIMAL
-    frame.to_csv(path, index=False, lineterminator="\n", quoting=quoting)
 
 
 def _suffix(path: Path) -> str:

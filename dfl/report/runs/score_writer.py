@@ -9,7 +9,7 @@ import pandas as pd
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from dfl.evaluation import calibrated, write_scores
-from dfl.files import writing
+from dfl.files import write_csv, writing
 from dfl.report.runs.run_dir import run_dir
 from dfl.report.runs.task_scores import task_scores
 
@@ -55,7 +55,7 @@ class ScoreWriter(Callback):
         path = self._path(trainer, "predictions.csv")
         table = prediction_table(scores, calibration=self.calibration)
         with writing(path) as beside:
-            table.to_csv(beside, index=False, lineterminator="\n")
+            write_csv(table, beside)
         logger.info("Wrote the predictions to %s", path)
 
     def _to_write(self, trainer: Trainer, pl_module: LightningModule) -> pd.DataFrame | None:

@@ -1,12 +1,14 @@
 import logging
-import random
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dfl.data.manifest.duplicates import PROBE_BYTES, UnionFind, find_identical, join_identical
 from dfl.data.manifest.manifest import Manifest
 from dfl.errors import DataError, ManifestError
+from tests.data.manifest.manifest_examples import NAMES, manifests
 
 
 def write(root: Path, **contents: bytes) -> list[Path]:
@@ -44,14 +46,12 @@ def test_find_identical__missing_file(tmp_path: Path) -> None:
         find_identical([tmp_path / "gone"])
 
 
-def test_union_find__against_a_plain_closure() -> None:
-    rng = random.Random(0)
-    items = [f"i{number}" for number in range(40)]
-    joins = [tuple(rng.sample(items, 2)) for _ in range(30)]
+@given(st.lists(st.tuples(NAMES, NAMES)))
+def test_union_find__against_a_plain_closure(joins: list[tuple[str, str]]) -> None:
     sets = UnionFind()
     for pair in joins:
         sets.join(*pair)
-    for item in items:
+    for item in {item for pair in joins for item in pair} | {"alone"}:
         reached, ahead = {item}, [item]
         while ahead:
             here = ahead.pop()
@@ -59,6 +59,28 @@ def test_union_find__against_a_plain_closure() -> None:
             reached |= near
             ahead += near
         assert sets.find(item) == min(reached)
+
+
+@given(manifests(st.sampled_from("abcdefghij")), st.lists(st.sampled_from([b"x", b"y", b"z"])))
+def test_join_identical__one_content_one_group_one_split(
+    tmp_path_factory: pytest.TempPathFactory, manifest: Manifest, contents: list[bytes]
+) -> None:
+    root = tmp_path_factory.getbasetemp() / "identical"
+    root.mkdir(exist_ok=True)
+    paths = sorted(set(manifest.frame["path"]))
+    content = {path: path.encode() for path in paths} | dict(zip(paths, contents, strict=False))
+    for path in paths:
+        (root / path).write_bytes(content[path])
+    before = manifest.frame.assign(label=1)
+    after = join_identical(Manifest(before, root)).frame
+    after["content"] = after["path"].map(content)
+    for column in ("path", "content"):
+        assert (after.groupby(column)["group"].nunique() == 1).all()
+    decided = after[after["split"] != ""]
+    assert (decided.groupby("group")["split"].nunique() <= 1).all()
+    assert ((after["split"] == "") == (before["split"] == "")).all()
+    # images that were together stay so
+    assert (after.groupby(before["group"])["group"].nunique() == 1).all()
 
 
 def test_join_identical__joins_whole_groups(tmp_path: Path) -> None:

@@ -3,9 +3,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from hypothesis import given
 
 from dfl.data.manifest.manifest import COLUMNS, Manifest
 from dfl.errors import ManifestError
+from tests.data.manifest.manifest_examples import manifests
 
 HEADER = ",".join(COLUMNS)
 
@@ -56,6 +58,17 @@ def test_write_and_read__give_the_same_table(
     assert again.root == tmp_path
     assert again.frame["label"].dtype == "int64"
     assert sorted(file.name for file in tmp_path.iterdir() if "tmp" in file.name) == []
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+@given(manifest=manifests())
+def test_write_and_read__give_any_table_back(
+    tmp_path_factory: pytest.TempPathFactory, suffix: str, manifest: Manifest
+) -> None:
+    path = tmp_path_factory.getbasetemp() / f"any{suffix}"
+    manifest.write(path)
+    again = Manifest.read(path, manifest.root, check_paths=False)
+    pd.testing.assert_frame_equal(again.frame, manifest.frame)
 
 
 def test_read__keeps_extra_columns_as_text(folder: Path) -> None:

@@ -3,10 +3,13 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dfl.data.manifest.manifest import Manifest
 from dfl.data.manifest.splits import Splits, assign_splits
 from dfl.errors import ConfigError, ManifestError
+from tests.data.manifest.manifest_examples import manifests
 
 
 def manifest_of(rows: list[tuple[str, int, str, str, str]]) -> Manifest:
@@ -20,24 +23,15 @@ def numbered(count: int, dataset: str = "d", label: int = 0, split: str = "") ->
     return [(f"{where}/{i}", label, dataset, f"{where}/{i}", split) for i in range(count)]
 
 
-def random_manifest(rng: random.Random) -> Manifest:
-    """Groups of several sizes over three datasets, some images in two, some splits given."""
-    rows = []
-    for group in range(rng.randint(20, 80)):
-        split = rng.choice(["", "", "", "train", "test", "val"])
-        label = rng.randint(0, 1)
-        for member in range(rng.choice([1, 1, 1, 2, 5])):
-            for dataset in rng.sample("abc", rng.choice([1, 1, 2])):
-                rows.append((f"g{group}/{member}", label, dataset, f"g{group}", split))
-    rng.shuffle(rows)
-    return manifest_of(rows)
+def rows_of(frame: pd.DataFrame, split: str) -> int:
+    return int((frame["split"] == split).sum())
 
 
-@pytest.mark.parametrize("seed", range(40))
-def test_assign_splits__no_group_and_no_path_on_two_sides(seed: int) -> None:
-    rng = random.Random(seed)
-    manifest = random_manifest(rng)
-    fractions = {"test_fraction": rng.random(), "val_fraction": rng.random() / 2}
+@given(manifests(), st.integers(), st.floats(0, 1), st.floats(0, 1, exclude_max=True))
+def test_assign_splits__no_group_and_no_path_on_two_sides(
+    manifest: Manifest, seed: int, test_fraction: float, val_fraction: float
+) -> None:
+    fractions = {"test_fraction": test_fraction, "val_fraction": val_fraction}
     frame = assign_splits(manifest, Splits(**fractions), seed=seed).frame
     assert set(frame["split"]) <= {"train", "val", "test"}
     assert frame.groupby("group")["split"].nunique().max() == 1
@@ -46,18 +40,49 @@ def test_assign_splits__no_group_and_no_path_on_two_sides(seed: int) -> None:
     held = before.isin(["val", "test"])
     assert (frame["split"][held] == before[held]).all()
     assert (frame["split"][before == "train"] != "test").all()
+    pd.testing.assert_frame_equal(frame.drop(columns="split"), manifest.frame.drop(columns="split"))
 
 
-@pytest.mark.parametrize("seed", range(20))
-def test_assign_splits__does_not_depend_on_row_order(seed: int) -> None:
-    manifest = random_manifest(random.Random(seed))
-    shuffled = manifest.frame.sample(frac=1, random_state=seed)
-    one = assign_splits(manifest, seed=3).frame
-    two = assign_splits(Manifest(shuffled.reset_index(drop=True), Path()), seed=3).frame
-    pd.testing.assert_series_equal(
-        one.set_index(["path", "dataset"])["split"].sort_index(),
-        two.set_index(["path", "dataset"])["split"].sort_index(),
-    )
+@given(manifests(), st.randoms(use_true_random=False))
+def test_assign_splits__does_not_depend_on_row_order(
+    manifest: Manifest, rng: random.Random
+) -> None:
+    order = list(range(len(manifest)))
+    rng.shuffle(order)
+    shuffled = Manifest(manifest.frame.iloc[order].reset_index(drop=True), Path())
+    splits = assign_splits(manifest, seed=3).frame["split"]
+    assert assign_splits(shuffled, seed=3).frame["split"].tolist() == splits.iloc[order].tolist()
+
+
+@given(manifests(), manifests())
+def test_assign_splits__do_not_depend_on_datasets_that_share_nothing(
+    manifest: Manifest, other: Manifest
+) -> None:
+    columns = ["path", "group", "dataset"]
+    apart = other.frame.assign(**{name: "other " + other.frame[name] for name in columns})
+    ours = manifest.frame.assign(**{name: "our " + manifest.frame[name] for name in columns})
+    alone = assign_splits(Manifest(ours, Path()), seed=1).frame
+    both = Manifest(pd.concat([ours, apart], ignore_index=True), Path())
+    beside = assign_splits(both, seed=1).frame[: len(ours)]
+    assert beside["split"].tolist() == alone["split"].tolist()
+
+
+@given(
+    st.lists(st.integers(1, 9), min_size=1, max_size=40),
+    st.integers(),
+    st.floats(0, 1),
+    st.floats(0, 1, exclude_max=True),
+)
+def test_assign_splits__fractions_as_near_as_the_largest_group_allows(
+    sizes: list[int], seed: int, test_fraction: float, val_fraction: float
+) -> None:
+    rows = [(f"{g}/{i}", 0, "d", f"{g}", "") for g, size in enumerate(sizes) for i in range(size)]
+    fractions = {"test_fraction": test_fraction, "val_fraction": val_fraction}
+    frame = assign_splits(manifest_of(rows), Splits(**fractions), seed=seed).frame
+    tested = rows_of(frame, "test")
+    near = max(sizes) / 2 + 1e-6
+    assert abs(tested - test_fraction * len(rows)) <= near
+    assert abs(rows_of(frame, "val") - val_fraction * (len(rows) - tested)) <= near
 
 
 @pytest.mark.parametrize(

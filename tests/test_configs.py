@@ -6,8 +6,10 @@ import subprocess
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import timm
+import torch
 import yaml
 from PIL import Image
 from safetensors.torch import save_file
@@ -19,6 +21,8 @@ from dfl.backbones import TimmBackbone
 from dfl.cli import main
 from dfl.commands.extract import extract
 from dfl.commands.heads import heads
+from dfl.data.manifest.manifest import Manifest
+from dfl.evaluation import binary_metrics, read_scores
 from dfl.heads.modules.image_classifier import ImageClassifier
 from tests.conftest import REPOSITORY
 from tests.data.packing import pack_data
@@ -214,9 +218,38 @@ def test_experiment__fit_test_predict(
             "--data.num_workers=0",
         ]
     main(["fit", *args])
-    checkpoint = next(tmp_path.glob("**/*.ckpt"))
+    runs = Path("runs/dfl")
+    checkpoint = runs / "version_0/checkpoints/best.ckpt"
     main(["test", *args, f"--ckpt_path={checkpoint}"])
     main(["predict", *args, f"--ckpt_path={checkpoint}"])
+
+    made = {path.relative_to(runs).as_posix() for path in runs.rglob("*") if path.is_file()}
+    fit = {"checkpoints/best.ckpt", "checkpoints/last.ckpt", "config.yaml", "metrics.csv"}
+    test = {"config.yaml", "metrics.csv", "scores.csv"}
+    assert made == {
+        *(f"version_0/{name}" for name in fit),
+        *(f"version_1/{name}" for name in test),
+        *(f"version_2/{name}" for name in ("config.yaml", "predictions.csv")),
+    }
+    saved = torch.load(checkpoint, weights_only=True)
+    assert saved["epoch"] == 0
+    assert saved["state_dict"]
+    assert not [name for name in saved["state_dict"] if name.startswith("backbones.")]
+
+    manifest = Manifest.read(
+        next(tmp_path.glob("*.csv"), tmp_path / "features/manifest.csv"), check_paths=False
+    )
+    scores = read_scores(runs / "version_1/scores.csv")
+    tested = manifest.frame[manifest.frame["split"] == "test"]
+    for column in ("path", "dataset", "generator", "label"):
+        assert sorted(scores[column]) == sorted(tested[column])
+    metrics = pd.read_csv(runs / "version_1/metrics.csv")
+    expected = binary_metrics(scores["score"], scores["label"])["accuracy"]
+    assert metrics["test/accuracy"].tolist() == pytest.approx([expected])
+    predictions = pd.read_csv(runs / "version_2/predictions.csv", index_col="path")
+    assert {*predictions.index} == {*manifest.frame["path"]}
+    same = predictions.loc[scores["path"], "score"]
+    assert same.tolist() == pytest.approx(scores["score"].tolist(), abs=1e-5)
 
 
 @pytest.mark.parametrize("file", [p for p in _configs("study") if p.id != "demo.yaml"])

@@ -24,7 +24,7 @@ from dfl.recipe import Recipe, fingerprint_of
 logger = logging.getLogger(__name__)
 
 KEY_DIGITS: Final = 32
-REPLACE: Final = "name another, or give --overwrite=true"
+REPLACE: Final = "name another, or give --overwrite"
 
 _FILES: Final = "checksums"
 _OWN: Final = "checksum"

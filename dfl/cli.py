@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from dfl import __version__
-from dfl.app.dispatch import COMMANDS, LIGHTNING, run
+from dfl.app.dispatch import help_of_all, run
 from dfl.errors import DflError, one_line
 
 __all__ = ["main"]
@@ -26,7 +26,7 @@ def main(args: Sequence[str] | None = None) -> None:
     argv = list(sys.argv[1:] if args is None else args)
     name = argv[0] if argv else "--help"
     if name in ("-h", "--help"):
-        print(_overview())
+        print(help_of_all())
         return
     if name == "--version":
         print(f"dfl {__version__}")
@@ -91,15 +91,3 @@ def _log_shown() -> Iterator[None]:
     finally:
         log.removeHandler(handler)
         log.setLevel(level)
-
-
-def _overview() -> str:
-    lines = [
-        "usage: dfl SUBCOMMAND [--config FILE.yaml] [--option value ...]",
-        "",
-        "Detect AI-generated images with heads on frozen foundation features.",
-    ]
-    for title, group in (("Train and test with Lightning", LIGHTNING), ("Work on files", COMMANDS)):
-        lines += ["", f"{title}:"]
-        lines += [f"  {name:<10}{text}" for name, text in group.items()]
-    return "\n".join([*lines, "", "`dfl SUBCOMMAND --help` lists the options of each."])

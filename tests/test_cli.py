@@ -65,6 +65,15 @@ def test_help__of_each(name: str, capsys) -> None:
     assert "usage: " in capsys.readouterr().out
 
 
+def test_help__imports_nothing_heavy() -> None:
+    code = "import contextlib, sys\nfrom dfl.cli import main\n"
+    for name in (*COMMANDS, *LIGHTNING):
+        code += f"with contextlib.suppress(SystemExit): main([{name!r}, '--help'])\n"
+    code += "heavy = {'torch', 'lightning', 'sklearn', 'pandas', 'numpy', 'jsonargparse'}\n"
+    code += "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, check=True)
+
+
 @pytest.mark.parametrize("entry", [["train.py"], ["-m", "dfl"]])
 def test_version__from_the_shell(entry: list[str]) -> None:
     command = [sys.executable, *entry, "--version"]
@@ -230,7 +239,10 @@ def test_chain__extract_heads_score_evaluate_detect(
         (["extract", "--nothing=1"], "nothing"),
         (["extract", "--out=x"], "data"),
         (["extract", "--config=missing.yaml"], "missing.yaml"),
-        (["fit", "--trainer.max_epochs=many"], "max_epochs"),
+        (
+            ["fit", *TINY_BACKBONE, *FEATURE_DATA, "--trainer.max_epochs=many"],
+            "max_epochs",
+        ),
         (["fit", "--config=missing.yaml"], "missing.yaml"),
         (["test", *TINY_BACKBONE, *FEATURE_DATA, "--data.features=x"], "needs the checkpoint"),
         (

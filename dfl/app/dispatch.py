@@ -1,50 +1,84 @@
-"""The sub-commands by name; what a command needs is imported when it is run."""
+"""The commands by name; what a command needs is imported when it is run, not for its help."""
 
+from collections.abc import Sequence
+from difflib import get_close_matches
 from importlib import import_module
+from itertools import pairwise
+from typing import Final
 
+from dfl.app.given import check_given, with_flags
+from dfl.app.help import command_help, option_help, overview
+from dfl.app.signature import Signature, signature_of
 from dfl.errors import ConfigError
 
-__all__ = ["COMMANDS", "LIGHTNING", "run"]
+__all__ = ["COMMANDS", "LIGHTNING", "help_of_all", "run"]
 
-COMMANDS = {
-    "extract": "run frozen backbones over images once; keep their features in a folder",
-    "encode": "turn a feature folder into the codes of a trained autoencoder bottleneck",
-    "heads": "fit scikit-learn heads on a feature folder: SVM, LDA and others",
-    "score": "score a feature folder with a fitted head",
-    "evaluate": "turn score tables into metrics per dataset and generator",
-    "study": "train every head on every backbone, test across datasets, and report",
-    "detect": "score a folder of images with a trained detector, into a CSV",
-    "bench": "measure images per second: data path, backbones, extract",
-    "demo": "a complete run on photographs that come with PyPI packages, in two minutes",
-}
-LIGHTNING = {
-    "fit": "train a head: a linear probe, an autoencoder bottleneck, or a whole network",
-    "validate": "evaluate a checkpoint on the validation images",
-    "test": "evaluate a checkpoint on the test images, per dataset and generator",
-    "predict": "score the images of a data module",
+COMMANDS: Final = (
+    *("extract", "encode", "heads", "score", "evaluate", "study", "detect", "bench", "demo"),
+)
+LIGHTNING: Final = {
+    "fit": "Train a head: a linear probe, an autoencoder bottleneck, or a whole network.",
+    "validate": "Evaluate a checkpoint on the validation images.",
+    "test": "Evaluate a checkpoint on the test images, per dataset and generator.",
+    "predict": "Score the images of a data module.",
 }
 
 
-def run(argv: list[str]) -> None:
-    """Run one sub-command; whatever it raises is the caller's to show.
+def help_of_all() -> str:
+    """List the commands."""
+    own = {name: _signature(name).summary for name in COMMANDS}
+    return overview({"Train and test with Lightning": LIGHTNING, "Work on files": own})
+
+
+def run(argv: Sequence[str]) -> None:
+    """Run one command; whatever it raises is the caller's to show.
 
     Args:
-        argv: The command line, the sub-command first.
+        argv: The command line, the command first.
 
     Raises:
-        ConfigError: If there is no such sub-command.
+        ConfigError: If there is no such command.
+        ArgumentError: If an argument is unknown, missing or of the wrong type.
+        SystemExit: After a help.
     """
-    name = argv[0]
-    # importing Lightning takes seconds, which --help and the light commands need not spend
+    name, *args = argv
+    if name not in LIGHTNING and name not in COMMANDS:
+        known = [*LIGHTNING, *COMMANDS]
+        near = "".join(f"{each}? " for each in get_close_matches(name, known, n=1))
+        raise ConfigError(f"no sub-command {name!r}; {near}there are: {', '.join(known)}")
+    signature = _signature(name)
+    if (shown := _help(name, signature, args)) is not None:
+        print(shown)
+        raise SystemExit(0)
+    args = with_flags(signature, args)
+    check_given(signature, args)
     if name in LIGHTNING:
         from dfl.app.lightning_cli import run_trainer
 
-        run_trainer(argv)
-    elif name in COMMANDS:
+        run_trainer([name, *args])
+    else:
         from dfl.app.parser import run_command
 
-        command = getattr(import_module(f"dfl.commands.{name}"), name)
-        run_command(command, argv[1:])
-    else:
-        known = ", ".join([*LIGHTNING, *COMMANDS])
-        raise ConfigError(f"no sub-command {name!r}; there are: {known}")
+        run_command(getattr(import_module(f"dfl.commands.{name}"), name), args)
+
+
+def _signature(name: str) -> Signature:
+    path = f"dfl.commands.{name}.{name}"
+    signature = signature_of("dfl.app.lightning_cli.Run" if name in LIGHTNING else path)
+    if signature is None:
+        raise ConfigError(f"{name}: its source is not there; install dfl with its .py files")
+    return signature
+
+
+def _help(name: str, signature: Signature, args: list[str]) -> str | None:
+    """Write the help that is asked for; None if none is, or if it is the parser's to give."""
+    for arg, following in pairwise([*args, ""]):
+        option, _, value = arg.partition("=")
+        if option in ("-h", "--help") and name not in LIGHTNING:
+            return command_help(name, signature)
+        if option in ("-h", "--help") and value != "all":
+            return command_help(name, signature, summary=LIGHTNING[name])
+        if option.endswith(".help"):
+            named = value or ("" if following.startswith("-") else following)
+            return option_help(signature, option[2:-5], named or None)
+    return None

@@ -1,25 +1,28 @@
 """The sub-commands fit, validate, test and predict: Lightning's CLI, with what every run needs."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import lightning.pytorch as pl
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import WandbLogger
 
 # short class names, as in --data.source Pairs, resolve where their module is imported
 import dfl.app.register
-import dfl.features.datamodule
 import dfl.heads.tasks.bottleneck
 import dfl.heads.tasks.finetune
 import dfl.heads.tasks.linear_probe  # noqa: F401
 from dfl.app.parser import is_given
 from dfl.app.quiet import quiet_lightning
+from dfl.data.modules.base_datamodule import ImageDataModule
 from dfl.errors import CheckpointError, ConfigError
+from dfl.features.datamodule import FeatureDataModule
 from dfl.files import writing
 from dfl.heads.storage.checkpoint import read_checkpoint
 from dfl.heads.storage.movable_checkpoint import earlier_best, save_whole
+from dfl.heads.tasks.scoring import ScoringTask
 from dfl.report.progress import ThroughputBar
 from dfl.report.runs.results_printer import ResultsPrinter
 from dfl.report.runs.run_dir import run_dir
@@ -31,13 +34,45 @@ __all__ = ["DflCLI", "RunConfigSaver", "run_trainer"]
 _RESUMABLE = ("last", "hpc", "registry")  # where fit looks for a checkpoint itself
 
 
+@dataclass
+class Run:
+    r"""What Lightning's commands take, in short; Lightning's own list is longer.
+
+    A run is a model, data and a trainer, each a class with its options, or a YAML file of
+    configs/model, configs/data and configs/trainer; configs/experiment has whole runs in one file.
+
+    Example:
+        dfl fit --trainer configs/trainer/default.yaml --model configs/model/linear_probe.yaml \
+            --data FeatureDataModule --data.features features/combined
+        dfl test --config runs/dfl/version_0/config.yaml \
+            --ckpt_path runs/dfl/version_0/checkpoints/best.ckpt
+
+    `--help=all` lists everything that Lightning takes.
+
+    Args:
+        model: What is trained, such as LinearProbeTask; --model.optimizer and its options say how.
+        data: Images, or the features of `dfl extract` (FeatureDataModule).
+        trainer: Lightning's trainer: --trainer.max_epochs, --trainer.accelerator,
+            --trainer.devices, --trainer.precision, --trainer.logger and others.
+        ckpt_path: The checkpoint to go on from (fit) or to evaluate (validate, test and predict,
+            which need one).
+        seed_everything: The seed of all random numbers.
+    """
+
+    model: ScoringTask
+    data: ImageDataModule | FeatureDataModule
+    trainer: Trainer | None = None
+    ckpt_path: str | None = None
+    seed_everything: int = 0
+
+
 class RunConfigSaver(SaveConfigCallback):
     """Keep the resolved config in the run's folder, and send it to W&B.
 
     Lightning's own callback writes to ``trainer.log_dir``, which under W&B is shared by all runs.
     """
 
-    def save_config(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Write ``config.yaml``; called on the first process only."""
         file = run_dir(trainer) / self.config_filename
         # without a logger there is no folder of this run, and the working directory is the user's
@@ -125,8 +160,8 @@ def run_trainer(args: list[str]) -> None:
             args=args,
             subclass_mode_model=True,
             subclass_mode_data=True,
-            model_class=pl.LightningModule,
-            datamodule_class=pl.LightningDataModule,
+            model_class=LightningModule,
+            datamodule_class=LightningDataModule,
             auto_configure_optimizers=False,
             seed_everything_default=0,
             save_config_callback=RunConfigSaver,

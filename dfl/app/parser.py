@@ -1,10 +1,9 @@
-"""Running a typed function as a sub-command, with help, a config file and a resolved config."""
+"""Running a typed function as a command, with a config file and a resolved config."""
 
 from collections.abc import Callable
 from contextvars import ContextVar
 from pathlib import Path
 
-from docstring_parser import parse as parse_docstring
 from jsonargparse import ArgumentParser, Namespace
 
 from dfl.errors import DflError
@@ -19,22 +18,13 @@ def command_parser(command: Callable[..., object]) -> ArgumentParser:
     """Make the parser of a command.
 
     Args:
-        command: A typed function; its docstring is the help.
+        command: A typed function.
 
     Returns:
         A parser that raises ``argparse.ArgumentError`` where arguments are wrong.
     """
-    docstring = parse_docstring(command.__doc__ or "")
-    parser = ArgumentParser(
-        prog=f"dfl {command.__name__}",
-        description="\n\n".join(
-            text for text in (docstring.short_description, docstring.long_description) if text
-        ),
-        exit_on_error=False,
-    )
-    parser.add_argument(
-        "-c", "--config", action="config", help="A YAML file with any of the options below."
-    )
+    parser = ArgumentParser(prog=f"dfl {command.__name__}", exit_on_error=False)
+    parser.add_argument("-c", "--config", action="config")
     parser.add_function_arguments(command, as_group=False, sub_configs=True)
     return parser
 

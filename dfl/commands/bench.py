@@ -49,7 +49,7 @@ def bench(
         out: A CSV file for the rates of every repeat; none by default.
         images: How many images, evenly over the set; all where it has fewer.
         repeats: How often everything is measured.
-        plain: Whether the plain loop is measured; it is slow.
+        plain: Measure the plain loop too, which is slow; --no_plain leaves it out.
         precision: Numeric precision of the backbones, auto for what the hardware is fast at.
         engine: What carries out the passes: eager (torch as it is), compile (torch.compile) or
             openvino.

@@ -64,14 +64,14 @@ def _commands(out: Path, weights: Path, seed: int) -> list[list[str]]:
             f"--data.splits.folder={out / 'splits'}",
             f"--backbones.lite0.weights={weights}",
             f"--out={out / 'features'}",
-            "--overwrite=true",
+            "--overwrite",
         ],
         [
             "heads",
             f"--config={configs / 'heads.yaml'}",
             f"--features={out / 'features'}",
             f"--out={out / 'heads'}",
-            "--overwrite=true",
+            "--overwrite",
         ],
         ["fit", *fit],
         [

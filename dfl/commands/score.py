@@ -37,7 +37,7 @@ def score(features: Path, head: Path, *, out: Path, overwrite: bool = False) -> 
         ScoreError: If the table is there already, or cannot be written.
     """
     if out.exists() and not overwrite:
-        raise ScoreError(f"{out} is there already; pass --overwrite=true or choose another out")
+        raise ScoreError(f"{out} is there already; pass --overwrite or choose another out")
     fitted = load_head(head)
     store = FeatureStore.open(features)
     if difference := spec_difference(fitted.spec, store.spec, subset=True):

@@ -36,7 +36,7 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 _SHARD_ROWS: Final = 128
-REPLACE: Final = "name another folder with --out, or replace them with --overwrite=true"
+REPLACE: Final = "name another folder with --out, or replace them with --overwrite"
 
 _PLAN: Final = "plan.json"
 _THREADS: Final = 8

@@ -32,7 +32,7 @@ FEATURES: Final = Kind(
     files=(_MANIFEST, "*.npy"),
     loose=("config.yaml",),
     make="make it with `dfl extract`",
-    remake="extract again with --overwrite=true",
+    remake="extract again with --overwrite",
     same="these features",
     other="other features (other images, backbone, preprocessing or precision)",
 )

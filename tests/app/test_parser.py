@@ -5,7 +5,7 @@ import pytest
 import yaml
 from jsonargparse import ArgumentError
 
-from dfl.app.parser import command_parser, run_command
+from dfl.app.parser import run_command
 
 
 @dataclass
@@ -123,11 +123,3 @@ def test_run__nothing_made_no_config() -> None:
 def test_run__wrong_arguments_are_raised(args: list[str], message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
         run_command(look, args)
-
-
-def test_help__is_the_docstring(capsys) -> None:
-    with pytest.raises(SystemExit):
-        command_parser(look).parse_args(["--help"])
-    shown = capsys.readouterr().out
-    for text in ("dfl look", "Look at something.", "Longer words.", "How often.", "How near."):
-        assert text in shown

@@ -147,7 +147,7 @@ def kill_while_replacing(bench: Bench, count: int) -> None:
     for number in range(count):
         out = bench.folder / f"replaced-{number}"
         bench.finish(out, "--data.crop.size=48", "--data.batch_size=512")
-        pid = bench.start(out, "--overwrite=true")
+        pid = bench.start(out, "--overwrite")
         plan = None
         while plan is None or any(plan.glob("*")):  # the end of the run, where folders are replaced
             found = [p for p in out.parent.glob(f".{out.name}.????????????") if p.is_dir()]
@@ -160,7 +160,7 @@ def kill_while_replacing(bench: Bench, count: int) -> None:
         with contextlib.suppress(ProcessLookupError, ChildProcessError):
             os.killpg(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
-        bench.judge("SIGKILL while replacing a folder", out, "--overwrite=true")
+        bench.judge("SIGKILL while replacing a folder", out, "--overwrite")
 
 
 def len_shards(bench: Bench) -> int:

@@ -501,7 +501,7 @@ def test_score__table_that_is_there(tmp_path: Path) -> None:
     heads(folder, tmp_path / "out", heads={"lda": lda()})
     table.write_text("mine")
 
-    with pytest.raises(ScoreError, match=r"scores\.csv is there already; pass --overwrite=true"):
+    with pytest.raises(ScoreError, match=r"scores\.csv is there already; pass --overwrite"):
         score(folder, tmp_path / "out" / "lda", out=table)
     assert table.read_text() == "mine"
 

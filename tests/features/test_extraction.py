@@ -170,7 +170,7 @@ def test_extract__description_that_is_damaged_is_replaced_only_when_asked(
 ) -> None:
     whole = _bytes(run(manifest, tmp_path / "f", backbone()).path)
     _flip(tmp_path / "f" / "features.json")
-    with pytest.raises(FeatureError, match=r"features.json: damaged.* --overwrite=true"):
+    with pytest.raises(FeatureError, match=r"features.json: damaged.* --overwrite"):
         run(manifest, tmp_path / "f", backbone())
     assert _bytes(run(manifest, tmp_path / "f", backbone(), overwrite=True).path) == whole
 
@@ -236,7 +236,7 @@ def test_extract__other_features_are_replaced_only_when_asked(
 ) -> None:
     before = run(manifest, tmp_path / "f", backbone()).matrix().copy()
     other = backbone(power=3)
-    with pytest.raises(FeatureError, match=r"holds other features .* --overwrite=true"):
+    with pytest.raises(FeatureError, match=r"holds other features .* --overwrite"):
         run(manifest, tmp_path / "f", other)
     assert other.batches == []
     store = run(manifest, tmp_path / "f", other, overwrite=True)

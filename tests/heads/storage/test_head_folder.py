@@ -129,7 +129,7 @@ def test_settings__of_a_bottleneck_that_is_missing(tmp_path: Path) -> None:
 def test_save__refuses_to_replace_a_head(folder: Path, head: SklearnHead, what: str) -> None:
     before = (folder / "head.skops").read_bytes()
 
-    with pytest.raises(HeadError, match=f"svm already holds {what}; .* --overwrite=true"):
+    with pytest.raises(HeadError, match=f"svm already holds {what}; .* --overwrite"):
         save_head(head, folder)
 
     assert (folder / "head.skops").read_bytes() == before

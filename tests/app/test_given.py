@@ -1,0 +1,83 @@
+from argparse import ArgumentError
+from pathlib import Path
+
+import pytest
+
+from dfl.app.given import check_given, with_flags
+from dfl.app.signature import Signature, signature_of
+
+
+@pytest.fixture
+def look() -> Signature:
+    signature = signature_of("tests.app.commands_to_read.look")
+    assert signature is not None
+    return signature
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def _refused(look: Signature, *args: str) -> str:
+    with pytest.raises(ArgumentError) as caught:
+        check_given(look, args)
+    return str(caught.value)
+
+
+def test_flags__have_a_value(look: Signature) -> None:
+    assert with_flags(look, ["--folder", "--times", "2", "--no_sharp"]) == [
+        *("--folder=true", "--times", "2", "--sharp=false"),
+    ]
+    for given in (["--folder=true"], ["--folder", "false"], ["--times"], []):
+        assert with_flags(look, given) == given
+
+
+def test_check__what_is_right_passes(look: Signature) -> None:
+    Path("body.yaml").write_text("weight_g: 3\n")
+    Path("c.yaml").write_text(
+        "body: {lens: {class_path: my.Lens, init_args: {colour: red}}, weight_g: 2}\n"
+        "crop: {class_path: dfl.data.Resize, init_args: {size: 32}}\nout: x\n"
+        "bodies: {a: {weight_g: 1}, b: body.yaml}\n"
+    )
+    check_given(look, ["-c", "c.yaml"])
+    check_given(look, ["--config=c.yaml", "--crop.size=3", "--body.lens.zoom", "2"])
+    check_given(look, ["--config=c.yaml", "--crop=dfl.data.RandomCrop", "--crop.size=3"])
+    check_given(look, ["--body=body.yaml", "--out=x"])
+    check_given(look, ["--print_config"])
+
+
+def test_check__all_that_is_unknown_is_named_with_what_is_nearest(look: Signature) -> None:
+    Path("sub").mkdir()
+    Path("sub/body.yaml").write_text("weight: 3\n")  # beside the file that names it
+    Path("sub/c.yaml").write_text(
+        "body: body.yaml\ntime: 2\ncrop: {class_path: dfl.data.Resize, init_args: {sise: 32}}\n"
+        "bodies: {mine: {weight_k: 1}}\n"
+    )
+    said = _refused(look, "--config=sub/c.yaml", "--modes=day", "--zzz=1")
+    assert said.split("; ") == [
+        "--body.weight: no such option of Body, nearest: --body.weight_g",
+        "--time: no such option, nearest: --times",
+        "--crop.sise: no such option of Resize, nearest: --crop.size",
+        "--bodies.mine.weight_k: no such option of Body, nearest: --bodies.mine.weight_g",
+        "--modes: no such option, nearest: --mode",
+        "--zzz: no such option",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("--crop=Resise", "--crop: no class Resise, nearest: dfl.data.Resize"),
+        ("--crop=dfl.data.Zzz", "--crop: no class dfl.data.Zzz, --crop.help lists what there is"),
+        ("--body.lens.zooom=2", "--body.lens.zooom: no such option of Lens, nearest: --body.l"),
+        ("--config=none.yaml", "--config none.yaml: no such file"),
+    ],
+)
+def test_check__classes_and_files(look: Signature, option: str, said: str) -> None:
+    assert said in _refused(look, option)
+
+
+def test_check__what_has_to_be_given(look: Signature) -> None:
+    assert _refused(look) == "missing: --body, --out"
+    assert _refused(look, "--out=x", "--body.lens.zoom=2", "--mod=day").startswith("--mod: no such")

@@ -1,0 +1,43 @@
+import pytest
+import yaml
+
+from dfl.app.renamed import renamed
+from dfl.cli import main
+
+OLD = """
+data:
+  class_path: dfl.data.ManifestDataModule
+  init_args: {path: m.csv, augment: [], perturb: []}
+views: {none: []}
+view_use: [both]
+classifiers:
+  views: [{class_path: dfl.heads.reduction.pca}]
+grids: {one: {classifiers: [svm]}}
+metric: accuracy_val
+claims: [{axis: view}, {axis: classifier}, {axis: features}]
+backbones: {parts: {class_path: dfl.backbones.TimmBackbone}}
+"""
+
+
+def test_renamed__all_old_names_at_once() -> None:
+    assert list(renamed(yaml.safe_load(OLD))) == [
+        "data.augment: is now data.train_transforms",
+        "data.perturb: is now data.eval_transforms",
+        "views: is now conditions",
+        "view_use: is now condition_use",
+        "classifiers: is now heads",
+        "classifiers.views: dfl.heads.reduction.pca is now dfl.heads.estimators.pca",
+        "grids.one.classifiers: is now grids.one.heads",
+        "metric: accuracy_val is now accuracy_at_val_threshold",
+        "claims.axis: view is now condition",
+        "claims.axis: classifier is now head",
+    ]
+
+
+def test_renamed__on_the_command_line(tmp_path, capsys) -> None:
+    (tmp_path / "old.yaml").write_text(OLD)
+    with pytest.raises(SystemExit):
+        main(["study", f"--config={tmp_path / 'old.yaml'}", "--data.parts=[a]", "--nothing=1"])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("dfl study: error: data.augment: is now data.train_transforms; ")
+    assert "data.parts: is now data.layers" in line

@@ -148,8 +148,10 @@ def _unknown_in(kind: ast.expr, module: str, value: object, path: str) -> Iterat
     match kind:
         case ast.BinOp(left=left, right=right):
             sides = [side for side in (left, right) if class_names(side, module)]
-            for side in sides if len(sides) == 1 else []:
-                yield from _unknown_in(side, module, value, path)
+            if len(sides) == 1:
+                yield from _unknown_in(sides[0], module, value, path)
+            elif all(isinstance(side, ast.Name) for side in sides):
+                yield from _unknown_of(class_names(kind, module), value, path)
         case ast.Subscript(value=ast.Name(id="dict"), slice=ast.Tuple(elts=[_, inner])):
             for name, item in value.items() if isinstance(value, dict) else []:
                 yield from _unknown_in(inner, module, item, f"{path}.{name}")
@@ -164,7 +166,7 @@ def _unknown_in(kind: ast.expr, module: str, value: object, path: str) -> Iterat
 
 def _unknown_of(bases: list[str], value: object, path: str) -> Iterator[str]:
     """Name what is unknown where an object of a class is wanted, or of one made from it."""
-    candidates = definitions_of(bases[0]) if bases else ()
+    candidates = [each for base in bases for each in definitions_of(base)]
     arguments = value
     if isinstance(value, str) or (isinstance(value, dict) and "class_path" in value):
         named = value if isinstance(value, str) else str(value["class_path"])

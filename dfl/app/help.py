@@ -1,6 +1,7 @@
 """The help of commands and classes, from their signatures and docstrings alone."""
 
 import ast
+import re
 import shutil
 from collections.abc import Mapping
 from textwrap import fill, indent
@@ -104,8 +105,9 @@ def _row(option: Option, prefix: str = "") -> str:
         return _entry(f"{name} {_value(option)}", f"{text} (needed)" if prefix else text)
     if option.is_flag and not prefix:
         return _entry(name if option.default == "False" else f"--no_{option.name}", text)
-    default = option.default.removeprefix("Path(").removesuffix(")").strip("'\"")
-    known = "" if default == "None" else f" (default: {default})"
+    plain = re.fullmatch(r"""(?:Path\()?["']?([\w .?,:/-]+)["']?\)?""", option.default)
+    is_told = plain is not None and plain[1] != "None" and not plain[1].isupper()
+    known = f" (default: {plain[1]})" if plain is not None and is_told else ""
     return _entry(f"{name} {_value(option)}", f"{text}{known}".strip())
 
 

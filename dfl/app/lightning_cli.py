@@ -16,7 +16,7 @@ import dfl.heads.tasks.finetune
 import dfl.heads.tasks.linear_probe  # noqa: F401
 from dfl.app.parser import is_given
 from dfl.app.quiet import quiet_lightning
-from dfl.data.modules.base_datamodule import ImageDataModule
+from dfl.data import ImageDataModule
 from dfl.errors import CheckpointError, ConfigError
 from dfl.features.datamodule import FeatureDataModule
 from dfl.files import writing

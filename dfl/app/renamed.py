@@ -11,6 +11,12 @@ KEYS: Final = {
     "data.augment": "train_transforms",
     "data.perturb": "eval_transforms",
     "data.parts": "layers",
+    "data.test_fraction": "splits.test_fraction",
+    "data.val_fraction": "splits.val_fraction",
+    "data.split_dir": "splits.folder",
+    "data.root": "source.root",
+    "data.pairs": "source.pairs",
+    "data.path": "source.path",
     "parts": "layers",
     "views": "conditions",
     "view_use": "condition_use",
@@ -24,6 +30,15 @@ VALUES: Final = {
 }
 # A name with a dot at its end stands for all names that begin with it.
 CLASSES: Final = {
+    "dfl.data.PairDataModule": "dfl.data.ImageDataModule with the source dfl.data.Pairs",
+    "dfl.data.ManifestDataModule": "dfl.data.ImageDataModule with the source dfl.data.ManifestFile",
+    "dfl.data.TreeDataModule": "dfl.data.ImageDataModule with the source dfl.data.Tree",
+    "dfl.data.FolderDataModule": "dfl.data.ImageDataModule with the source dfl.data.Folder",
+    "dfl.data.ParquetDataModule": "dfl.data.ImageDataModule with the source dfl.data.Parquet",
+    "dfl.data.WebDatasetDataModule": "dfl.data.ImageDataModule with the source dfl.data.WebDataset",
+    "dfl.data.HuggingFaceDataModule": (
+        "dfl.data.ImageDataModule with the source dfl.data.HuggingFace"
+    ),
     "dfl.heads.reduction.": "dfl.heads.estimators.",
     "dfl.heads.text_estimators.": "dfl.heads.estimators.",
 }

@@ -14,7 +14,10 @@ from docstring_parser import parse as parse_docstring
 __all__ = ["Option", "Signature", "class_names", "definitions_of", "exported", "signature_of"]
 
 # The packages whose public classes and functions a config names.
-_ROOMS = ("dfl.data", "dfl.backbones", "dfl.features", "dfl.heads", "dfl.heads.estimators")
+_ROOMS = (
+    *("dfl.data", "dfl.backbones", "dfl.features", "dfl.heads", "dfl.heads.estimators"),
+    "dfl.demo",
+)
 
 _SECTION: Final = re.compile(r"^(?:Args|Attributes|Returns|Yields|Raises):$", re.MULTILINE)
 

@@ -21,6 +21,9 @@ backbones: {parts: {class_path: dfl.backbones.TimmBackbone}}
 
 def test_renamed__all_old_names_at_once() -> None:
     assert list(renamed(yaml.safe_load(OLD))) == [
+        "data: dfl.data.ManifestDataModule is now dfl.data.ImageDataModule with the source "
+        "dfl.data.ManifestFile",
+        "data.path: is now data.source.path",
         "data.augment: is now data.train_transforms",
         "data.perturb: is now data.eval_transforms",
         "views: is now conditions",
@@ -39,5 +42,6 @@ def test_renamed__on_the_command_line(tmp_path, capsys) -> None:
     with pytest.raises(SystemExit):
         main(["study", f"--config={tmp_path / 'old.yaml'}", "--data.parts=[a]", "--nothing=1"])
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("dfl study: error: data.augment: is now data.train_transforms; ")
+    assert line.startswith("dfl study: error: data: dfl.data.ManifestDataModule is now dfl.data.Im")
+    assert "; data.augment: is now data.train_transforms; " in line
     assert "data.parts: is now data.layers" in line

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from dfl.app.given import check_given, with_flags
 from dfl.app.parser import command_parser
+from dfl.app.signature import signature_of
 from dfl.commands.demo import demo
 from dfl.commands.evaluate import evaluate
 from dfl.commands.extract import extract
@@ -47,5 +49,9 @@ def test_demo__prints_commands_that_a_shell_takes(steps, tmp_path: Path, capsys)
 
 @pytest.mark.parametrize(("index", "command"), [(0, extract), (1, heads), (4, evaluate)])
 def test_demo__arguments_are_understood(steps, index: int, command) -> None:
-    parsed = command_parser(command).parse_args(steps[index][1:])
+    name, *args = steps[index]
+    signature = signature_of(f"dfl.commands.{name}.{name}")
+    assert signature is not None
+    check_given(signature, args)
+    parsed = command_parser(command).parse_args(with_flags(signature, args))
     assert "my demo" in str(parsed.out)

@@ -1,6 +1,6 @@
 """Score tables, and the metrics that are computed from them alone."""
 
-from dfl.evaluation.bootstrap import Interval, group_weights, percentile_interval
+from dfl.evaluation.bootstrap import group_weights, percentile_interval
 from dfl.evaluation.metrics import (
     METRICS,
     TABLE_METRICS,
@@ -20,7 +20,7 @@ from dfl.evaluation.scores import (
 )
 from dfl.evaluation.tables import (
     METRIC_TABLE_COLUMNS,
-    generator_rows,
+    image_sets,
     known_rows,
     metric_table,
     most_wrong,
@@ -32,14 +32,13 @@ __all__ = [
     "METRIC_TABLE_COLUMNS",
     "SCORE_COLUMNS",
     "TABLE_METRICS",
-    "Interval",
     "Metric",
     "PairedDifference",
     "best_threshold",
     "binary_metrics",
     "calibrated",
-    "generator_rows",
     "group_weights",
+    "image_sets",
     "known_rows",
     "mcnemar",
     "metric_table",

@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -11,20 +10,12 @@ from scipy.special import pdtr
 
 from dfl.errors import ScoreError
 
-__all__ = ["Interval", "group_weights", "percentile_interval"]
+__all__ = ["group_weights", "percentile_interval"]
 
 _CUTS: Final = tuple(np.floor(pdtr(np.arange(12), 1.0) * 2.0**32).astype(np.uint32))
 """A 32-bit draw that reaches k of these cuts is a count of k; larger counts are too rare for it."""
 
 _BLOCK: Final = 256  # groups whose draws are turned into counts at once
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A confidence interval; both ends are nan where there is none."""
-
-    low: float
-    high: float
 
 
 def group_weights(groups: Sequence[str], *, replicates: int, seed: int) -> npt.NDArray[np.uint8]:

@@ -1,6 +1,7 @@
 """The results table: metrics per dataset pair and per generator, and what sums them up."""
 
 import logging
+from collections.abc import Iterator
 from typing import Final
 
 import numpy as np
@@ -12,7 +13,7 @@ from dfl.types import FAKE, REAL, UNKNOWN
 
 __all__ = [
     "METRIC_TABLE_COLUMNS",
-    "generator_rows",
+    "image_sets",
     "known_rows",
     "metric_table",
     "most_wrong",
@@ -55,17 +56,13 @@ def metric_table(scores: pd.DataFrame, *, threshold: float = 0.0) -> pd.DataFram
     n_unknown = len(scores) - len(known)
     if n_unknown:
         logger.info("%d of %d scores have no label and enter no metric", n_unknown, len(scores))
-    pairs = [
-        _row("dataset", name, known[known["dataset"] == name], threshold)
-        for name in known["dataset"].unique()
+    rows = [
+        {"scope": scope, "name": name}
+        | binary_metrics(own["score"], own["label"], threshold=threshold)
+        for scope, name, own in image_sets(known)
     ]
-    generators = [
-        _row("generator", name, rows, threshold) for name, rows in generator_rows(known).items()
-    ]
-    pooled = _row("pooled", "all images", unique_images(known), threshold)
-    table = pd.DataFrame([*pairs, *generators, pooled], columns=[*METRIC_TABLE_COLUMNS])
-    summary = _summary(table[table["scope"] == "dataset"], pooled)
-    table = pd.concat([table, summary], ignore_index=True)
+    table = pd.DataFrame(rows)[[*METRIC_TABLE_COLUMNS]]
+    table = pd.concat([table, _summary(table)], ignore_index=True)
     table = table.astype(
         {"n_real": "int64", "n_fake": "int64"} | dict.fromkeys(TABLE_METRICS, "float64")
     )
@@ -84,23 +81,27 @@ def unique_images(scores: pd.DataFrame) -> pd.DataFrame:
     return scores[~again] if again.any() else scores
 
 
-def generator_rows(scores: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Set the fakes of each generator against the real images of the datasets in which it occurs.
+def image_sets(table: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
+    """Divide a table into the sets of images that metrics are computed on.
 
     Args:
-        scores: A score table.
+        table: Rows with at least path, dataset, generator and label.
 
-    Returns:
-        Rows by generator, in the order in which they occur, each image once.
+    Yields:
+        Scope, name and rows of each set: every ``dataset``; for every ``generator`` its fakes
+        against the real images of the datasets in which it occurs; and ``pooled``, all images.
+        Datasets and generators come in the order in which they occur, and within a generator, and
+        among all, each image counts once.
     """
-    real, fake = ((scores["label"] == label).to_numpy() for label in (REAL, FAKE))
-    groups: dict[str, pd.DataFrame] = {}
-    for name in scores["generator"][fake].unique():
-        made = fake & (scores["generator"] == name).to_numpy()
-        against = real & scores["dataset"].isin(scores["dataset"][made].unique()).to_numpy()
+    for name in table["dataset"].unique():
+        yield "dataset", name, table[table["dataset"] == name]
+    real, fake = ((table["label"] == label).to_numpy() for label in (REAL, FAKE))
+    for name in table["generator"][fake].unique():
+        made = fake & (table["generator"] == name).to_numpy()
+        against = real & table["dataset"].isin(table["dataset"][made].unique()).to_numpy()
         rows = np.append(np.flatnonzero(against), np.flatnonzero(made))
-        groups[name] = unique_images(scores.iloc[rows])
-    return groups
+        yield "generator", name, unique_images(table.iloc[rows])
+    yield "pooled", "all images", unique_images(table)
 
 
 def most_wrong(scores: pd.DataFrame, count: int, *, threshold: float = 0.0) -> pd.DataFrame:
@@ -121,22 +122,16 @@ def most_wrong(scores: pd.DataFrame, count: int, *, threshold: float = 0.0) -> p
     return ranked.sort_values("margin", kind="stable").head(count).reset_index(drop=True)
 
 
-def _row(scope: str, name: str, rows: pd.DataFrame, threshold: float) -> dict[str, float | str]:
-    metrics = binary_metrics(rows["score"], rows["label"], threshold=threshold)
-    return {"scope": scope, "name": name} | {
-        name: metrics[name] for name in METRIC_TABLE_COLUMNS[2:]
-    }
-
-
-def _summary(datasets: pd.DataFrame, pooled: dict[str, float | str]) -> pd.DataFrame:
-    values = datasets[[*TABLE_METRICS]].astype("float64")
-    worst = {
-        name: values[name].max() if METRICS[name].lower_is_better else values[name].min()
-        for name in TABLE_METRICS
-    }
+def _summary(table: pd.DataFrame) -> pd.DataFrame:
+    """Sum the datasets up: their mean, and the worst; the counts are those of all images."""
+    pooled = table.iloc[-1].to_dict()
+    values = table.loc[table["scope"] == "dataset", [*TABLE_METRICS]]
+    signs = pd.Series({name: METRICS[name].sign for name in TABLE_METRICS})
     return pd.DataFrame(
         [
             pooled | {"scope": "macro", "name": "mean of datasets"} | values.mean().to_dict(),
-            pooled | {"scope": "worst", "name": "worst dataset"} | worst,
+            pooled
+            | {"scope": "worst", "name": "worst dataset"}
+            | ((values * signs).min() * signs).to_dict(),
         ]
     )

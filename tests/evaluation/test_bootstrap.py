@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.stats import poisson
 
 from dfl.errors import ScoreError
-from dfl.evaluation import Interval, group_weights, percentile_interval, weighted_metrics
+from dfl.evaluation import group_weights, percentile_interval, weighted_metrics
 
 NAMES = [f"photo {k}" for k in range(600)]
 PINNED = [[0, 0, 1, 1, 0, 1, 1, 2, 0, 0, 0, 1], [0, 3, 1, 0, 1, 1, 1, 1, 1, 2, 0, 0]]
@@ -112,4 +112,4 @@ def test_percentile_interval__refuses_a_level(level):
 
 
 def test_interval__holds_what_percentile_interval_gives():
-    assert Interval(*percentile_interval([2.0, 2.0])) == Interval(low=2.0, high=2.0)
+    assert percentile_interval([2.0, 2.0]) == (2.0, 2.0)

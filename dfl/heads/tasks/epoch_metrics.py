@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from dfl.evaluation import TABLE_METRICS, binary_metrics, generator_rows, unique_images
+from dfl.evaluation import TABLE_METRICS, binary_metrics, image_sets, unique_images
 
 __all__ = ["epoch_metrics"]
 
@@ -29,12 +29,10 @@ def epoch_metrics(table: pd.DataFrame, split: str) -> dict[str, float]:
     values = {f"{split}/{term}": float(images[term].mean()) for term in terms}
     if "score" not in table:
         return values
-    groups = {"": images}
-    groups |= {f"{name}/": rows for name, rows in table.groupby("dataset")}
-    if split == "test":
-        by_generator = generator_rows(table)
-        groups |= {f"generator/{name}/": rows for name, rows in by_generator.items()}
-    for name, rows in groups.items():
+    for scope, name, rows in image_sets(table):
+        if scope == "generator" and split != "test":
+            continue
+        group = {"dataset": f"{name}/", "generator": f"generator/{name}/", "pooled": ""}[scope]
         metrics = binary_metrics(rows["score"].to_numpy(), rows["label"].to_numpy())
-        values |= {f"{split}/{name}{metric}": metrics[metric] for metric in TABLE_METRICS}
+        values |= {f"{split}/{group}{metric}": metrics[metric] for metric in TABLE_METRICS}
     return {name: value for name, value in values.items() if value == value}  # nan differs

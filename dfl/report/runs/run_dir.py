@@ -4,7 +4,7 @@ from pathlib import Path
 
 from lightning.pytorch import Trainer
 
-__all__ = ["run_dir", "shared_run_dir"]
+__all__ = ["run_dir"]
 
 
 def run_dir(trainer: Trainer) -> Path:
@@ -18,7 +18,7 @@ def run_dir(trainer: Trainer) -> Path:
 
     Returns:
         The folder, which may not exist yet; ``default_root_dir`` without a logger. Other ranks may
-        get another version than rank 0: use ``shared_run_dir`` where all must agree.
+        get another version than rank 0.
     """
     root = Path(trainer.default_root_dir)
     if not trainer.loggers:
@@ -27,11 +27,3 @@ def run_dir(trainer: Trainer) -> Path:
     version = first.version if isinstance(first.version, str) else f"version_{first.version}"
     save_dir = Path(first.save_dir) if first.save_dir is not None else root
     return save_dir / str(first.name) / version
-
-
-def shared_run_dir(trainer: Trainer) -> Path:
-    """Name the run's folder so that every process gets rank 0's answer.
-
-    It communicates, so every process has to call it.
-    """
-    return Path(trainer.strategy.broadcast(str(run_dir(trainer))))

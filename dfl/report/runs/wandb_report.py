@@ -10,8 +10,8 @@ from lightning.pytorch.loggers import WandbLogger
 from PIL import Image
 
 from dfl.evaluation import known_rows, metric_table, most_wrong, probability
-from dfl.report.figures.contact_sheet import thumbnail
 from dfl.report.figures.plots import confusion_figure, figure_image, roc_figure
+from dfl.report.figures.thumbnail import thumbnail
 from dfl.report.runs.task_scores import task_scores
 from dfl.types import FAKE
 

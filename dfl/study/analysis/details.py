@@ -12,7 +12,7 @@ import pandas as pd
 from dfl.data.manifest.manifest import Manifest
 from dfl.errors import ImageError
 from dfl.evaluation import METRICS, mcnemar, most_wrong, paired_difference, roc_points
-from dfl.report.figures.contact_sheet import thumbnail
+from dfl.report.figures.thumbnail import thumbnail
 from dfl.report.study.summary import HardImage
 from dfl.study.analysis.estimates import Estimator
 from dfl.study.analysis.judge import Judge, Metrics

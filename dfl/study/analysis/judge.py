@@ -11,8 +11,8 @@ import pandas as pd
 from dfl.evaluation import (
     METRICS,
     calibrated,
-    generator_rows,
     group_weights,
+    image_sets,
     known_rows,
     percentile_interval,
     unique_images,
@@ -180,12 +180,9 @@ class Judge:
             held = held_rows(frame)
             place = pd.Series(np.arange(len(held)), index=held)
             rows = known_rows(frame[frame["split"] == split])
-            sets = [("dataset", n, rows[rows["dataset"] == n]) for n in rows["dataset"].unique()]
-            sets += [("generator", name, part) for name, part in generator_rows(rows).items()]
-            sets.append(("pooled", "all images", unique_images(rows)))
             self._sets[seed, split] = [
                 (scope, name, place[part.index].to_numpy(), self._weights(part, split))
-                for scope, name, part in sets
+                for scope, name, part in image_sets(rows)
             ]
         return self._sets[seed, split]
 

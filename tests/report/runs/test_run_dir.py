@@ -4,7 +4,7 @@ import pytest
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
-from dfl.report.runs.run_dir import run_dir, shared_run_dir
+from dfl.report.runs.run_dir import run_dir
 from tests.report.tiny_run import TinyData, TinyTask, tiny_trainer
 
 
@@ -22,7 +22,6 @@ def test_run_dir__is_where_lightning_puts_checkpoints(tmp_path, logger, named):
     )
     trainer.fit(TinyTask(), TinyData())
     assert run_dir(trainer) / "checkpoints" == tmp_path / checkpoints.dirpath
-    assert shared_run_dir(trainer) == run_dir(trainer)
 
 
 def test_run_dir__without_logger(tmp_path):
@@ -33,12 +32,3 @@ def test_run_dir__of_wandb_is_the_run_not_the_folder_of_all_runs(tmp_path):
     wandb = SimpleNamespace(save_dir=str(tmp_path), name="project", version="abc123")
     trainer = SimpleNamespace(loggers=[wandb], default_root_dir="elsewhere")
     assert run_dir(trainer) == tmp_path / "project" / "abc123"
-
-
-def test_shared_run_dir__is_what_rank_0_says(tmp_path):
-    trainer = SimpleNamespace(
-        loggers=[],
-        default_root_dir="of rank 1",
-        strategy=SimpleNamespace(broadcast=lambda own: str(tmp_path)),
-    )
-    assert shared_run_dir(trainer) == tmp_path

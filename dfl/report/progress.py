@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import cast
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
@@ -49,17 +50,10 @@ class ThroughputBar(TQDMProgressBar):
         super().on_train_epoch_start(trainer, *args)
         self._clocks["train"] = _Clock()
 
-    def on_train_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: object,
-        batch: object,
-        batch_idx: int,
-    ) -> None:
+    def on_train_batch_end(self, trainer: Trainer, *args: object) -> None:
         """Count the images."""
-        self._count("train", trainer, batch, (batch_idx + 1, self.total_train_batches))
-        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)  # type: ignore[arg-type]  # passed through
+        self._count("train", trainer, args, self.total_train_batches)
+        super().on_train_batch_end(trainer, *args)  # type: ignore[arg-type]  # passed through
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """State the epoch's speed and metrics."""
@@ -74,22 +68,11 @@ class ThroughputBar(TQDMProgressBar):
             self._clocks["train"].hold()
         self._clocks["val"] = _Clock()
 
-    def on_validation_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: object,
-        batch: object,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
+    def on_validation_batch_end(self, trainer: Trainer, *args: object) -> None:
         """Count the images."""
-        done = (batch_idx + 1, self.total_val_batches_current_dataloader)
-        speed = self._count("val", trainer, batch, done)
+        speed = self._count("val", trainer, args, self.total_val_batches_current_dataloader)
         self.val_progress_bar.set_postfix_str(speed, refresh=False)
-        super().on_validation_batch_end(
-            trainer, pl_module, outputs, batch, batch_idx, dataloader_idx  # type: ignore[arg-type]  # passed through
-        )  # fmt: skip
+        super().on_validation_batch_end(trainer, *args)  # type: ignore[arg-type]  # passed through
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """State the speed, and let the training's clock run on."""
@@ -104,22 +87,11 @@ class ThroughputBar(TQDMProgressBar):
         super().on_test_start(trainer, pl_module)
         self._clocks["test"] = _Clock()
 
-    def on_test_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: object,
-        batch: object,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
+    def on_test_batch_end(self, trainer: Trainer, *args: object) -> None:
         """Count the images."""
-        done = (batch_idx + 1, self.total_test_batches_current_dataloader)
-        speed = self._count("test", trainer, batch, done)
+        speed = self._count("test", trainer, args, self.total_test_batches_current_dataloader)
         self.test_progress_bar.set_postfix_str(speed, refresh=False)
-        super().on_test_batch_end(
-            trainer, pl_module, outputs, batch, batch_idx, dataloader_idx  # type: ignore[arg-type]  # passed through
-        )  # fmt: skip
+        super().on_test_batch_end(trainer, *args)  # type: ignore[arg-type]  # passed through
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """State the speed."""
@@ -131,34 +103,25 @@ class ThroughputBar(TQDMProgressBar):
         super().on_predict_start(trainer, pl_module)
         self._clocks["predict"] = _Clock()
 
-    def on_predict_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: object,
-        batch: object,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
+    def on_predict_batch_end(self, trainer: Trainer, *args: object) -> None:
         """Count the images."""
-        done = (batch_idx + 1, self.total_predict_batches_current_dataloader)
-        speed = self._count("predict", trainer, batch, done)
+        speed = self._count("predict", trainer, args, self.total_predict_batches_current_dataloader)
         self.predict_progress_bar.set_postfix_str(speed, refresh=False)
-        super().on_predict_batch_end(trainer, pl_module, outputs, batch, batch_idx, dataloader_idx)
+        super().on_predict_batch_end(trainer, *args)  # type: ignore[arg-type]  # passed through
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """State the speed."""
         super().on_predict_end(trainer, pl_module)
         self._say("predict", trainer)
 
-    def _count(
-        self, stage: str, trainer: Trainer, batch: object, done: tuple[int, int | float]
-    ) -> str:
+    def _count(self, stage: str, trainer: Trainer, args: tuple[object, ...], total: float) -> str:
+        """Count the images of a batch that has ended, whose hook was called with these."""
+        _, _, batch, index, *_ = args  # after module and outputs
         clock = self._clocks[stage]
         clock.images += _batch_size(batch) * trainer.world_size
         if time.monotonic() - clock.last_line > self.every_s and not trainer.sanity_checking:
             clock.last_line = time.monotonic()
-            self._say(stage, trainer, f"batch {done[0]} of {done[1]}")
+            self._say(stage, trainer, f"batch {cast(int, index) + 1} of {total}")
         return f"{clock.images_per_s:.0f} images/s"
 
     def _say(self, stage: str, trainer: Trainer, *more: str) -> None:

@@ -11,9 +11,7 @@ from lightning.pytorch.loggers import WandbLogger
 
 # short class names, as in --data.source Pairs, resolve where their module is imported
 import dfl.app.register
-import dfl.heads.tasks.bottleneck
-import dfl.heads.tasks.finetune
-import dfl.heads.tasks.linear_probe  # noqa: F401
+import dfl.heads
 from dfl.app.parser import is_given
 from dfl.app.quiet import quiet_lightning
 from dfl.data import ImageDataModule
@@ -30,6 +28,9 @@ from dfl.report.runs.score_writer import ScoreWriter
 from dfl.report.runs.wandb_report import WandbReport
 
 __all__ = ["DflCLI", "RunConfigSaver", "run_trainer"]
+
+for _name in {*dir(dfl.heads)} - {"SklearnHeadTask"}:  # which `dfl heads` fits
+    getattr(dfl.heads, _name)  # imports the module that defines it
 
 _RESUMABLE = ("last", "hpc", "registry")  # where fit looks for a checkpoint itself
 

@@ -7,8 +7,6 @@ from scipy.optimize import minimize
 from dfl.evaluation.scores import checked_scores, probability
 from dfl.types import FAKE
 
-__all__ = ["best_threshold", "calibrated", "platt_scaling"]
-
 _ENOUGH = 1e-12  # gradient of the mean loss, in standardised scores
 
 Floats = npt.NDArray[np.float64]

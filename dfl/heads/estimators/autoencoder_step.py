@@ -14,8 +14,6 @@ from dfl.heads.estimators.encoder_step import encode_rows
 from dfl.heads.modules.bottleneck_settings import BottleneckSettings
 from dfl.types import FAKE, REAL
 
-__all__ = ["Autoencoder"]
-
 Array = npt.NDArray[np.float32]
 
 

@@ -20,18 +20,6 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC, LinearSVC
 from sklearn.tree import DecisionTreeClassifier
 
-__all__ = [
-    "decision_tree",
-    "gradient_boosting",
-    "knn",
-    "lda",
-    "linear_svm",
-    "logistic_regression",
-    "naive_bayes",
-    "random_forest",
-    "rbf_svm",
-]
-
 
 def linear_svm(C: float = 0.01, max_iter: int = 10_000) -> Pipeline:  # noqa: N803  # sklearn's name
     """Separate the classes with the widest margin between them, by a plane.

@@ -13,8 +13,6 @@ from sklearn.utils import Tags
 from dfl.errors import CheckpointError, HeadError
 from dfl.types import FeatureLayer, FeatureSpec
 
-__all__ = ["BottleneckEncoder", "encode_rows"]
-
 Array = npt.NDArray[np.float32]
 
 _EPS: Final = 1e-5  # what the bottleneck adds to the variance before the root

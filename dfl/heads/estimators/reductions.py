@@ -15,8 +15,6 @@ from sklearn.preprocessing import StandardScaler
 from dfl.heads.estimators.autoencoder_step import Autoencoder
 from dfl.heads.estimators.encoder_step import BottleneckEncoder
 
-__all__ = ["StoredEncoder", "autoencoder", "bottleneck", "pca", "reduced"]
-
 
 def pca(n_components: int | float = 0.95, whiten: bool = False, seed: int = 0) -> Pipeline:
     """Keep the directions in which the training features vary most.

@@ -26,8 +26,6 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from dfl.errors import HeadError
 from dfl.types import FAKE, REAL
 
-__all__ = ["LearnedText", "TextSimilarity", "prototype_loss"]
-
 Array = npt.NDArray[np.float64]
 Features = npt.NDArray[np.float32]
 Sides = tuple[Array, Array]

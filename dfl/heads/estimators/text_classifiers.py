@@ -12,8 +12,6 @@ from sklearn.pipeline import Pipeline
 
 from dfl.heads.estimators.text import LearnedText, TextSimilarity
 
-__all__ = ["FAKE_PROMPTS", "REAL_PROMPTS", "learned_text", "zero_shot"]
-
 REAL_PROMPTS: Final = (
     "a real photograph",
     "an authentic photo taken with a camera",

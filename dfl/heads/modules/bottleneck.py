@@ -10,8 +10,6 @@ from torch.nn.functional import gelu, linear
 
 from dfl.heads.modules.standardise import Standardise
 
-__all__ = ["Bottleneck", "BottleneckOutput"]
-
 
 class BottleneckOutput(NamedTuple):
     """What a bottleneck makes of a batch.

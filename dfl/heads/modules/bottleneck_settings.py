@@ -7,8 +7,6 @@ from typing import Final
 
 import numpy as np
 
-__all__ = ["BottleneckSettings"]
-
 _COUNT: Final = "a whole number of at least 1"
 _LARGEST_SEED: Final = 2**32 - 1
 

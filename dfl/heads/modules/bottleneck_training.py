@@ -12,8 +12,6 @@ from dfl.heads.modules.bottleneck import Bottleneck
 from dfl.heads.modules.bottleneck_settings import BottleneckSettings
 from dfl.heads.modules.losses import bottleneck_loss
 
-__all__ = ["encoder_arrays", "train_bottleneck", "unexplained"]
-
 Array = npt.NDArray[np.float32]
 
 _BLOCK: Final = 4096  # rows at a time, where all of them are passed through

@@ -20,8 +20,6 @@ from dfl.backbones.timm_network import (
 from dfl.backbones.weights import load_strictly, read_state
 from dfl.errors import ConfigError
 
-__all__ = ["ImageClassifier", "check_source"]
-
 _INIT_STD = 0.02  # of CNNDetection's classifier
 
 logger = logging.getLogger(__name__)

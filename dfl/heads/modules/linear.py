@@ -4,8 +4,6 @@ from torch import Tensor, nn
 
 from dfl.heads.modules.standardise import Standardise
 
-__all__ = ["LinearHead"]
-
 
 class LinearHead(nn.Module):
     """One linear layer on standardised features: logistic regression, trained by gradient descent.

@@ -7,8 +7,6 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from dfl.heads.modules.bottleneck import BottleneckOutput
 from dfl.types import UNKNOWN
 
-__all__ = ["bottleneck_loss", "cross_entropy", "divergence"]
-
 
 def cross_entropy(logit: Tensor, label: Tensor) -> Tensor:
     """Compute the binary cross-entropy of each sample.

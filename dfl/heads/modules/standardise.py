@@ -4,8 +4,6 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-__all__ = ["Standardise"]
-
 
 class Standardise(nn.Module):
     """Shift and scale every feature to mean 0 and variance 1.

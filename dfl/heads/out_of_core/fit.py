@@ -42,8 +42,6 @@ from dfl.heads.out_of_core.steps import (
 )
 from dfl.heads.out_of_core.stream import Stream
 
-__all__ = ["OutOfCore", "fit_streamed", "is_streamed"]
-
 logger = logging.getLogger(__name__)
 
 OutOfCore = Literal["auto", "always", "never"]

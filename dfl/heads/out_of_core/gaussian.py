@@ -13,8 +13,6 @@ from sklearn.naive_bayes import GaussianNB
 from dfl.heads.out_of_core.stream import CACHED_ROWS, Moments, Stream
 from dfl.types import FAKE, REAL
 
-__all__ = ["fit_lda", "fit_naive_bayes"]
-
 Array = npt.NDArray[np.float64]
 
 

@@ -25,8 +25,6 @@ from sklearn.svm import LinearSVC
 from dfl.heads.out_of_core.stream import CACHED_ROWS, Stream, gathered
 from dfl.types import FAKE
 
-__all__ = ["TOLERANCE", "fit_linear_svm", "fit_logistic_regression"]
-
 Array = npt.NDArray[np.float64]
 
 TOLERANCE: Final = 1e-6

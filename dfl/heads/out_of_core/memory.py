@@ -5,8 +5,6 @@ from typing import Final
 
 import psutil
 
-__all__ = ["EXACT_RBF_ROWS", "IN_MEMORY_BYTES", "free_memory", "readable"]
-
 IN_MEMORY_BYTES: Final = 2**26
 """Training features up to 64 MiB go to sklearn as one matrix, of which it makes several copies."""
 

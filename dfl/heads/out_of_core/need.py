@@ -16,8 +16,6 @@ from sklearn.svm import SVC, LinearSVC
 from dfl.heads.estimators.encoder_step import BottleneckEncoder
 from dfl.heads.out_of_core.steps import LANDMARKS
 
-__all__ = ["need_at_once", "need_of_passes"]
-
 _FLOAT32, _FLOAT64 = 4, 8
 _COPIES: Final = 4  # sklearn holds the rows, the scaled rows and those in float64
 _COVARIANCES: Final = 3  # D x D: what sklearn's LDA makes of them at its peak

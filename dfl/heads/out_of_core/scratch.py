@@ -13,8 +13,6 @@ import numpy.typing as npt
 from dfl.errors import HeadError
 from dfl.heads.out_of_core.memory import readable
 
-__all__ = ["ScratchRows", "scratch_rows"]
-
 Matrix = npt.NDArray[np.float32]
 
 _BLOCK_BYTES: Final = 2**22

@@ -15,8 +15,6 @@ from dfl.errors import HeadError
 from dfl.heads.out_of_core.stream import Stream
 from dfl.types import FAKE, REAL
 
-__all__ = ["LANDMARKS", "fit_few_rows", "fit_nystroem", "fit_pca", "nystroem_of"]
-
 LANDMARKS: Final = 1000
 """Training images by whose similarity to it `rbf_svm` describes an image where there are many."""
 

@@ -15,8 +15,6 @@ from sklearn.preprocessing import StandardScaler
 
 from dfl.errors import HeadError
 
-__all__ = ["CACHED_ROWS", "Moments", "Rows", "Stream", "check_finite", "gathered"]
-
 Matrix = npt.NDArray[np.float32]
 Array = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.int64]

@@ -1,17 +1,18 @@
 """The autoencoder bottleneck as a Lightning task."""
 
+from typing import cast
+
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 
 from dfl.backbones import Backbone
 from dfl.errors import ConfigError
-from dfl.heads.modules.bottleneck import Bottleneck
+from dfl.heads.modules.bottleneck import Bottleneck, BottleneckOutput
 from dfl.heads.modules.bottleneck_settings import BottleneckSettings
 from dfl.heads.modules.losses import bottleneck_loss
-from dfl.heads.tasks.head import HeadTask, Step
+from dfl.heads.tasks.head import HeadTask
+from dfl.heads.tasks.scoring import Step
 from dfl.recipe import Recipe, describe
-
-__all__ = ["BottleneckTask"]
 
 
 class BottleneckTask(HeadTask):
@@ -84,9 +85,7 @@ class BottleneckTask(HeadTask):
 
     def head_step(self, features: Tensor, label: Tensor | None) -> Step:
         """Reconstruct, and classify where the classifier is trained."""
-        if self.model is None:
-            raise RuntimeError("configure_model comes first")
-        output = self.model(features)
+        output: BottleneckOutput = cast(nn.Module, self.model)(features)
         classifies = self.settings.classify_weight > 0
         known = classifies and label is not None
         loss, terms = bottleneck_loss(

@@ -15,8 +15,6 @@ from dfl.heads.tasks.scoring import ScoringTask, Step
 from dfl.recipe import Plain, Recipe
 from dfl.types import Batch, FeatureSource
 
-__all__ = ["FineTuneTask"]
-
 
 class FineTuneTask(ScoringTask):
     """Train any timm model end to end to tell fake from real, by binary cross-entropy.

@@ -9,13 +9,12 @@ from torch import Tensor, nn
 
 from dfl.backbones import Backbone, FusedBackbone
 from dfl.errors import ConfigError
+from dfl.heads.modules.losses import cross_entropy
 from dfl.heads.modules.standardise import Standardise
 from dfl.heads.storage.checkpoint import HeadDescription, check_spec, check_state
 from dfl.heads.tasks.scoring import ScoringTask, Step
 from dfl.recipe import Plain, describe
 from dfl.types import Batch, FeatureSource, FeatureSpec
-
-__all__ = ["HeadTask", "Step"]
 
 _BACKBONE_PREFIX = "backbone."
 
@@ -54,9 +53,14 @@ class HeadTask(ScoringTask):
     def build_model(self, in_features: int) -> nn.Module:
         """Build what is trained, for features of shape ``(B, in_features)``."""
 
-    @abstractmethod
     def head_step(self, features: Tensor, label: Tensor | None) -> Step:
-        """Score features of shape ``(B, D)``; where labels ``(B,)`` are given, compute the loss."""
+        """Score features of shape ``(B, D)``; where labels ``(B,)`` are given, compute the loss.
+
+        Unless a head says otherwise, its model gives logits and the loss is their cross-entropy.
+        """
+        logit = cast(nn.Module, self.model)(features)
+        loss = None if label is None else cross_entropy(logit, label)
+        return {"loss": loss, "logit": logit, "logs": {}}
 
     # Lightning's hooks
 

@@ -1,13 +1,10 @@
 """The linear probe as a Lightning task."""
 
-from torch import Tensor, nn
+from torch import nn
 
 from dfl.heads.modules.linear import LinearHead
-from dfl.heads.modules.losses import cross_entropy
-from dfl.heads.tasks.head import HeadTask, Step
+from dfl.heads.tasks.head import HeadTask
 from dfl.recipe import Recipe
-
-__all__ = ["LinearProbeTask"]
 
 
 class LinearProbeTask(HeadTask):
@@ -23,11 +20,3 @@ class LinearProbeTask(HeadTask):
     def architecture(self) -> Recipe:
         """A linear head has no arguments of its own."""
         return {}
-
-    def head_step(self, features: Tensor, label: Tensor | None) -> Step:
-        """Classify, and compute the cross-entropy where there are labels."""
-        if self.model is None:
-            raise RuntimeError("configure_model comes first")
-        logit = self.model(features)
-        loss = None if label is None else cross_entropy(logit, label)
-        return {"loss": loss, "logit": logit, "logs": {}}

@@ -13,12 +13,9 @@ from torchmetrics.classification import BinaryAccuracy
 from dfl.errors import CheckpointError, ConfigError
 from dfl.evaluation import SCORE_COLUMNS
 from dfl.heads.storage.checkpoint import CHECKPOINT_KEY, HeadDescription
-from dfl.heads.tasks.epoch_metrics import epoch_metrics
-from dfl.heads.tasks.score_collector import ScoreCollector
+from dfl.heads.tasks.epoch_scores import ScoreCollector, epoch_metrics
 from dfl.recipe import Recipe, public_name
 from dfl.types import UNKNOWN, Batch
-
-__all__ = ["ScoringTask", "Step"]
 
 _HALF_WEIGHTS = ("bf16-true", "16-true")
 _SHOWN = ("val/loss", "val/auroc")
@@ -135,13 +132,7 @@ class ScoringTask(pl.LightningModule, ABC):
         """Begin with no scores: an epoch before may have been interrupted."""
         self._collector = ScoreCollector()
 
-    def on_test_epoch_start(self) -> None:
-        """Begin with no scores."""
-        self._collector = ScoreCollector()
-
-    def on_predict_epoch_start(self) -> None:
-        """Begin with no scores."""
-        self._collector = ScoreCollector()
+    on_test_epoch_start = on_predict_epoch_start = on_validation_epoch_start
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Score a batch; the metrics are computed from the table at the end of the epoch."""

@@ -6,10 +6,9 @@ from torch import Tensor, nn
 from dfl.backbones import Backbone
 from dfl.heads.storage.checkpoint import check_spec
 from dfl.heads.storage.sklearn_head import SklearnHead
-from dfl.heads.tasks.head import HeadTask, Step
+from dfl.heads.tasks.head import HeadTask
+from dfl.heads.tasks.scoring import Step
 from dfl.recipe import Recipe
-
-__all__ = ["SklearnHeadTask"]
 
 
 class SklearnHeadTask(HeadTask):

@@ -1,12 +1,13 @@
-"""Gathering the scores of an epoch, from all batches and all processes, into one table."""
+"""The scores of an epoch: gathered from all batches and all processes, and what is logged."""
 
 import pandas as pd
 import torch.distributed as dist
 from torch import Tensor
 
+from dfl.evaluation import TABLE_METRICS, binary_metrics, image_sets, unique_images
 from dfl.types import Batch
 
-__all__ = ["ScoreCollector"]
+_TERMS_END = ("path", "dataset", "generator", "split", "label", "score")
 
 
 class ScoreCollector:
@@ -52,3 +53,32 @@ class ScoreCollector:
         if table.empty:
             return table
         return table.sort_values("index", ignore_index=True).drop(columns="index")
+
+
+def epoch_metrics(table: pd.DataFrame, split: str) -> dict[str, float]:
+    """Compute what is logged for an epoch.
+
+    Args:
+        table: A score table with one column more for every term of the loss.
+        split: ``val`` or ``test``; the first half of every name.
+
+    Returns:
+        ``<split>/<term>`` for the means of the loss and its terms and ``<split>/<metric>``, over
+        all images, each once, ``<split>/<dataset>/<metric>`` and, for test,
+        ``<split>/generator/<generator>/<metric>``. Metrics that cannot be computed, as the AUROC of
+        one class, are left out.
+    """
+    if table.empty:
+        return {}
+    terms = [column for column in table if column not in _TERMS_END]
+    images = unique_images(table)
+    values = {f"{split}/{term}": float(images[term].mean()) for term in terms}
+    if "score" not in table:
+        return values
+    for scope, name, rows in image_sets(table):
+        if scope == "generator" and split != "test":
+            continue
+        group = {"dataset": f"{name}/", "generator": f"generator/{name}/", "pooled": ""}[scope]
+        metrics = binary_metrics(rows["score"].to_numpy(), rows["label"].to_numpy())
+        values |= {f"{split}/{group}{metric}": metrics[metric] for metric in TABLE_METRICS}
+    return {name: value for name, value in values.items() if value == value}  # nan differs

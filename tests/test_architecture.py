@@ -16,7 +16,6 @@ FLOORS = {
     "folders": 0,
     "progress": 0,
     "recipe": 0,
-    "texts": 0,
     "threads": 0,
     "data": 1,
     "backbones": 1,

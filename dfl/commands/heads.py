@@ -22,7 +22,6 @@ from dfl.heads.storage.head_folder import SCORES, check_replaceable, recover_hea
 from dfl.heads.storage.sklearn_head import SklearnHead
 from dfl.progress import progress
 from dfl.report.figures.terminal import print_comparison
-from dfl.texts import give_back, repeated
 from dfl.types import FAKE, REAL
 
 __all__ = ["heads"]
@@ -129,7 +128,7 @@ def _check_names(names: Iterable[str]) -> None:
 
 
 def _training_rows(table: pd.DataFrame, features: Path) -> npt.NDArray[np.int64]:
-    train = (table["split"] == "train") & ~repeated(table, ["path"])
+    train = (table["split"] == "train") & ~table.duplicated("path")
     if not train.any():
         found = ", ".join(repr(split) for split in sorted(table["split"].unique())) or "none"
         raise HeadError(
@@ -153,7 +152,6 @@ def _report(results: dict[str, pd.DataFrame]) -> pd.DataFrame:
             name: metric_table(scores[[*SCORE_COLUMNS]][scores["split"] == split])
             for name, scores in results.items()
         }
-        give_back()
         if split in shown:
             print_comparison(tables, title=_TITLES[split])
         for name, table in tables.items():

@@ -13,7 +13,6 @@ import pandas as pd
 
 from dfl.errors import ScoreError, one_line
 from dfl.files import write_csv, writing
-from dfl.texts import repeated
 from dfl.types import FAKE, REAL, UNKNOWN
 
 __all__ = [
@@ -151,7 +150,7 @@ def validate_scores(frame: pd.DataFrame, source: str) -> pd.DataFrame:
         _refuse(source, checked[name], _is_no_text(checked[name]), "must be text")
     label = _numbers(checked["label"])
     _refuse(source, checked["label"], ~np.isin(label, _LABELS), "must be 0 (real), 1 (fake) or -1")
-    twice = repeated(checked, ["path", "dataset"])
+    twice = checked.duplicated(["path", "dataset"]).to_numpy()
     _refuse(source, checked["path"], twice, "must occur once in a dataset")
     score = _numbers(checked["score"])
     _refuse(source, checked["score"], ~np.isfinite(score), "must be a finite number")

@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 
 from dfl.evaluation.metrics import METRICS, TABLE_METRICS, binary_metrics
-from dfl.texts import codes, repeated
 from dfl.types import FAKE, REAL, UNKNOWN
 
 __all__ = [
@@ -52,7 +51,9 @@ def metric_table(scores: pd.DataFrame, *, threshold: float = 0.0) -> pd.DataFram
         how many rows were left out.
     """
     known = known_rows(scores[[*_COUNTED]])  # no copies of other columns
-    known = known.assign(path=codes(known["path"]))  # which are the same is all that counts
+    known = known.assign(
+        path=pd.factorize(known["path"])[0]
+    )  # which are the same is all that counts
     n_unknown = len(scores) - len(known)
     if n_unknown:
         logger.info("%d of %d scores have no label and enter no metric", n_unknown, len(scores))
@@ -77,7 +78,7 @@ def known_rows(scores: pd.DataFrame) -> pd.DataFrame:
 
 def unique_images(scores: pd.DataFrame) -> pd.DataFrame:
     """Keep one row an image: a real set that serves two pairs has a row in each."""
-    again = repeated(scores, ["path", "label"])
+    again = scores.duplicated(["path", "label"])
     return scores[~again] if again.any() else scores
 
 

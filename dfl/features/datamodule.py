@@ -19,7 +19,6 @@ from dfl.features.origin import backbones_of
 from dfl.features.rows import FeatureRows
 from dfl.features.store import FeatureStore
 from dfl.recipe import Plain
-from dfl.texts import repeated
 from dfl.types import PADDING, Batch, FeatureSpec
 
 __all__ = ["FeatureDataModule", "FeatureDataset"]
@@ -159,7 +158,7 @@ class FeatureDataModule(pl.LightningDataModule):
         chosen = np.ones(len(frame), dtype=bool) if split is None else frame["split"] == split
         rows = np.flatnonzero(chosen)
         if split == "train":
-            rows = rows[~repeated(frame[["path"]].iloc[rows], ["path"])]
+            rows = rows[~frame["path"].iloc[rows].duplicated()]
         if not len(rows):
             raise DataError(
                 f"{self.features} has no rows of split {split!r}; "

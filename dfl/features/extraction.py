@@ -24,7 +24,6 @@ from dfl.features.images import HashedImages, distinct_images, hash_images
 from dfl.features.plan import REPLACE, ExtractionPlan, finished_store, method_digest
 from dfl.folders import locked, recover_folder
 from dfl.recipe import Recipe
-from dfl.texts import give_back
 from dfl.types import FeatureSpec
 
 __all__ = ["ExtractionDataModule", "FeatureExtractionTask", "Target", "Work"]
@@ -157,7 +156,6 @@ class ExtractionDataModule(pl.LightningDataModule):
         self.plans, self._shards, token = on_first_process(self.trainer, self._start)
         if several:
             check_visible(self.trainer, self._marks(token))
-        give_back()  # before there are workers
 
     def predict_dataloader(self) -> DataLoader[ViewsBatch] | list[ViewsBatch]:
         """Load this process's shards in fixed batches; over all processes, each image once."""

@@ -11,7 +11,6 @@ import numpy.typing as npt
 
 from dfl.data.containers.content import NAMED_BYTES, content_hash, named_hash
 from dfl.data.manifest.manifest import Manifest
-from dfl.texts import repeated
 from dfl.threads import in_threads
 
 if TYPE_CHECKING:
@@ -50,12 +49,11 @@ def distinct_images(manifest: Manifest) -> tuple[Manifest, npt.NDArray[np.int64]
         A manifest with the first row of each path, and for every row of `manifest` the position of
         its image in that, shape ``(N,)``.
     """
-    again = repeated(manifest.frame, ["path"])
-    if not again.any():
-        return manifest, np.arange(len(manifest), dtype=np.int64)
-    codes, _ = manifest.frame["path"].factorize()
-    images = Manifest(manifest.frame[~again].reset_index(drop=True), manifest.root)
-    return images, codes.astype(np.int64)
+    image_of_row, paths = manifest.frame["path"].factorize()
+    if len(paths) == len(manifest):
+        return manifest, image_of_row
+    once = manifest.frame.drop_duplicates("path", ignore_index=True)
+    return Manifest(once, manifest.root), image_of_row
 
 
 def hash_images(manifest: Manifest) -> HashedImages:
@@ -68,7 +66,7 @@ def hash_images(manifest: Manifest) -> HashedImages:
         The hashes, the same wherever the images lie.
     """
     digest = _hashed_rows(manifest)
-    paths = manifest.frame["path"][~repeated(manifest.frame, ["path"])]
+    paths = manifest.frame["path"].drop_duplicates()
     each = np.empty((len(paths), NAMED_BYTES), dtype=np.uint8)
     contents = _of_each_image(manifest, content_hash, "hash images")
     for row, (path, content) in enumerate(zip(paths, contents, strict=True)):
@@ -79,7 +77,7 @@ def hash_images(manifest: Manifest) -> HashedImages:
 
 def _of_each_image(manifest: Manifest, look: Callable[[Path], T], what: str) -> Iterator[T]:
     """Apply something to every distinct image, some at once, in the order of their first rows."""
-    paths = manifest.frame["path"][~repeated(manifest.frame, ["path"])]
+    paths = manifest.frame["path"].drop_duplicates()
     files = map(manifest.resolve, paths)
     return in_threads(look, files, threads=_THREADS, what=what, total=len(paths))
 

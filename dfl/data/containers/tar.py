@@ -14,12 +14,7 @@ import numpy as np
 from dfl.data.containers.base import ContainerError, no_such_place, not_unicode
 from dfl.errors import one_line
 
-__all__ = ["TarFile", "member_name", "members_of"]
-
 DESCRIPTORS: Final = 64  # tars that are open at once
-
-_LINKS: Final = 40  # from link to link, as many as Linux follows
-_Place = tuple[int, int]  # where a content begins, and how many bytes it has
 
 
 def member_name(name: str) -> str:
@@ -28,17 +23,16 @@ def member_name(name: str) -> str:
 
 
 def members_of(path: Path) -> Iterator[tuple[str, int, int]]:
-    """List the files in a tar, in their order; a link is a file with the content of its target.
+    """List the files in a tar, in their order.
 
     Yields:
         A name, where its content begins, and how many bytes it has.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ContainerError: If it is damaged, compressed, or links to what is no file in it.
+        ContainerError: If it is damaged or compressed, or has a link in it.
     """
     end = path.stat().st_size
-    linked: dict[str, _Place] | None = None
     try:
         # "r:" does not look for compression: offsets are of no use in a compressed tar.
         with tarfile.open(path, "r:", errorlevel=2) as tar:
@@ -53,14 +47,11 @@ def members_of(path: Path) -> Iterator[tuple[str, int, int]]:
                     if info.offset_data + info.size > end:
                         raise ContainerError(f"{path}: ends within {info.name}; restore the file")
                     yield member_name(info.name), info.offset_data, info.size
-                elif _is_link(info) and (name := member_name(info.name)) != _target(info):
-                    linked = _linked(path) if linked is None else linked
-                    if name not in linked:
-                        raise ContainerError(
-                            f"{path}: {info.name} links to {info.linkname}, which is no file in "
-                            "it; pack it again with tar --dereference"
-                        )
-                    yield name, *linked[name]
+                elif info.islnk() or info.issym():
+                    raise ContainerError(
+                        f"{path}: {info.name} is a link to {info.linkname}; pack it again with "
+                        "tar --dereference --hard-dereference"
+                    )
                 tar.members.clear()  # type: ignore[attr-defined]  # else all headers are kept
             stopped = tar.offset
     except (tarfile.TarError, EOFError) as err:
@@ -72,50 +63,6 @@ def members_of(path: Path) -> Iterator[tuple[str, int, int]]:
         stream.seek(stopped)
         if stream.read(tarfile.BLOCKSIZE).strip(b"\0") or stream.tell() == stopped:
             raise ContainerError(f"{path}: not a readable tar after {stopped} bytes; restore it")
-
-
-def _is_link(info: tarfile.TarInfo) -> bool:
-    return info.islnk() or info.issym()
-
-
-def _target(info: tarfile.TarInfo) -> str:
-    """Return the name of the member that a link means, or a name that no member has."""
-    if info.islnk():  # tar writes one for a file that it is given twice, even to itself
-        return member_name(info.linkname)
-    if info.linkname.startswith("/"):
-        return info.linkname
-    beside = posixpath.join(posixpath.dirname(info.name), info.linkname)
-    # one that loops must not pass for a file that is there twice
-    return "/" if member_name(beside) == member_name(info.name) else member_name(beside)
-
-
-def _linked(path: Path) -> dict[str, _Place]:
-    """Find where the content of each link is; read only for a tar that has links.
-
-    It takes two passes over the headers: what is kept are links and their targets, not all names.
-    """
-    targets = {member_name(info.name): _target(info) for info in _headers(path) if _is_link(info)}
-    wanted = set(targets.values())
-    places: dict[str, _Place] = {}
-    for info in _headers(path):
-        if info.isfile() and (name := member_name(info.name)) in wanted:
-            places[name] = info.offset_data, info.size
-    found: dict[str, _Place] = {}
-    for link, target in targets.items():
-        for _ in range(_LINKS):
-            if target in places or target not in targets:
-                break
-            target = targets[target]
-        if target in places:
-            found[link] = places[target]
-    return found
-
-
-def _headers(path: Path) -> Iterator[tarfile.TarInfo]:
-    with tarfile.open(path, "r:", errorlevel=2) as tar:
-        while (info := tar.next()) is not None:
-            yield info
-            tar.members.clear()  # type: ignore[attr-defined]
 
 
 class TarFile:

@@ -15,18 +15,15 @@ from dfl.data.containers.base import place_of
 from dfl.data.containers.content import content_hash, size_of
 from dfl.data.manifest.manifest import Manifest
 from dfl.errors import DataError, ManifestError
-from dfl.texts import repeated
 from dfl.threads import in_threads
 from dfl.types import FAKE, REAL
-
-__all__ = ["UnionFind", "find_identical", "join_identical"]
 
 logger = logging.getLogger(__name__)
 
 PROBE_BYTES: Final = 4096
 KEY_BYTES: Final = 32  # of a SHA-256
 THREADS: Final = 8  # reading waits for the disk, not for a core
-STRICTEST: Final = ("test", "val", "train")
+STRICTNESS: Final = {"train": 0, "val": 1, "test": 2}
 
 Numbers = npt.NDArray[np.int64]
 
@@ -88,10 +85,11 @@ def join_identical(manifest: Manifest) -> Manifest:
         DataError: If a file cannot be read.
     """
     frame = manifest.frame
-    unique = frame[~repeated(frame, ["path"])]
+    again = frame.duplicated("path")
+    unique = frame[~again] if again.any() else frame
     paths, labels, own = unique["path"].tolist(), unique["label"].to_numpy(), unique["group"].array
     groups = UnionFind()
-    if len(paths) < len(frame):
+    if again.any():
         image_of_row, _ = pd.factorize(frame["path"])
         for first, group in zip(own.take(image_of_row), frame["group"], strict=True):
             groups.join(first, group)
@@ -101,9 +99,7 @@ def join_identical(manifest: Manifest) -> Manifest:
             groups.join(own[members[0]], own[member])
     if groups:
         frame = frame.assign(group=[groups.find(group) for group in frame["group"]])
-    if (frame["split"] != "").any():
-        frame = frame.assign(split=_settle(frame["group"].tolist(), frame["split"].tolist()))
-    return replace(manifest, frame=frame)
+    return replace(manifest, frame=_settle(frame))
 
 
 def _refuse_two_sides(labels: dict[str, int], root: Path) -> None:
@@ -115,21 +111,19 @@ def _refuse_two_sides(labels: dict[str, int], root: Path) -> None:
         )
 
 
-def _settle(groups: list[str], splits: list[str]) -> list[str]:
+def _settle(frame: pd.DataFrame) -> pd.DataFrame:
     """Give each group one of the splits that its images have, the strictest."""
-    decided: dict[str, str] = {}
-    for group, split in zip(groups, splits, strict=True):
-        if split and STRICTEST.index(split) <= STRICTEST.index(decided.get(group, split)):
-            decided[group] = split
-    settled = [
-        decided[group] if split else split for group, split in zip(groups, splits, strict=True)
-    ]
-    moved = sum(before != after for before, after in zip(splits, settled, strict=True))
-    if moved:
-        logger.warning(
-            "%d images are identical to an image of a stricter split and were moved there", moved
-        )
-    return settled
+    given = frame[frame["split"] != ""]
+    rank = given["split"].map(STRICTNESS)
+    strictest = rank.groupby(given["group"]).transform("max")
+    moved = strictest != rank
+    if not moved.any():
+        return frame
+    logger.warning(
+        "%d images are identical to an image of a stricter split and were moved there", moved.sum()
+    )
+    names = dict(zip(STRICTNESS.values(), STRICTNESS, strict=True))
+    return frame.assign(split=strictest.map(names).reindex(frame.index, fill_value=""))
 
 
 def _find(count: int, file_of: Callable[[int], Path]) -> list[list[int]]:

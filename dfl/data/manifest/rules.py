@@ -7,16 +7,10 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from dfl.data.containers.content import is_there
 from dfl.errors import ManifestError
-from dfl.texts import codes
-
-Codes = npt.NDArray[np.int64]
-
-__all__ = ["COLUMNS", "SPLITS", "check_columns", "check_files", "check_frame"]
 
 COLUMNS: Final = ("path", "label", "dataset", "generator", "split", "group")
 """The columns every manifest has, in this order; others follow and are kept."""
@@ -66,20 +60,16 @@ def check_frame(frame: pd.DataFrame, source: str) -> None:
 
 def _check_repeated(frame: pd.DataFrame, source: str) -> None:
     """Check what rows of one path, or of one group, have to have in common."""
-    path = codes(frame["path"])
-    alone = frame["group"].array is frame["path"].array
-    group = path if alone else codes(frame["group"])
-    split = codes(frame["split"])
-    dataset = pd.DataFrame({"path": path, "dataset": codes(frame["dataset"])})
-    twice = dataset.duplicated().to_numpy()
-    _refuse(frame, twice, source, "{path} is in dataset {dataset!r} twice; keep one of its rows")
-    label = frame["label"].to_numpy(dtype=np.int64)
-    decided = (frame["split"] != "").to_numpy()
-    everywhere = np.ones(len(frame), dtype=bool)
-    _refuse_two(frame, ("path", path), ("label", label), everywhere, source)
-    _refuse_two(frame, ("path", path), ("group", group), everywhere, source)
-    _refuse_two(frame, ("path", path), ("split", split), decided, source)
-    _refuse_two(frame, ("group", group), ("split", split), decided, source)
+    decided = frame[frame["split"] != ""]
+    if not frame["path"].is_unique:
+        twice = frame.duplicated(["path", "dataset"]).to_numpy()
+        what = "{path} is in dataset {dataset!r} twice; keep one of its rows"
+        _refuse(frame, twice, source, what)
+        refuse_two(frame, "path", "label", source)
+        refuse_two(frame, "path", "group", source)
+        refuse_two(decided, "path", "split", source)
+    if not frame["group"].equals(frame["path"]):
+        refuse_two(decided, "group", "split", source)
 
 
 def check_files(paths: Sequence[str], root: Path, source: str) -> None:
@@ -133,27 +123,23 @@ def _refuse(
         raise ManifestError(f"{source}: row {row + 2}: {message.format(**values)}")
 
 
-def _refuse_two(
-    frame: pd.DataFrame,
-    name: tuple[str, Codes],
-    column: tuple[str, Codes],
-    among: "np.ndarray[tuple[int], np.dtype[np.bool_]]",
-    source: str,
-) -> None:
-    """Refuse a table where rows of one ``name`` differ in ``column``; both with their codes."""
-    code = name[1][among]
-    if not len(code) or code.max() + 1 == len(code) == len(among):
-        return  # no two rows of one name
-    value = column[1][among]
-    first = np.zeros(code.max() + 1, dtype=np.int64)
-    first[code[::-1]] = np.arange(len(code))[::-1]
-    first_value = value[first]
-    bad = value != first_value[code]
+def refuse_two(frame: pd.DataFrame, name: str, column: str, source: str) -> None:
+    """Refuse a table where rows of one name differ in a column.
+
+    Args:
+        frame: The table.
+        name: The column with the names.
+        column: The column in which they must not differ.
+        source: What the error names.
+
+    Raises:
+        ManifestError: If any do.
+    """
+    pairs = frame[[name, column]].drop_duplicates()
+    bad = pairs.duplicated(name)
     if bad.any():
-        rows = np.flatnonzero(among)
-        row = int(bad.argmax())
-        values = frame[column[0]].iloc[rows[[first[code[row]], row]]].tolist()
+        which = pairs[name][bad].iloc[0]
+        first, second = pairs[column][pairs[name] == which].iloc[:2].tolist()
         raise ManifestError(
-            f"{source}: {name[0]} {frame[name[0]].iloc[rows[row]]!r} has two {column[0]}s, "
-            f"{values[0]!r} and {values[1]!r}; give it one"
+            f"{source}: {name} {which!r} has two {column}s, {first!r} and {second!r}; give it one"
         )

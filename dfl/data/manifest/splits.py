@@ -1,15 +1,22 @@
 """Splits: which groups are trained on, validated on and tested on, the same on any machine."""
 
 import hashlib
-from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from dfl.data.manifest.manifest import Manifest
-from dfl.errors import ConfigError, ManifestError
+from dfl.data.manifest.rules import refuse_two
+from dfl.errors import ConfigError
+
+Numbers = npt.NDArray[np.int64]
+SPLITS: Final = np.array(["train", "val", "test", ""], dtype=object)
+TRAIN, VAL, TEST, NONE = range(4)
 
 
 @dataclass(frozen=True)
@@ -39,16 +46,6 @@ class Splits:
 DEFAULT_SPLITS: Final = Splits()
 
 
-@dataclass(slots=True)
-class _Group:
-    """A group while splits are dealt."""
-
-    name: str
-    rows: int = 0
-    split: str = ""
-    touches: frozenset[tuple[str, int]] = frozenset()
-
-
 def assign_splits(manifest: Manifest, splits: Splits = DEFAULT_SPLITS, *, seed: int) -> Manifest:
     """Give every image without a split one, by whole groups.
 
@@ -69,73 +66,70 @@ def assign_splits(manifest: Manifest, splits: Splits = DEFAULT_SPLITS, *, seed: 
     Raises:
         ManifestError: If a group has two splits already.
     """
-    groups = _groups(manifest)
-    strata: defaultdict[frozenset[tuple[str, int]], list[_Group]] = defaultdict(list)
-    for group in groups.values():
-        strata[group.touches].append(group)
-    for members in strata.values():
-        members.sort(key=lambda group: (_order(seed, group.name), group.name))
-        _deal(members, splits)
-    split = [groups[name].split for name in manifest.frame["group"]]
-    return replace(manifest, frame=manifest.frame.assign(split=split))
-
-
-def _groups(manifest: Manifest) -> dict[str, _Group]:
-    groups: dict[str, _Group] = {}
     frame = manifest.frame
-    code, datasets = pd.factorize(frame["dataset"])
-    shared: dict[frozenset[tuple[str, int]], frozenset[tuple[str, int]]] = {}
-    columns = (frame["group"], code.tolist(), frame["label"].tolist(), frame["split"])
-    for name, dataset, label, split in zip(*columns, strict=True):
-        group = groups.get(name)
-        if group is None:
-            group = groups[name] = _Group(name)
-        group.rows += 1
-        side = (datasets[dataset], label)
-        if side not in group.touches:
-            touches = group.touches | {side}
-            group.touches = shared.setdefault(touches, touches)
-        if group.split and split and group.split != split:
-            raise ManifestError(
-                f"group {name!r} has two splits, {group.split!r} and {split!r}; give it one"
-            )
-        group.split = group.split or split
-    return groups
+    group, names = pd.factorize(frame["group"])
+    refuse_two(frame[frame["split"] != ""], "group", "split", "manifest")
+    dealt = np.full(len(names), NONE)
+    for number, split in enumerate(SPLITS[:NONE]):
+        dealt[group[frame["split"] == split]] = number
+    sizes = np.bincount(group)
+    order = _order(seed, names)
+    stratum = _strata(frame, group)[order]
+    for number in range(stratum.max(initial=-1) + 1):
+        members = order[stratum == number]
+        dealt[members] = _deal(dealt[members], sizes[members], splits)
+    return replace(manifest, frame=frame.assign(split=SPLITS[dealt[group]]))
 
 
-def _order(seed: int, group: str) -> bytes:
-    return hashlib.sha256(f"{seed}:{group}".encode()).digest()
+def _strata(frame: pd.DataFrame, group: Numbers) -> Numbers:
+    """Number the sets of datasets and labels that groups touch."""
+    stratum = np.zeros(group.max(initial=-1) + 1, dtype=np.int64)
+    sides = frame.groupby(["dataset", "label"]).ngroup().to_numpy()
+    for side in range(sides.max(initial=-1) + 1):
+        touched = np.zeros(len(stratum), dtype=np.int64)
+        touched[group[sides == side]] = 1
+        stratum, _ = pd.factorize(2 * stratum + touched)
+    return stratum
 
 
-def _deal(groups: list[_Group], splits: Splits) -> None:
-    """Deal splits to the groups of one stratum, in their order."""
-    total = sum(group.rows for group in groups)
-    held = _rows(groups, "test")
-    free = [group for group in groups if not group.split]
-    for group in _choose(free, splits.test_fraction * total - held):
-        group.split = "test"
-    val = _rows(groups, "val")
-    free = [group for group in groups if group.split == "" or (group.split == "train" and not val)]
-    wanted = splits.val_fraction * (total - _rows(groups, "test")) - val
-    for group in _choose(free, wanted):
-        group.split = "val"
-    for group in groups:
-        group.split = group.split or "train"
+def _order(seed: int, names: Iterable[str]) -> Numbers:
+    """Return the order in which groups are dealt."""
+    digests = bytearray()
+    for name in names:
+        digests += hashlib.sha256(f"{seed}:{name}".encode()).digest()
+    parts = np.frombuffer(digests, dtype=">u8").reshape(-1, 4)
+    return np.lexsort(parts.T[::-1])
 
 
-def _rows(groups: list[_Group], split: str) -> int:
-    return sum(group.rows for group in groups if group.split == split)
+def _deal(dealt: Numbers, sizes: Numbers, splits: Splits) -> Numbers:
+    """Deal splits to the groups of one stratum, in their order.
+
+    Args:
+        dealt: The split that each has, ``NONE`` where there is none.
+        sizes: How many images each has.
+        splits: The fractions.
+    """
+    dealt = dealt.copy()
+    total, held = sizes.sum(), sizes[dealt == TEST].sum()
+    free = np.flatnonzero(dealt == NONE)
+    dealt[free[_choose(sizes[free], splits.test_fraction * total - held)]] = TEST
+    tested, val = sizes[dealt == TEST].sum(), sizes[dealt == VAL].sum()
+    free = np.flatnonzero((dealt == NONE) | ((dealt == TRAIN) & (val == 0)))
+    dealt[free[_choose(sizes[free], splits.val_fraction * (total - tested) - val)]] = VAL
+    dealt[dealt == NONE] = TRAIN
+    return dealt
 
 
-def _choose(groups: list[_Group], wanted: float) -> list[_Group]:
+def _choose(sizes: Numbers, wanted: float) -> list[int]:
     """Choose groups, the first ones first, with as nearly ``wanted`` rows as whole groups allow."""
-    chosen: list[_Group] = []
-    left: list[_Group] = []
-    for group in groups:
-        fits = group.rows <= wanted + 1e-9
-        (chosen if fits else left).append(group)
-        wanted -= group.rows if fits else 0
-    smallest = min(left, key=lambda group: group.rows, default=None)
-    if smallest is not None and smallest.rows - wanted < wanted - 1e-9:
-        chosen.append(smallest)
+    chosen: list[int] = []
+    for place, size in enumerate(sizes.tolist()):
+        if size <= wanted + 1e-9:
+            chosen.append(place)
+            wanted -= size
+    left = np.delete(np.arange(len(sizes)), chosen)
+    if len(left):
+        smallest = left[sizes[left].argmin()]
+        if sizes[smallest] - wanted < wanted - 1e-9:
+            chosen.append(int(smallest))
     return chosen

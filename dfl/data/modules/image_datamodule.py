@@ -27,7 +27,6 @@ from dfl.data.sources.base import Source
 from dfl.data.sources.unreadable import drop_unreadable, read_report, without
 from dfl.errors import ConfigError, DataError
 from dfl.recipe import Plain, describe
-from dfl.texts import give_back
 from dfl.types import Sample
 
 logger = logging.getLogger(__name__)
@@ -152,12 +151,9 @@ class ImageDataModule(LightningDataModule):
             manifest = drop_unreadable(manifest, self.unreadable_file)
         if not is_split:
             return
-        give_back()
         manifest = join_identical(manifest)
-        give_back()
         manifest = assign_splits(manifest, self.splits, seed=self.seed)
         manifest.write(self.split_file)
-        give_back()
         logger.info("splits: written to %s", self.split_file)
 
     def setup(self, stage: str | None = None) -> None:
@@ -171,7 +167,6 @@ class ImageDataModule(LightningDataModule):
         if self.source.is_split and not self.split_file.exists():
             raise DataError(f"{self.split_file}: no such split file; call prepare_data() first")
         found = self.source.scan()
-        give_back()
         if self.on_unreadable == "skip":
             found = without(found, read_report(self.unreadable_file))
         self._manifest = self._read_splits(found) if self.source.is_split else found

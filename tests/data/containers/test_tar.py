@@ -1,6 +1,4 @@
-import io
 import os
-import re
 import tarfile
 from pathlib import Path
 
@@ -54,78 +52,17 @@ def test_folders__are_no_files(tmp_path: Path) -> None:
     assert [name for name, _, _ in members_of(tmp_path / "a.tar")] == ["d/x.png"]
 
 
-def pack_links(path: Path, links: list[tuple[str, bytes, str]]) -> Path:
-    """Pack ``d/x.png`` and ``d/z.png``, and links between and behind them."""
-    with tarfile.open(path, "w") as tar:
-        for name, kind, target in [("./d/x.png", b"1", ""), *links, ("d/z.png", b"22", "")]:
-            info = tarfile.TarInfo(name)
-            info.size = 0 if target else len(kind)
-            info.type, info.linkname = (kind, target) if target else (tarfile.REGTYPE, "")
-            tar.addfile(info, None if target else io.BytesIO(kind))
-    return path
-
-
-@pytest.mark.parametrize(
-    ("kind", "target", "content"),
-    [
-        (tarfile.LNKTYPE, "./d/x.png", b"1"),
-        (tarfile.LNKTYPE, "d/x.png", b"1"),
-        (tarfile.SYMTYPE, "x.png", b"1"),
-        (tarfile.SYMTYPE, "../d/z.png", b"22"),  # it follows the link
-    ],
-)
-def test_link__has_the_content_of_its_target(
-    tmp_path: Path, kind: bytes, target: str, content: bytes
-) -> None:
-    links = [("d/y.png", kind, target), ("again.png", tarfile.LNKTYPE, "d/y.png")]
-    path = pack_links(tmp_path / "a.tar", links)
-
-    packed = TarFile(path)
-
-    assert [name for name, _, _ in members_of(path)] == [
-        *("d/x.png", "d/y.png", "again.png", "d/z.png")
-    ]
-    assert packed.read("d/y.png") == packed.read("again.png") == content
-    assert packed.read("d/z.png") == b"22"
-
-
-def test_link__as_tar_packs_a_folder(tmp_path: Path) -> None:
-    (tmp_path / "d").mkdir()
-    (tmp_path / "d" / "x.png").write_bytes(b"content")
-    (tmp_path / "d" / "y.png").hardlink_to(tmp_path / "d" / "x.png")
+@pytest.mark.parametrize("kind", [tarfile.LNKTYPE, tarfile.SYMTYPE])
+def test_link__error(tmp_path: Path, kind: bytes) -> None:
     with tarfile.open(tmp_path / "a.tar", "w") as tar:
-        tar.add(tmp_path / "d", "d")
-        assert sum(info.islnk() for info in tar.getmembers()) == 1
-
-    packed = TarFile(tmp_path / "a.tar")
-
-    assert packed.read("d/x.png") == packed.read("d/y.png") == b"content"
-
-
-def test_link__of_a_file_to_itself(tmp_path: Path) -> None:
-    path = pack_links(tmp_path / "a.tar", [("d/x.png", tarfile.LNKTYPE, "d/x.png")])
-
-    assert [name for name, _, _ in members_of(path)] == ["d/x.png", "d/z.png"]
-
-
-@pytest.mark.parametrize(
-    ("kind", "target"),
-    [
-        (tarfile.LNKTYPE, "d/no.png"),
-        (tarfile.SYMTYPE, "/d/x.png"),
-        (tarfile.SYMTYPE, "../../x.png"),
-        (tarfile.SYMTYPE, "."),
-        (tarfile.SYMTYPE, "y.png"),
-    ],
-)
-def test_link__to_no_file_error(tmp_path: Path, kind: bytes, target: str) -> None:
-    path = pack_links(tmp_path / "a.tar", [("d/y.png", kind, target)])
-
+        tar.addfile(tarfile.TarInfo("d/x.png"))
+        link = tarfile.TarInfo("d/y.png")
+        link.type, link.linkname = kind, "d/x.png"
+        tar.addfile(link)
     with pytest.raises(
-        ContainerError,
-        match=rf"a.tar: d/y.png links to {re.escape(target)}, which is no file in it; pack it",
+        ContainerError, match=r"a.tar: d/y.png is a link to d/x.png; pack it again with tar --deref"
     ):
-        TarFile(path)
+        TarFile(tmp_path / "a.tar")
 
 
 def test_twice__error(tmp_path: Path) -> None:

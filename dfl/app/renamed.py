@@ -17,6 +17,17 @@ KEYS: Final = {
     "data.root": "source.root",
     "data.pairs": "source.pairs",
     "data.path": "source.path",
+    "data.recursive": "source.recursive",
+    "data.group": "source.group",
+    "data.name": "source.name",
+    "data.files": "source.files",
+    "data.image": "source.image",
+    "data.fields": "source.fields",
+    "data.config": "source.config",
+    "data.revision": "source.revision",
+    "data.data_files": "source.data_files",
+    "data.streaming": "source.streaming",
+    "data.cache_dir": "source.cache_dir",
     "parts": "layers",
     "views": "conditions",
     "view_use": "condition_use",
@@ -38,6 +49,9 @@ CLASSES: Final = {
     "dfl.data.WebDatasetDataModule": "dfl.data.ImageDataModule with the source dfl.data.WebDataset",
     "dfl.data.HuggingFaceDataModule": (
         "dfl.data.ImageDataModule with the source dfl.data.HuggingFace"
+    ),
+    "dfl.demo.study_parts.DemoDataModule": (
+        "dfl.data.ImageDataModule with the source dfl.demo.DemoImages"
     ),
     "dfl.heads.reduction.": "dfl.heads.estimators.",
     "dfl.heads.text_estimators.": "dfl.heads.estimators.",

@@ -27,12 +27,6 @@ __all__ = ["check_alike", "check_visible", "facts_of"]
 
 T = TypeVar("T")
 
-_SAMPLE: Final = 64
-"""So many images are compared by content; all of them are read by the first process alone."""
-_PATIENCE_S: Final = 30.0
-"""How long a new file may take to appear on other machines: NFS remembers a folder that long."""
-_POLL_S: Final = 0.5
-
 _RUN: Final = "precision or engine"
 _ADVICE: Final = {
     _RUN: "give --precision and --engine by name, not auto",
@@ -45,16 +39,24 @@ _ADVICE: Final = {
 
 
 def facts_of(
-    specs: Sequence[FeatureSpec], images: Manifest, rows: Manifest, *, views: Plain, run: Plain
+    specs: Sequence[FeatureSpec],
+    images: Manifest,
+    rows: Manifest,
+    *,
+    views: Plain,
+    run: Plain,
+    sample: int = 64,
 ) -> dict[str, str]:
     """Say what decides the features that this process would make.
 
     Args:
         specs: The layers of each target.
-        images: The distinct images, of which a sample spread over all is read.
+        images: The distinct images.
         rows: All rows.
         views: The descriptions of the views.
         run: How the backbones are run.
+        sample: So many images, spread over all, are compared by content; all of them are read by
+            the first process alone.
 
     Returns:
         By fact, a text that is equal in two processes exactly where the fact is.
@@ -65,7 +67,7 @@ def facts_of(
         fingerprint_of(layers),
         fingerprint_of(views),
         rows_digest(rows),
-        _sample_digest(images),
+        _sample_digest(images, sample),
     )
     return dict(zip(_ADVICE, values, strict=True))
 
@@ -92,17 +94,28 @@ def check_alike(trainer: pl.Trainer, facts: Mapping[str, str]) -> None:
             )
 
 
-def check_visible(trainer: pl.Trainer, places: Mapping[Path, Path]) -> None:
+def check_visible(
+    trainer: pl.Trainer,
+    places: Mapping[Path, Path],
+    *,
+    patience_s: float = 30.0,
+    poll_s: float = 0.5,
+) -> None:
     """Make sure that all processes see what the first one has written.
 
     Args:
         trainer: The trainer of this process; every process has to call this.
         places: By feature folder, a file that the first process has just made for it.
+        patience_s: How long a new file may take to appear on other machines, in seconds: NFS
+            remembers a folder that long.
+        poll_s: Seconds between two looks.
 
     Raises:
         FeatureError: On every process alike, if one of them does not see one of the files.
     """
-    unseen = next((str(out) for out, file in places.items() if not _appears(file)), None)
+    unseen = next(
+        (str(out) for out, file in places.items() if not _appears(file, patience_s, poll_s)), None
+    )
     for rank, (host, out) in enumerate(_gathered(trainer, (socket.gethostname(), unseen))):
         if out is not None:
             raise FeatureError(
@@ -116,20 +129,20 @@ def _gathered(trainer: pl.Trainer, mine: T) -> list[T]:
     return [trainer.strategy.broadcast(mine, src=rank) for rank in range(trainer.world_size)]
 
 
-def _appears(file: Path) -> bool:
-    deadline = time.monotonic() + _PATIENCE_S
+def _appears(file: Path, patience_s: float, poll_s: float) -> bool:
+    deadline = time.monotonic() + patience_s
     while not file.is_file():
         if time.monotonic() >= deadline:
             return False
-        time.sleep(_POLL_S)
+        time.sleep(poll_s)
         for folder in (file.parent.parent, file.parent):
             with suppress(OSError):
                 list(folder.iterdir())  # a file system of the network then asks its server anew
     return True
 
 
-def _sample_digest(images: Manifest) -> str:
-    count = min(_SAMPLE, len(images))
+def _sample_digest(images: Manifest, sample: int) -> str:
+    count = min(sample, len(images))
     positions = np.linspace(0, len(images) - 1, count).astype(np.int64)
     contents: list[Plain] = []
     for path in images.frame["path"].iloc[positions]:

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable
-from typing import Final, TypeVar, cast
+from typing import TypeVar, cast
 
 import lightning.pytorch as pl
 
@@ -10,11 +10,8 @@ __all__ = ["on_first_process"]
 
 T = TypeVar("T")
 
-_NEWS_S: Final = 20.0
-"""Seconds between two signs of life: far below the half hour that a collective waits by default."""
 
-
-def on_first_process(trainer: pl.Trainer, work: Callable[[], T]) -> T:
+def on_first_process(trainer: pl.Trainer, work: Callable[[], T], *, news_s: float = 20.0) -> T:
     """Do something on the first process, and give all of them its result, or its error.
 
     It may take as long as it takes: the first process tells the others now and then that it is at
@@ -23,6 +20,8 @@ def on_first_process(trainer: pl.Trainer, work: Callable[[], T]) -> T:
     Args:
         trainer: The trainer of this process; every process has to call this.
         work: What to do; only the first process does.
+        news_s: Seconds between two signs of life, far below the half hour that a collective waits
+            by default.
 
     Returns:
         What `work` returned there.
@@ -35,7 +34,7 @@ def on_first_process(trainer: pl.Trainer, work: Callable[[], T]) -> T:
     worker = _Worker(work) if trainer.is_global_zero else None
     while True:
         if worker is not None:
-            worker.join(_NEWS_S)
+            worker.join(news_s)
         done: bool = trainer.strategy.broadcast(worker is not None and not worker.is_alive())
         if done:
             break

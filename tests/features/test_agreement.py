@@ -42,10 +42,13 @@ def _errors(check, count: int = 3) -> list[str | None]:
     return errors
 
 
-def _facts(manifest: Path, *, crop: int = 8, precision: str = "32-true", spec=SPEC):
+def _facts(
+    manifest: Path, *, crop: int = 8, precision: str = "32-true", spec=SPEC, **others: int
+) -> dict[str, str]:
     rows = Manifest.read(manifest)
     run = {"precision": precision, "engine": "eager"}
-    return facts_of([spec], distinct_images(rows)[0], rows, views={"v": crop}, run=run)
+    views = {"v": crop}
+    return facts_of([spec], distinct_images(rows)[0], rows, views=views, run=run, **others)
 
 
 def test_check_alike__equal_whatever_the_folder(tmp_path: Path) -> None:
@@ -93,27 +96,26 @@ def test_facts_of__image_that_is_missing_on_one_machine(tmp_path: Path) -> None:
 
 def test_facts_of__reads_a_spread_sample(tmp_path: Path, monkeypatch) -> None:
     seen: list[str] = []
-    monkeypatch.setattr(agreement, "_SAMPLE", 4)
     monkeypatch.setattr(agreement, "content_hash", lambda path: seen.append(path.name) or "x")
-    _facts(images(tmp_path))
+    _facts(images(tmp_path), sample=4)
     assert len(seen) == 4
     frame = distinct_images(Manifest.read(tmp_path / "manifest.csv"))[0].frame
     assert (seen[0], seen[-1]) == (frame["path"].iloc[0], frame["path"].iloc[-1])
 
 
-def test_check_visible__one_error_for_all(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(agreement, "_PATIENCE_S", 0.0)
+def test_check_visible__one_error_for_all(tmp_path: Path) -> None:
     (tmp_path / "there").touch()
     files = [tmp_path / "there", tmp_path / "there", tmp_path / "elsewhere" / "there"]
     out = Path("features")
-    errors = _errors(lambda trainer, rank: check_visible(trainer, {out: files[rank]}))
+    errors = _errors(
+        lambda trainer, rank: check_visible(trainer, {out: files[rank]}, patience_s=0.0)
+    )
     assert len(set(errors)) == 1
     assert errors[0].startswith("features: process 2 on ")
     assert errors[0].endswith("OUT has to be on a file system that all machines see")
 
 
 def test_check_visible__waits_for_a_slow_file_system(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(agreement, "_POLL_S", 0.01)
     listed: list[str] = []
 
     def slow(folder: Path) -> list[Path]:
@@ -122,6 +124,7 @@ def test_check_visible__waits_for_a_slow_file_system(tmp_path: Path, monkeypatch
         return []
 
     monkeypatch.setattr(Path, "iterdir", slow)
-    errors = _errors(lambda trainer, _: check_visible(trainer, {Path("f"): tmp_path / "there"}), 1)
+    places = {Path("f"): tmp_path / "there"}
+    errors = _errors(lambda trainer, _: check_visible(trainer, places, poll_s=0.01), 1)
     assert errors == [None]
     assert listed == [str(tmp_path.parent), str(tmp_path)]

@@ -4,13 +4,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from dfl.features import first_process
 from dfl.features.first_process import on_first_process
 
 
-def _processes(work, count: int, monkeypatch) -> tuple[list[object], list[object]]:
+def _processes(work, count: int) -> tuple[list[object], list[object]]:
     """Run the work on simulated processes; what each got, and all that was sent."""
-    monkeypatch.setattr(first_process, "_NEWS_S", 0.01)
     barrier, box, sent = threading.Barrier(count), [None], []
     results: list[object] = [None] * count
 
@@ -29,7 +27,7 @@ def _processes(work, count: int, monkeypatch) -> tuple[list[object], list[object
             world_size=count, is_global_zero=rank == 0, global_rank=rank, strategy=strategy
         )
         try:
-            results[rank] = on_first_process(trainer, lambda: work(rank))
+            results[rank] = on_first_process(trainer, lambda: work(rank), news_s=0.01)
         except ValueError as err:
             results[rank] = err
 
@@ -41,25 +39,25 @@ def _processes(work, count: int, monkeypatch) -> tuple[list[object], list[object
     return results, sent
 
 
-def test_on_first_process__the_others_hear_from_long_work(monkeypatch) -> None:
+def test_on_first_process__the_others_hear_from_long_work() -> None:
     def work(rank: int) -> str:
         time.sleep(0.2)
         return f"done by {rank}"
 
-    results, sent = _processes(work, 3, monkeypatch)
+    results, sent = _processes(work, 3)
     assert results == ["done by 0"] * 3
     assert sent.count(False) > 2
 
 
-def test_on_first_process__its_error_is_everybodys(monkeypatch) -> None:
+def test_on_first_process__its_error_is_everybodys() -> None:
     def work(rank: int) -> None:
         raise ValueError(f"of {rank}")
 
-    results, _ = _processes(work, 2, monkeypatch)
+    results, _ = _processes(work, 2)
     assert [str(result) for result in results] == ["of 0"] * 2
 
 
-def test_on_first_process__alone(monkeypatch) -> None:
+def test_on_first_process__alone() -> None:
     trainer = SimpleNamespace(world_size=1)
     assert on_first_process(trainer, lambda: 3) == 3
     with pytest.raises(ZeroDivisionError):

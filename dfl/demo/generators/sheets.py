@@ -1,5 +1,6 @@
 """Have a generator imitate every crop, and write the sheets that the package ships."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +16,19 @@ from dfl.demo.photographs import PHOTOGRAPHS, Photograph
 __all__ = ["imitate_photograph", "match_exposure", "write_sheets"]
 
 
-def write_sheets(imitator: Imitator, folder: Path, *, seed: int) -> list[Path]:
+def write_sheets(
+    imitator: Imitator,
+    folder: Path,
+    photographs: Sequence[Photograph] = PHOTOGRAPHS,
+    *,
+    seed: int,
+) -> list[Path]:
     """Write one lossless PNG a photograph, its imitations below each other.
 
     Args:
         imitator: A trained generator.
         folder: Where the files go, ``<photograph>.png``.
+        photographs: Whose crops are imitated.
         seed: Of the noise.
 
     Returns:
@@ -28,7 +36,7 @@ def write_sheets(imitator: Imitator, folder: Path, *, seed: int) -> list[Path]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
-    for photograph in PHOTOGRAPHS:
+    for photograph in photographs:
         images = imitate_photograph(imitator, photograph, seed=seed)
         sheet = Image.new("RGB", (CROP_SIZE, CROP_SIZE * len(images)))
         for i, image in enumerate(images):

@@ -3,7 +3,6 @@ import torch
 from PIL import Image
 
 from dfl.demo.crops import imitated_crops
-from dfl.demo.generators import sheets
 from dfl.demo.generators.imitator import Imitator
 from dfl.demo.generators.sheets import imitate_photograph, match_exposure, write_sheets
 from dfl.demo.photographs import PHOTOGRAPHS
@@ -47,10 +46,8 @@ def test_imitate_photograph__as_many_as_crops_and_grey_stays_grey():
     assert (pixels == pixels[..., :1]).all()
 
 
-def test_write_sheets__read_back_without_loss(tmp_path, monkeypatch):
-    monkeypatch.setattr(sheets, "PHOTOGRAPHS", (COLOURED, GREY))
-
-    paths = write_sheets(Inverter(), tmp_path / "gan", seed=0)
+def test_write_sheets__read_back_without_loss(tmp_path):
+    paths = write_sheets(Inverter(), tmp_path / "gan", (COLOURED, GREY), seed=0)
 
     assert sorted(p.name for p in (tmp_path / "gan").iterdir()) == sorted(p.name for p in paths)
     for path, photograph in zip(paths, (COLOURED, GREY), strict=True):

@@ -21,13 +21,13 @@ from dfl.study.analysis.chosen import chosen_table
 from dfl.study.analysis.details import Details, TrainedConfiguration, has_several_generators
 from dfl.study.analysis.effects import check_claims, effects
 from dfl.study.analysis.estimates import Estimator
-from dfl.study.analysis.judge import CONFIGURATION, Judge, Results, judge_cells
+from dfl.study.analysis.judge import Judge, Results, judge_cells
 from dfl.study.analysis.notes import notes
 from dfl.study.analysis.ranking import (
     Choice,
+    Configuration,
     choose,
     choose_train_set,
-    configuration_of,
     leaders,
     matrix,
     models,
@@ -222,7 +222,7 @@ class Publisher:
     ) -> list[TrainedConfiguration]:
         """The chosen configurations, trained on the same set."""
         return [
-            TrainedConfiguration(_name(choice.configuration, self.first_condition), own)
+            TrainedConfiguration(choice.configuration.words(self.first_condition), own)
             for choice in _distinct(choices)
             if (own := _cells_of(cells, choice.configuration, train_set))
         ]
@@ -236,10 +236,10 @@ class Publisher:
         by_val = ranked.sort_values("val_rank", kind="stable")
         found: dict[str, TrainedConfiguration] = {}
         for configuration in by_val["configuration"]:
-            head = configuration[3]
-            if head != choices[0].configuration[3] and head not in found:
+            head = configuration.head
+            if head != choices[0].configuration.head and head not in found:
                 own = _cells_of(cells, configuration, train_set)
-                found[head] = TrainedConfiguration(_name(configuration, self.first_condition), own)
+                found[head] = TrainedConfiguration(configuration.words(self.first_condition), own)
         return list(found.values())[:_OTHER_HEADS]
 
     def _subtitle(self, cells: int) -> str:
@@ -282,7 +282,7 @@ def _corrected(pairs: list[dict[str, object]]) -> pd.DataFrame:
 
 def _choice_table(choices: Sequence[Choice]) -> pd.DataFrame:
     rows = [
-        dict(zip(CONFIGURATION, choice.configuration, strict=True))
+        choice.configuration._asdict()
         | {
             "criterion": choice.criterion,
             "train_set": choice.train_set or "each training set",
@@ -303,19 +303,6 @@ def _distinct(choices: Sequence[Choice]) -> list[Choice]:
     return list({choice.configuration: choice for choice in reversed(choices)}.values())[::-1]
 
 
-def _cells_of(cells: Sequence[Cell], configuration: tuple[str, ...], train_set: str) -> list[Cell]:
-    return [
-        cell
-        for cell in cells
-        if cell.train_set == train_set and configuration_of(cell) == configuration
-    ]
-
-
-def _name(configuration: tuple[str, ...], first_condition: str) -> str:
-    _, features, reduction, head, condition = configuration
-    parts = [features, head]
-    if reduction != "none":
-        parts.insert(1, reduction)
-    if condition != first_condition:
-        parts.append(f"trained on {condition}")
-    return " · ".join(parts)
+def _cells_of(cells: Sequence[Cell], configuration: Configuration, train_set: str) -> list[Cell]:
+    own = [cell for cell in cells if Configuration.of(cell) == configuration]
+    return [cell for cell in own if cell.train_set == train_set]

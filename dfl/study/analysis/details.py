@@ -11,12 +11,12 @@ import pandas as pd
 
 from dfl.data.manifest.manifest import Manifest
 from dfl.errors import ImageError
-from dfl.evaluation import METRICS, mcnemar, most_wrong, paired_difference, roc_points
+from dfl.evaluation import METRICS, mcnemar, most_wrong, roc_points
 from dfl.report.figures.thumbnail import thumbnail
 from dfl.report.study.summary import HardImage
-from dfl.study.analysis.estimates import Estimator
+from dfl.study.analysis.estimates import Estimate, Estimator
 from dfl.study.analysis.judge import Judge, Metrics
-from dfl.study.analysis.ranking import configuration_of, is_configuration
+from dfl.study.analysis.ranking import Configuration
 from dfl.study.design.grid import Cell
 from dfl.study.run.cells import CellStore
 from dfl.study.run.fitting import judged_condition
@@ -25,6 +25,7 @@ from dfl.types import FAKE, REAL
 __all__ = ["Details", "TrainedConfiguration", "has_several_generators"]
 
 _THUMBNAIL_PX: Final = 160
+_WORDS: Final = {REAL: "real", FAKE: "fake"}
 _SCOPES: Final = ("dataset", "generator", "pooled", "macro", "worst")
 
 
@@ -108,29 +109,12 @@ class Details:
         seeds = {cell.seed for cell in first.cells} & {cell.seed for cell in second.cells}
         if not seeds:
             return None
-        both = [
-            TrainedConfiguration(each.name, [cell for cell in each.cells if cell.seed in seeds])
-            for each in (first, second)
-        ]
-        table = self._estimator.table
-        table = table[(table["scope"] == "macro") & (table["split"] == "test")]
-        means = [
-            self._estimator.mean(
-                table[
-                    _is_any(table, each.cells)
-                    & (
-                        table["test_condition"]
-                        == judged_condition(each.cells[0], self._judge.study)
-                    )
-                ]
-            )
-            for each in both
-        ]
-        difference = paired_difference(
-            means[0].value, means[1].value, means[0].replicates, means[1].replicates
+        of_a, of_b = (
+            [cell for cell in each.cells if cell.seed in seeds] for each in (first, second)
         )
-        of_seed = [{cell.seed: cell for cell in each.cells} for each in both]
-        of_a, of_b = (self.decisions(cells[both[0].cells[0].seed]) for cells in of_seed)
+        difference = self._mean(of_a).minus(self._mean(of_b))
+        a = self.decisions(of_a[0])
+        b = self.decisions(next(cell for cell in of_b if cell.seed == of_a[0].seed))
         return {
             "a": first.name,
             "b": second.name,
@@ -139,7 +123,7 @@ class Details:
             "low": difference.low,
             "high": difference.high,
             "p": difference.p,
-            "mcnemar_p": mcnemar(of_a["correct"], of_b["correct"], groups=of_a["group"].tolist()),
+            "mcnemar_p": mcnemar(a["correct"], b["correct"], groups=a["group"].tolist()),
         }
 
     def roc_curves(
@@ -190,6 +174,20 @@ class Details:
         """Give a cell's test rows with its score, the threshold, and whether it is right."""
         return self._judge.decisions(cell, self._scores(cell))
 
+    def _mean(self, cells: Sequence[Cell]) -> Estimate:
+        """Average the primary metric of a configuration over the datasets, and over seeds."""
+        cell = cells[0]
+        table = Configuration.of(cell).rows(self._estimator.table)
+        return self._estimator.mean(
+            table[
+                (table["scope"] == "macro")
+                & (table["split"] == "test")
+                & (table["train_set"] == cell.train_set)
+                & (table["test_condition"] == judged_condition(cell, self._judge.study))
+                & table["seed"].isin([cell.seed for cell in cells])
+            ]
+        )
+
     def _scores(self, cell: Cell) -> dict[str, npt.NDArray[np.float64]]:
         return self._store.read(self._keys[cell])[0]
 
@@ -204,9 +202,6 @@ class Details:
         return found
 
 
-_WORDS: Final = {REAL: "real", FAKE: "fake"}
-
-
 def has_several_generators(frame: pd.DataFrame) -> bool:
     """Say whether some dataset has fakes of several generators.
 
@@ -217,9 +212,3 @@ def has_several_generators(frame: pd.DataFrame) -> bool:
     """
     fakes = frame[frame["label"] == FAKE]
     return bool((fakes.groupby("dataset")["generator"].nunique() > 1).any())
-
-
-def _is_any(table: pd.DataFrame, cells: Sequence[Cell]) -> "pd.Series[bool]":
-    cell = cells[0]
-    own = is_configuration(table, configuration_of(cell)) & (table["train_set"] == cell.train_set)
-    return own & table["seed"].isin([cell.seed for cell in cells])

@@ -6,7 +6,7 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from dfl.evaluation import METRICS, PairedDifference, paired_difference
+from dfl.evaluation import METRICS, PairedDifference
 from dfl.study.analysis.estimates import Estimate, Estimator
 from dfl.study.analysis.judge import AXES
 from dfl.study.design.claims import Claim
@@ -65,7 +65,7 @@ def _behind(mean: Estimate, best: Estimate) -> dict[str, object]:
     """Give the paired difference to the best level, as columns."""
     if mean is best:
         return dict.fromkeys(("difference", "diff_low", "diff_high"), np.nan)
-    paired = paired_difference(mean.value, best.value, mean.replicates, best.replicates)
+    paired = mean.minus(best)
     return {"difference": paired.difference, "diff_low": paired.low, "diff_high": paired.high}
 
 
@@ -146,7 +146,7 @@ def _difference(
 ) -> PairedDifference:
     """Subtract, so that the difference is positive where the first of the pair is better."""
     first, second = (means[name] for name in (pair if sign > 0 else pair[::-1]))
-    return paired_difference(first.value, second.value, first.replicates, second.replicates, level)
+    return first.minus(second, level)
 
 
 def _test_rows(table: pd.DataFrame, scope: str) -> pd.DataFrame:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.stats import norm, t
 
-from dfl.evaluation import percentile_interval
+from dfl.evaluation import PairedDifference, paired_difference, percentile_interval
 from dfl.study.analysis.judge import Results
 
 __all__ = ["Estimate", "Estimator"]
@@ -46,6 +46,10 @@ class Estimate:
     def columns(self) -> dict[str, object]:
         """The mean and its interval, as tables have them."""
         return {"value": self.value, "low": self.low, "high": self.high}
+
+    def minus(self, other: "Estimate", level: float = 0.95) -> PairedDifference:
+        """Subtract another mean, replicate by replicate."""
+        return paired_difference(self.value, other.value, self.replicates, other.replicates, level)
 
 
 class Estimator:
@@ -127,11 +131,6 @@ class Estimator:
         drawn = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), size=size)
         stretch = np.sqrt(count / (count - 1)) * t.ppf(0.975, count - 1) / norm.ppf(0.975)
         return np.asarray(stretch * (drawn.T / count - 1 / count))
-
-    def validation(self, rows: pd.DataFrame) -> float:
-        """Average the primary metric over rows of the validation split; nan where there is none."""
-        values = rows[self.metric].dropna()
-        return float(values.mean()) if len(values) else float("nan")
 
 
 def _column_means(values: Values) -> Values:

@@ -26,7 +26,7 @@ from dfl.study.run.inputs import StudyInput
 from dfl.study.run.workers import in_processes
 from dfl.types import FAKE
 
-__all__ = ["AXES", "CONFIGURATION", "Judge", "Results", "cell_axes", "judge_cells"]
+__all__ = ["AXES", "Judge", "Results", "cell_axes", "judge_cells"]
 
 AXES: Final = (
     "grid",
@@ -39,9 +39,6 @@ AXES: Final = (
     "seed",
 )
 """The columns that name a row's cell and the condition it was tested under."""
-
-CONFIGURATION: Final = ("grid", "features", "reduction", "head", "train_condition")
-"""Those that a person can choose; training set, test set and seed are what it is tried on."""
 
 Values = npt.NDArray[np.float64]
 Metrics = dict[str, Values]

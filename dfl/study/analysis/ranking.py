@@ -2,22 +2,21 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import pandas as pd
 
 from dfl.evaluation import METRICS
 from dfl.study.analysis.estimates import Estimate, Estimator
-from dfl.study.analysis.judge import CONFIGURATION, cell_axes
+from dfl.study.analysis.judge import cell_axes
 from dfl.study.design.grid import Cell
 from dfl.study.design.training_sets import COMBINED
 
 __all__ = [
     "Choice",
+    "Configuration",
     "choose",
     "choose_train_set",
-    "configuration_of",
-    "is_configuration",
     "leaders",
     "matrix",
     "models",
@@ -27,13 +26,43 @@ _TEST_SETS: Final = {"dataset": "{}", "generator": "generator {}"}
 _TIE_BREAKERS: Final = ("auroc", "ap", "calibration_error")
 
 
+class Configuration(NamedTuple):
+    """What a person can choose; training set, test set and seed are what it is tried on."""
+
+    grid: str
+    features: str
+    reduction: str
+    head: str
+    train_condition: str
+
+    @classmethod
+    def of(cls, cell: Cell) -> "Configuration":
+        """Give that of a cell."""
+        axes = cell_axes(cell)
+        return cls(*(str(axes[name]) for name in cls._fields))
+
+    def rows(self, table: pd.DataFrame) -> pd.DataFrame:
+        """Keep its rows of the results table."""
+        return table[(table[[*self._fields]] == pd.Series(self._asdict())).all(axis=1)]
+
+    def words(self, first_condition: str) -> str:
+        """Name it; no reduction, and being trained under the first condition, go without saying."""
+        reduction = [] if self.reduction == "none" else [self.reduction]
+        usual = self.train_condition == first_condition
+        condition = [] if usual else [f"trained on {self.train_condition}"]
+        return " \u00b7 ".join([self.features, *reduction, self.head, *condition])
+
+
+_CONFIGURATION: Final = [*Configuration._fields]  # as pandas groups by it
+
+
 @dataclass(frozen=True)
 class Choice:
     """A configuration that validation chose.
 
     Attributes:
         criterion: What it is the best at.
-        configuration: Values of `CONFIGURATION`.
+        configuration: The configuration.
         train_set: What it was trained on; None for every training set in turn.
         scope: The scope of the results table that it is judged by.
         val: The primary metric on validation images.
@@ -42,26 +71,12 @@ class Choice:
     """
 
     criterion: str
-    configuration: tuple[str, ...]
+    configuration: Configuration
     train_set: str | None
     scope: str
     val: float
     test: Estimate
     why: str
-
-
-def configuration_of(cell: Cell) -> tuple[str, ...]:
-    """Give what a person can choose of a cell, as `CONFIGURATION` orders it."""
-    axes = cell_axes(cell)
-    return tuple(str(axes[name]) for name in CONFIGURATION)
-
-
-def is_configuration(table: pd.DataFrame, configuration: Sequence[str]) -> "pd.Series[bool]":
-    """Tell which rows of the results table are of a configuration."""
-    chosen = pd.Series(data=True, index=table.index)
-    for name, value in zip(CONFIGURATION, configuration, strict=True):
-        chosen &= table[name] == value
-    return chosen
 
 
 def choose_train_set(estimator: Estimator, train_sets: Sequence[str]) -> str:
@@ -149,7 +164,7 @@ def _best(
         train_set,
         scope,
         value,
-        estimator.mean(test[is_configuration(test, best)]),
+        estimator.mean(best.rows(test)),
         why,
     )
 
@@ -159,7 +174,7 @@ def _complete(rows: pd.DataFrame) -> pd.DataFrame:
 
     Their means would be over other cells than those of the rest.
     """
-    count = rows.groupby(list(CONFIGURATION), sort=False)["train_set"].transform("size")
+    count = rows.groupby(_CONFIGURATION, sort=False)["train_set"].transform("size")
     complete: pd.DataFrame = rows[count == count.max()]
     return complete
 
@@ -167,22 +182,22 @@ def _complete(rows: pd.DataFrame) -> pd.DataFrame:
 def _validated(val: pd.DataFrame, metric: str) -> pd.DataFrame:
     """Average what decides over validation rows, by configuration; without those it cannot rate."""
     metrics = list(dict.fromkeys([metric, *_TIE_BREAKERS]))
-    means = val.groupby(list(CONFIGURATION), sort=False)[metrics].mean().round(9)
+    means = val.groupby(_CONFIGURATION, sort=False)[metrics].mean().round(9)
     return means.dropna(subset=[metric])
 
 
-def _by_merit(means: pd.DataFrame) -> list[tuple[str, ...]]:
+def _by_merit(means: pd.DataFrame) -> list[Configuration]:
     """Order rows, the best first, column after column; of equals the one with fewer parts first."""
     merit = means.copy()
     for name in merit.columns:
         if METRICS[name].lower_is_better:
             merit[name] = 1 - merit[name]
     merit = merit.fillna(0.0)
-    parts = [-str(configuration[1]).count("+") for configuration in merit.index]
-    plain = [configuration[2] == "none" for configuration in merit.index]
-    merit = merit.assign(parts=parts, plain=plain)
+    configurations = [Configuration(*each) for each in merit.index]
+    merit["parts"] = [-each.features.count("+") for each in configurations]
+    merit["plain"] = [each.reduction == "none" for each in configurations]
     ranked = merit.sort_values(list(merit.columns), ascending=False, kind="stable")
-    return [tuple(str(name) for name in configuration) for configuration in ranked.index]
+    return [Configuration(*each) for each in ranked.index]
 
 
 def leaders(estimator: Estimator, *, train_set: str) -> pd.DataFrame:
@@ -201,25 +216,23 @@ def leaders(estimator: Estimator, *, train_set: str) -> pd.DataFrame:
     """
     table = estimator.under_first_condition()
     table = _complete(table[(table["train_set"] == train_set) & (table["scope"] == "macro")])
-    order = _by_merit(_validated(table[table["split"] == "val"], estimator.metric))
-    rank = {configuration: place for place, configuration in enumerate(order)}
+    means = _validated(table[table["split"] == "val"], estimator.metric)
+    rank = {configuration: place for place, configuration in enumerate(_by_merit(means))}
     rows = []
-    for configuration, own in table.groupby(list(CONFIGURATION), sort=False):
-        test, val = (own[own["split"] == split] for split in ("test", "val"))
-        named = tuple(str(name) for name in configuration)
-        kind, features, reduction, head, condition = named
+    for names, own in table.groupby(_CONFIGURATION, sort=False):
+        configuration = Configuration(*map(str, names))
+        condition = configuration.train_condition
+        usual = condition == estimator.first_condition
         rows.append(
             {
-                "features": features,
-                "reduction": reduction,
-                "head": head
-                if condition == estimator.first_condition
-                else f"{head} (trained on {condition})",
-                "kind": kind,
-                **estimator.mean(test).columns,
-                "val": estimator.validation(val),
-                "val_rank": rank.get(named, len(rank)),
-                "configuration": named,
+                "features": configuration.features,
+                "reduction": configuration.reduction,
+                "head": configuration.head + ("" if usual else f" (trained on {condition})"),
+                "kind": configuration.grid,
+                **estimator.mean(own[own["split"] == "test"]).columns,
+                "val": means[estimator.metric].get(names, float("nan")),
+                "val_rank": rank.get(configuration, len(rank)),
+                "configuration": configuration,
             }
         )
     columns = ["features", "reduction", "head", "kind", "value", "low", "high", "val"]
@@ -250,13 +263,13 @@ def models(ranked: pd.DataFrame) -> pd.DataFrame:
 
 
 def matrix(
-    estimator: Estimator, configuration: tuple[str, ...], *, by_generator: bool
+    estimator: Estimator, configuration: Configuration, *, by_generator: bool
 ) -> pd.DataFrame:
     """Set what a configuration was trained on against what it was tested on.
 
     Args:
         estimator: The results.
-        configuration: Values of `CONFIGURATION`.
+        configuration: The configuration.
         by_generator: Whether to set it against each generator as well, which says more where a
             dataset has several.
 
@@ -264,8 +277,8 @@ def matrix(
         ``train_set, test_set, value, low, high``; the datasets, the generators, then
         pooled, macro and worst.
     """
-    table = estimator.under_first_condition()
-    table = table[(table["split"] == "test") & is_configuration(table, configuration)]
+    table = configuration.rows(estimator.under_first_condition())
+    table = table[table["split"] == "test"]
     rows = []
     for scope in ("dataset", *(["generator"] if by_generator else []), "pooled", "macro", "worst"):
         part = table[table["scope"] == scope]

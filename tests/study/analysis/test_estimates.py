@@ -100,10 +100,3 @@ def test_mean__replicates_of_two_means_are_paired() -> None:
     found = svm.replicates - lda.replicates
     low, high = np.quantile(found, [0.025, 0.975])
     assert 0 < low < 0.05 < high < 0.1
-
-
-def test_validation() -> None:
-    made = results(cases({"split": "val"}, train_set=["a", "b"]), lambda row: 0.5)
-    estimator = Estimator(made, "ap", "none")
-    assert estimator.validation(made.table.assign(ap=[0.25, 0.75])) == 0.5
-    assert np.isnan(estimator.validation(made.table.iloc[:0]))

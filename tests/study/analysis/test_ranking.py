@@ -3,7 +3,14 @@ import pandas as pd
 import pytest
 
 from dfl.study.analysis.estimates import Estimator
-from dfl.study.analysis.ranking import choose, choose_train_set, leaders, matrix, models
+from dfl.study.analysis.ranking import (
+    Configuration,
+    choose,
+    choose_train_set,
+    leaders,
+    matrix,
+    models,
+)
 from tests.study.study_tables import cases, results
 
 
@@ -155,7 +162,9 @@ def test_matrix__trained_on_against_tested_on() -> None:
     rows += cases(train_set=["alpha", "beta"], scope=["macro", "worst", "pooled"])
     made = results(rows, lambda row: 0.9 if row["name"] == row["train_set"] else 0.6)
     estimator = Estimator(made, "ap", "none")
-    found = matrix(estimator, ("frozen", "clip", "none", "lda", "none"), by_generator=False)
+    found = matrix(
+        estimator, Configuration("frozen", "clip", "none", "lda", "none"), by_generator=False
+    )
     values = found.set_index(["train_set", "test_set"])["value"]
     assert list(dict.fromkeys(found["test_set"])) == ["alpha", "beta", "pooled", "macro", "worst"]
     assert values["alpha", "alpha"] == values["beta", "beta"] == pytest.approx(0.9)

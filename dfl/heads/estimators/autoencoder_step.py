@@ -1,6 +1,5 @@
 """An autoencoder as an sklearn transformer: it trains with the pipeline that it stands in."""
 
-from collections.abc import Sequence
 from typing import Self
 
 import numpy as np
@@ -17,14 +16,14 @@ from dfl.types import FAKE, REAL
 Array = npt.NDArray[np.float32]
 
 
-class Autoencoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # sklearn is untyped
+class Autoencoder(BottleneckSettings, TransformerMixin, BaseEstimator):  # type: ignore[misc]  # sklearn is untyped
     """Train a bottleneck within `fit`; its code takes the place of the features.
 
     The bottleneck is that of `BottleneckTask`, with the same loss. It trains on one CPU, without
     Lightning, equally for the same seed and number of threads, and reads a memory map batch by
     batch. Once fitted, it is plain arrays: torch is needed for `fit` alone.
 
-    Takes the settings of `BottleneckSettings`, by the same names.
+    It is its own settings, those of `dfl.heads.estimators.autoencoder`.
 
     Attributes:
         mean_: Of the training features, shape ``(D,)``.
@@ -35,32 +34,6 @@ class Autoencoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # skl
             both of standardised features: 0 is perfect, 1 no better than their mean.
         n_features_in_: D.
     """
-
-    def __init__(
-        self,
-        code_dim: int = 64,
-        hidden_dims: Sequence[int] = (256,),
-        tied: bool = False,
-        noise: float = 0.0,
-        kl_weight: float = 0.0,
-        classify_weight: float = 0.0,
-        epochs: int = 20,
-        batch_size: int = 64,
-        learning_rate: float = 3e-3,
-        weight_decay: float = 1e-4,
-        seed: int = 0,
-    ) -> None:
-        self.code_dim = code_dim
-        self.hidden_dims = hidden_dims
-        self.tied = tied
-        self.noise = noise
-        self.kl_weight = kl_weight
-        self.classify_weight = classify_weight
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
-        self.seed = seed
 
     def fit(self, X: npt.NDArray[np.number], y: npt.ArrayLike | None = None) -> Self:  # noqa: N803  # sklearn's names
         """Train the autoencoder.
@@ -73,9 +46,8 @@ class Autoencoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # skl
             HeadError: If a setting is out of its range, labels are missing, or training diverged.
             ValueError: If the features are not finite or no matrix.
         """
-        settings = BottleneckSettings(**self.get_params())
-        if settings.problem:
-            raise HeadError(f"the autoencoder's {settings.problem}")
+        if self.problem:
+            raise HeadError(f"the autoencoder's {self.problem}")
         features = validate_data(self, X, dtype="numeric")
         label = self._checked_labels(y, len(features)) if self.classify_weight > 0 else None
         # only here: scoring with a stored head loads without torch
@@ -85,7 +57,7 @@ class Autoencoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # skl
             unexplained,
         )
 
-        model = train_bottleneck(features, label, settings)
+        model = train_bottleneck(features, label, self)
         self.reconstruction_error_ = unexplained(model, features)
         if not np.isfinite(self.reconstruction_error_):
             raise HeadError(

@@ -1,6 +1,7 @@
 """The encoder of a trained bottleneck as an sklearn transformer, in numpy."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
@@ -21,6 +22,7 @@ _MEAN: Final = "model.normalise.running_mean"
 _VARIANCE: Final = "model.normalise.running_var"
 
 
+@dataclass(eq=False, repr=False)
 class BottleneckEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # sklearn is untyped
     """The encoder of a trained autoencoder bottleneck, in numpy.
 
@@ -35,19 +37,11 @@ class BottleneckEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc] 
         features: The layers it was trained on: ``name``, ``dim`` and ``fingerprint`` of each.
     """
 
-    def __init__(
-        self,
-        mean: Array,
-        variance: Array,
-        weights: Sequence[Array],
-        biases: Sequence[Array],
-        features: Sequence[Mapping[str, str | int]],
-    ) -> None:
-        self.mean = mean
-        self.variance = variance
-        self.weights = weights
-        self.biases = biases
-        self.features = features
+    mean: Array
+    variance: Array
+    weights: Sequence[Array]
+    biases: Sequence[Array]
+    features: Sequence[Mapping[str, str | int]]
 
     @classmethod
     def from_checkpoint(cls, checkpoint: Path) -> Self:

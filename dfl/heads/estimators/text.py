@@ -13,6 +13,7 @@ import math
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
 from typing import Final, Literal, Self
 
 import numpy as np
@@ -34,6 +35,7 @@ Sides = tuple[Array, Array]
 _TOLERANCE: Final = 1e-6  # of the gradient of a loss that starts near log 2
 
 
+@dataclass(eq=False, repr=False)
 class TextClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]  # sklearn is untyped
     """An image is scored by how much nearer it is to what is fake than to what is real.
 
@@ -52,19 +54,11 @@ class TextClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
         fake_vectors_: Of length 1, shape ``(F, E)``.
     """
 
-    def __init__(
-        self,
-        real_prompts: Sequence[str],
-        fake_prompts: Sequence[str],
-        model: str,
-        pretrained: Literal[False] | str | None = None,
-        weights: str | None = None,
-    ) -> None:
-        self.real_prompts = real_prompts
-        self.fake_prompts = fake_prompts
-        self.model = model
-        self.pretrained = pretrained
-        self.weights = weights
+    real_prompts: Sequence[str]
+    fake_prompts: Sequence[str]
+    model: str
+    pretrained: Literal[False] | str | None = None
+    weights: str | None = None
 
     @abstractmethod
     def _set_vectors(self, texts: Sides, features: Features, label: npt.ArrayLike | None) -> None:
@@ -135,6 +129,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
         return vectors[: len(self.real_prompts)], vectors[len(self.real_prompts) :]
 
 
+@dataclass(eq=False, repr=False)
 class TextSimilarity(TextClassifier):
     """Zero-shot detection: the images are compared with prompts, and nothing is learnt from them.
 
@@ -149,18 +144,8 @@ class TextSimilarity(TextClassifier):
             vectors, of length 1 again) or the most similar one.
     """
 
-    def __init__(
-        self,
-        real_prompts: Sequence[str],
-        fake_prompts: Sequence[str],
-        model: str,
-        pretrained: Literal[False] | str | None = None,
-        weights: str | None = None,
-        *,
-        pool: Literal["mean", "max"] = "mean",
-    ) -> None:
-        super().__init__(real_prompts, fake_prompts, model, pretrained, weights)
-        self.pool = pool
+    _: KW_ONLY
+    pool: Literal["mean", "max"] = "mean"
 
     def _set_vectors(self, texts: Sides, features: Features, label: npt.ArrayLike | None) -> None:
         if self.pool == "mean":
@@ -172,6 +157,7 @@ class TextSimilarity(TextClassifier):
             raise HeadError(f"pool {self.pool!r}: choose mean or max")
 
 
+@dataclass(eq=False, repr=False)
 class LearnedText(TextClassifier):
     """Class vectors that start as averaged texts and are trained on the images.
 
@@ -209,22 +195,10 @@ class LearnedText(TextClassifier):
         n_iter_: How many steps it took.
     """
 
-    def __init__(
-        self,
-        real_prompts: Sequence[str],
-        fake_prompts: Sequence[str],
-        model: str,
-        pretrained: Literal[False] | str | None = None,
-        weights: str | None = None,
-        *,
-        penalty: float = 0.1,
-        image_weight: float = 0.0,
-        max_iter: int = 1000,
-    ) -> None:
-        super().__init__(real_prompts, fake_prompts, model, pretrained, weights)
-        self.penalty = penalty
-        self.image_weight = image_weight
-        self.max_iter = max_iter
+    _: KW_ONLY
+    penalty: float = 0.1
+    image_weight: float = 0.0
+    max_iter: int = 1000
 
     def _set_vectors(self, texts: Sides, features: Features, label: npt.ArrayLike | None) -> None:
         images = _unit(features)

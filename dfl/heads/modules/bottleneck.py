@@ -91,32 +91,21 @@ class Bottleneck(nn.Module):
         return code
 
     def _decode(self, code: Tensor) -> Tensor:
-        if isinstance(self.decoder, _Biases):
-            layers = [layer for layer in self.encoder if isinstance(layer, nn.Linear)]
-            return self.decoder(code, [layer.weight for layer in reversed(layers)])
-        return cast(Tensor, self.decoder(code))
+        if not isinstance(self.decoder, _Biases):
+            return cast(Tensor, self.decoder(code))
+        layers = [layer for layer in self.encoder if isinstance(layer, nn.Linear)]
+        hidden = code
+        for i, (layer, bias) in enumerate(zip(reversed(layers), self.decoder.biases, strict=True)):
+            hidden = linear(gelu(hidden) if i else hidden, layer.weight.T, bias)
+        return hidden
 
 
 class _Biases(nn.Module):
-    """A decoder that has biases alone and borrows its matrices.
-
-    Args:
-        dims: Widths of the layers, from the first behind the code to D.
-    """
+    """What a tied decoder has of its own: a vector a layer, from the first behind the code to D."""
 
     def __init__(self, dims: Sequence[int]) -> None:
         super().__init__()
         self.biases = nn.ParameterList(torch.zeros(dim) for dim in dims)
-
-    def forward(self, code: Tensor, weights: Sequence[Tensor]) -> Tensor:
-        """Decode; the weights, each of shape ``(in, out)``, come in the decoder's order."""
-        hidden = code
-        for i, (weight, bias) in enumerate(zip(weights, self.biases, strict=True)):
-            hidden = linear(gelu(hidden) if i else hidden, weight.T, bias)
-        return hidden
-
-    def __call__(self, code: Tensor, weights: Sequence[Tensor]) -> Tensor:
-        return cast(Tensor, super().__call__(code, weights))
 
 
 def _perceptron(dims: Sequence[int]) -> nn.Sequential:

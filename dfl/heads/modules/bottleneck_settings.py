@@ -1,4 +1,4 @@
-"""What shapes a bottleneck and how it is trained, said once for the task and the transformer."""
+"""What shapes a bottleneck and its training, said once for the task and the transformer."""
 
 import math
 from collections.abc import Sequence
@@ -11,28 +11,11 @@ _COUNT: Final = "a whole number of at least 1"
 _LARGEST_SEED: Final = 2**32 - 1
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class BottleneckSettings:
-    """The settings of an autoencoder bottleneck; nothing is checked until `problem` is asked.
+    """The settings of an autoencoder bottleneck, as `dfl.heads.estimators.autoencoder` tells them.
 
-    Attributes:
-        code_dim: Width of the code.
-        hidden_dims: Widths of the encoder's hidden layers, mirrored in the decoder; none for a
-            linear autoencoder.
-        tied: Whether the decoder uses the encoder's matrices, transposed (tied weights).
-        noise: Standard deviation of the noise on the standardised features, whose clean values are
-            to be reconstructed (denoising).
-        kl_weight: Weight of the divergence of the code from a standard Gaussian (variational);
-            about twice the variance of a standardised feature that may be lost. The code is the
-            mean then.
-        classify_weight: Weight of the cross-entropy of a linear classifier on the code, which needs
-            labels; 0 trains without them.
-        epochs: Passes over the rows.
-        batch_size: Most rows a step.
-        learning_rate: The highest of AdamW, above 0; it rises for the first third and falls along a
-            cosine.
-        weight_decay: Decoupled, as in AdamW (Loshchilov and Hutter 2019).
-        seed: Decides first weights, order, noise and draws.
+    Nothing is checked until `problem` is asked.
     """
 
     code_dim: int = 64

@@ -30,8 +30,14 @@ from dfl.heads.estimators.encoder_step import BottleneckEncoder
 from dfl.heads.estimators.text import TextSimilarity
 from dfl.heads.out_of_core.gaussian import fit_lda, fit_naive_bayes
 from dfl.heads.out_of_core.linear import fit_linear_svm, fit_logistic_regression
-from dfl.heads.out_of_core.memory import EXACT_RBF_ROWS, IN_MEMORY_BYTES, free_memory, readable
-from dfl.heads.out_of_core.need import need_at_once, need_of_passes
+from dfl.heads.out_of_core.memory import (
+    EXACT_RBF_ROWS,
+    IN_MEMORY_BYTES,
+    free_memory,
+    need_at_once,
+    need_of_passes,
+    readable,
+)
 from dfl.heads.out_of_core.scratch import scratch_rows
 from dfl.heads.out_of_core.steps import (
     LANDMARKS,

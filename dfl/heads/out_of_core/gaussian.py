@@ -7,6 +7,7 @@ the moments of each class, and for Ledoit and Wolf's shrinkage (2004) their mean
 import numpy as np
 import numpy.typing as npt
 from scipy.linalg import lstsq
+from sklearn.covariance import shrunk_covariance
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.naive_bayes import GaussianNB
 
@@ -81,9 +82,9 @@ def _covariance(shrinkage: str | float | None, stream: Stream) -> Array:
         for side in (REAL, FAKE):
             both = scale[side][:, None] * scale[side]
             amount = _ledoit_wolf(own[side] / both, moments.count[side], power[side])
-            own[side] = _shrunk(own[side] / both, amount) * both
+            own[side] = shrunk_covariance(own[side] / both, amount) * both
     elif shrinkage not in (None, "empirical"):
-        own = np.stack([_shrunk(covariance, float(shrinkage)) for covariance in own])
+        own = shrunk_covariance(own, float(shrinkage))
     return np.asarray(np.tensordot(moments.prior, own, axes=1))
 
 
@@ -113,9 +114,3 @@ def _ledoit_wolf(covariance: Array, count: float, power: float) -> float:
     distance = (square - trace**2 / width) / width
     noise = min(noise, distance)
     return 0.0 if noise == 0 else noise / distance
-
-
-def _shrunk(covariance: Array, amount: float) -> Array:
-    width = len(covariance)
-    mean = float(np.trace(covariance)) / width
-    return np.asarray((1 - amount) * covariance + amount * mean * np.eye(width))

@@ -1,4 +1,5 @@
 import pytest
+import wandb
 
 # Warnings about the tests' own small set-up, or about Lightning's own code; not what they test.
 NOTES = (
@@ -13,3 +14,13 @@ def pytest_collection_modifyitems(items):
         if "tests/report/" in item.path.as_posix():
             for note in NOTES:
                 item.add_marker(pytest.mark.filterwarnings(note))
+
+
+@pytest.fixture
+def own_wandb(monkeypatch, tmp_path):
+    """Keep what W&B writes below the test's folder, and end its runs."""
+    for kind in ("DATA", "CACHE", "CONFIG"):  # by default these are below the home folder
+        monkeypatch.setenv(f"WANDB_{kind}_DIR", str(tmp_path / "home"))
+    yield
+    wandb.finish()
+    wandb.teardown()  # the mode is read once, by the first run

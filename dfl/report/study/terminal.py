@@ -15,7 +15,7 @@ from dfl.report.study.page.tables import failures, tally
 from dfl.report.study.page.wording import bare, cell_text, interval, percent
 from dfl.report.study.summary import StudyPage
 
-__all__ = ["print_study", "study_view"]
+__all__ = ["print_study"]
 
 _LINE: Final = 80
 _COLUMN: Final = 12  # of a longer name the rest is folded
@@ -30,26 +30,15 @@ _ASCII: Final = str.maketrans({"\u2013": "-", "\u2212": "-", "\u00a0": " "})
 def print_study(
     page: StudyPage, files: Mapping[str, Path] | None = None, *, console: Console | None = None
 ) -> None:
-    """Print a study's result, to the standard output unless a console is given.
+    """Print the best of a study, its first matrix, its claims and failures; the page has all.
 
-    Args:
-        page: What to show.
-        files: What lies where, such as ``{"Page": Path("report.html")}``; listed at the end.
-        console: Where to print.
-    """
-    (console or Console(highlight=False)).print(study_view(page, files))
-
-
-def study_view(page: StudyPage, files: Mapping[str, Path] | None = None) -> RenderableType:
-    """Lay out a study: the best, the first matrix, the claims, failures, files; the page has all.
+    It takes 80 columns; long names are folded, and a matrix of many test sets is printed in blocks
+    below each other.
 
     Args:
         page: What to show; empty tables are left out.
-        files: What lies where; listed at the end.
-
-    Returns:
-        Something a rich console prints, within 80 columns; long names are folded, and a matrix of
-        many test sets is printed in blocks below each other.
+        files: What lies where, such as ``{"Page": Path("report.html")}``; listed at the end.
+        console: Where to print; the standard output by default.
     """
     metric = METRICS[page.metric]
     parts: list[RenderableType] = [Text(page.title, style="bold"), Text()]
@@ -64,7 +53,7 @@ def study_view(page: StudyPage, files: Mapping[str, Path] | None = None) -> Rend
     parts.append(_note(f"{metric.title} in percent, {better}; 95 % intervals. {metric.meaning}"))
     if files:
         parts += [Text(), _pairs((name, str(path)) for name, path in files.items())]
-    return Group(*parts)
+    (console or Console(highlight=False)).print(Group(*parts))
 
 
 def _choices(choices: pd.DataFrame, metric: str) -> list[RenderableType]:

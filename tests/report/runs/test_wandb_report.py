@@ -13,14 +13,7 @@ from dfl.report.runs.wandb_report import WandbReport
 from tests.report.tiny_run import TinyData, TinyTask, six_scores, tiny_trainer
 from tests.report.wandb_files import OfflineRun
 
-
-@pytest.fixture(autouse=True)
-def _own_wandb(monkeypatch, tmp_path):
-    for kind in ("DATA", "CACHE", "CONFIG"):  # by default these are below the home folder
-        monkeypatch.setenv(f"WANDB_{kind}_DIR", str(tmp_path / "home"))
-    yield
-    wandb.finish()
-    wandb.teardown()  # the mode is read once, by the first run
+pytestmark = pytest.mark.usefixtures("own_wandb")
 
 
 @pytest.fixture(scope="module")

@@ -9,14 +9,7 @@ from dfl.report.study.wandb import log_study
 from tests.report.study_pages import bare_page, full_page
 from tests.report.wandb_files import OfflineRun
 
-
-@pytest.fixture(autouse=True)
-def _own_wandb(monkeypatch, tmp_path):
-    for kind in ("DATA", "CACHE", "CONFIG"):  # by default these are below the home folder
-        monkeypatch.setenv(f"WANDB_{kind}_DIR", str(tmp_path / "home"))
-    yield
-    wandb.finish()
-    wandb.teardown()
+pytestmark = pytest.mark.usefixtures("own_wandb")
 
 
 def logged(folder, page, results, files=()):

@@ -97,11 +97,10 @@ def decision_tree(max_depth: int | None = 8, min_samples_leaf: int = 5, seed: in
     Returns:
         The estimator alone: thresholds follow the scale of a column.
     """
-    return _plain(
-        DecisionTreeClassifier(
-            max_depth=max_depth, min_samples_leaf=min_samples_leaf, random_state=seed
-        )
+    estimator = DecisionTreeClassifier(
+        max_depth=max_depth, min_samples_leaf=min_samples_leaf, random_state=seed
     )
+    return Pipeline([("estimator", estimator)])
 
 
 def random_forest(
@@ -122,14 +121,13 @@ def random_forest(
     Returns:
         The estimator alone: thresholds follow the scale of a column.
     """
-    return _plain(
-        RandomForestClassifier(
-            n_estimators=n_estimators,
-            max_depth=max_depth,
-            max_features=max_features,
-            random_state=seed,
-        )
+    estimator = RandomForestClassifier(
+        n_estimators=n_estimators,
+        max_depth=max_depth,
+        max_features=max_features,
+        random_state=seed,
     )
+    return Pipeline([("estimator", estimator)])
 
 
 def knn(n_neighbors: int = 9, weights: Literal["uniform", "distance"] = "uniform") -> Pipeline:
@@ -184,22 +182,17 @@ def gradient_boosting(
     Returns:
         The estimator alone: thresholds follow the scale of a column.
     """
-    return _plain(
-        HistGradientBoostingClassifier(
-            learning_rate=learning_rate,
-            max_iter=max_iter,
-            max_leaf_nodes=max_leaf_nodes,
-            l2_regularization=l2_regularization,
-            max_features=max_features,
-            early_stopping=False,
-            random_state=seed,
-        )
+    estimator = HistGradientBoostingClassifier(
+        learning_rate=learning_rate,
+        max_iter=max_iter,
+        max_leaf_nodes=max_leaf_nodes,
+        l2_regularization=l2_regularization,
+        max_features=max_features,
+        early_stopping=False,
+        random_state=seed,
     )
+    return Pipeline([("estimator", estimator)])
 
 
 def _scaled(estimator: ClassifierMixin) -> Pipeline:
     return Pipeline([("scale", StandardScaler()), ("estimator", estimator)])
-
-
-def _plain(estimator: ClassifierMixin) -> Pipeline:
-    return Pipeline([("estimator", estimator)])

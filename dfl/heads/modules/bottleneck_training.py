@@ -14,7 +14,7 @@ from dfl.heads.modules.losses import bottleneck_loss
 
 Array = npt.NDArray[np.float32]
 
-_BLOCK: Final = 4096  # rows at a time, where all of them are passed through
+_ROWS: Final = 4096  # at a time, where all of them are passed through
 _ONE_AT_A_TIME: Final = Lock()  # threads share torch's random numbers
 
 
@@ -22,6 +22,8 @@ def train_bottleneck(
     features: npt.NDArray[np.number],
     label: npt.NDArray[np.int64] | None,
     settings: BottleneckSettings,
+    *,
+    block: int = _ROWS,
 ) -> Bottleneck:
     """Build a bottleneck and train it on the CPU; torch's own random numbers stay as they were.
 
@@ -29,6 +31,7 @@ def train_bottleneck(
         features: Shape ``(N, D)``; a memory map is read batch by batch.
         label: ``REAL`` or ``FAKE``, shape ``(N,)``; needed where the classification has a weight.
         settings: Without a problem.
+        block: Rows at a time, where all of them are passed through.
 
     Returns:
         The bottleneck, in evaluation mode.
@@ -43,8 +46,8 @@ def train_bottleneck(
             noise=settings.noise,
             variational=settings.kl_weight > 0,
         )
-        for start in range(0, len(features), _BLOCK):
-            model.normalise(_tensor(features[start : start + _BLOCK]))
+        for start in range(0, len(features), block):
+            model.normalise(_tensor(features[start : start + block]))
         model.normalise.frozen.fill_(True)
         _optimise(model, features, label, settings)
     return model.eval()
@@ -81,20 +84,23 @@ def _optimise(
 
 
 @torch.no_grad()
-def unexplained(model: Bottleneck, features: npt.NDArray[np.number]) -> float:
+def unexplained(
+    model: Bottleneck, features: npt.NDArray[np.number], *, block: int = _ROWS
+) -> float:
     """Measure what a trained bottleneck does not reconstruct.
 
     Args:
         model: In evaluation mode.
         features: The training features, shape ``(N, D)``.
+        block: Rows at a time.
 
     Returns:
         The squared error as a fraction of the variance, both of standardised features: 0 is
         perfect, 1 is no better than the mean. 0 where nothing varies.
     """
     error = variance = 0.0
-    for start in range(0, len(features), _BLOCK):
-        output = model(_tensor(features[start : start + _BLOCK]))
+    for start in range(0, len(features), block):
+        output = model(_tensor(features[start : start + block]))
         error += (output.reconstruction - output.standardised).square().sum().item()
         variance += output.standardised.square().sum().item()
     return error / variance if variance > 0 else 0.0

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import IO, Final
+from typing import IO
 
 import numpy as np
 import numpy.typing as npt
@@ -15,8 +15,6 @@ from dfl.heads.out_of_core.memory import readable
 
 Matrix = npt.NDArray[np.float32]
 
-_BLOCK_BYTES: Final = 2**22
-
 
 @dataclass(frozen=True)
 class ScratchRows:
@@ -25,15 +23,17 @@ class ScratchRows:
     Attributes:
         file: Holds them one after the other, in float32.
         shape: N and D.
+        block_bytes: About what a block of rows takes.
     """
 
     file: IO[bytes]
     shape: tuple[int, int]
+    block_bytes: int = 2**22
 
     def blocks(self) -> Iterator[Matrix]:
-        """Read all rows in their order, a block of some MiB at a time."""
+        """Read all rows in their order."""
         rows, dim = self.shape
-        size = max(1, _BLOCK_BYTES // (4 * dim))
+        size = max(1, self.block_bytes // (4 * dim))
         for start in range(0, rows, size):
             yield self._read(start, min(size, rows - start))
 

@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 import torch
 
-import dfl.heads.modules.bottleneck_training
 from dfl.heads.modules.bottleneck_settings import BottleneckSettings
 from dfl.heads.modules.bottleneck_training import encoder_arrays, train_bottleneck, unexplained
 from tests.heads.sklearn_examples import images
@@ -18,11 +17,10 @@ SETTINGS = BottleneckSettings(
 )
 
 
-def test_train__statistics_are_those_of_all_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dfl.heads.modules.bottleneck_training, "_BLOCK", 50)
+def test_train__statistics_are_those_of_all_rows() -> None:
     features, _ = images()
 
-    model = train_bottleneck(features, None, SETTINGS)
+    model = train_bottleneck(features, None, SETTINGS, block=50)
 
     mean, variance, weights, biases = encoder_arrays(model)
     np.testing.assert_allclose(mean, features.mean(0), rtol=1e-4, atol=1e-5)
@@ -43,14 +41,11 @@ def test_train__leaves_the_random_numbers_of_torch_and_numpy_alone() -> None:
     assert (np.random.get_state()[1] == before[1]).all()
 
 
-def test_unexplained__of_a_bottleneck_that_answers_the_mean(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(dfl.heads.modules.bottleneck_training, "_BLOCK", 50)
+def test_unexplained__of_a_bottleneck_that_answers_the_mean() -> None:
     features, _ = images()
     model = train_bottleneck(features, None, SETTINGS)
     torch.nn.init.zeros_(model.decoder[-1].weight)
     torch.nn.init.zeros_(model.decoder[-1].bias)
 
-    assert unexplained(model, features) == pytest.approx(1.0)
+    assert unexplained(model, features, block=50) == pytest.approx(1.0)
     assert unexplained(model, np.repeat(model.normalise.running_mean.numpy()[None], 3, 0)) == 0

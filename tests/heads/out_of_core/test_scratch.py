@@ -5,13 +5,13 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from dfl.errors import HeadError
-from dfl.heads.out_of_core import scratch
 from dfl.heads.out_of_core.scratch import scratch_rows
 
 ALIVE = """
@@ -26,13 +26,11 @@ with scratch_rows([np.zeros((10, 4))], (10, 4), Path(sys.argv[1])) as rows:
 
 
 @pytest.mark.parametrize("block", [1, 64, 2**22])
-def test_scratch_rows__are_read_back_as_float32(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int
-) -> None:
-    monkeypatch.setattr(scratch, "_BLOCK_BYTES", block)
+def test_scratch_rows__are_read_back_as_float32(tmp_path: Path, block: int) -> None:
     matrix = np.random.default_rng(0).normal(size=(50, 4))
 
-    with scratch_rows([matrix[:7], matrix[7:8], matrix[8:]], (50, 4), tmp_path) as rows:
+    with scratch_rows([matrix[:7], matrix[7:8], matrix[8:]], (50, 4), tmp_path) as kept:
+        rows = replace(kept, block_bytes=block)
         first, again = rows.blocks(), rows.blocks()
         head = next(first)  # passes may be open at once
         np.testing.assert_array_equal(np.concatenate(list(again)), matrix.astype(np.float32))

@@ -3,6 +3,7 @@
 import ast
 from argparse import ArgumentError
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from difflib import get_close_matches
 from itertools import pairwise
 from pathlib import Path
@@ -11,12 +12,21 @@ from typing import Final
 import yaml
 
 from dfl.app.renamed import renamed
-from dfl.app.signature import Signature, class_names, definitions_of, exported, signature_of
+from dfl.app.signature import (
+    Signature,
+    choices_of,
+    class_names,
+    definitions_of,
+    exported,
+    signature_of,
+)
 
 __all__ = ["check_given", "with_flags"]
 
 # What commands take beside the arguments of their functions; the last three are Lightning's.
 COMMON: Final = ("config", "print_config", "weights_only", "verbose", "return_predictions")
+
+MISSING: Final = "missing "
 
 Tree = dict[str, object]
 
@@ -41,17 +51,17 @@ def with_flags(command: Signature, args: Sequence[str]) -> list[str]:
 
 
 def check_given(command: Signature, args: Sequence[str]) -> None:
-    """Refuse names that a command does not know, all of them at once.
+    """Refuse what a command cannot take, all of it at once.
 
-    Values are left to the parser, which imports what they are to become.
+    What is not sure is left to the parser, which imports what the settings are to become.
 
     Args:
         command: The command.
         args: Its command line.
 
     Raises:
-        ArgumentError: If an option or a setting does not exist, is called otherwise by now, or has
-            to be given and is not.
+        ArgumentError: If an option or a setting does not exist, is called otherwise by now, is of
+            another type, or has to be given and is not.
     """
     given: Tree = {}
     problems: list[str] = []
@@ -65,11 +75,11 @@ def check_given(command: Signature, args: Sequence[str]) -> None:
         elif not Path(str(value)).is_file():
             problems.append(f"--config {value}: no such file")
     if not problems:
-        problems += _unknown(command, given, "")
-        missing = [each.name for each in command.options if each.default is None]
-        missing = [name for name in missing if name not in given]
+        found = list(_in_arguments(command, given, "", [*COMMON]))
+        missing = [each.removeprefix(MISSING) for each in found if each.startswith(MISSING)]
+        problems = [each for each in found if not each.startswith(MISSING)]
         if missing and not problems and "print_config" not in given:
-            problems.append(f"missing: {', '.join(f'--{name}' for name in missing)}")
+            problems.append(f"missing: {', '.join(missing)}")
     if problems:
         raise ArgumentError(None, "; ".join(dict.fromkeys(problems)))
 
@@ -98,7 +108,7 @@ def _read(value: object, folder: Path, depth: int = 0) -> object:
         return value
     file = folder / value
     try:
-        if file.suffix in (".yaml", ".yml") and file.is_file():
+        if file.suffix in (".yaml", ".yml", ".json") and file.is_file():
             read = yaml.safe_load(file.read_text(encoding="utf-8"))
             return _read(read, file.parent, depth + 1)
         return value if depth else yaml.safe_load(value)
@@ -124,50 +134,61 @@ def _put(tree: Tree, keys: Sequence[str], value: object) -> None:
         for name, item in value.items():
             _put(tree, [key, name], item)
     else:
-        if key == "class_path" and tree.get(key) != value:
+        known = tree.get(key)
+        if key == "class_path" and known != value:
             tree.pop("init_args", None)  # those of another class; the parser keeps what fits
+        if isinstance(value, str) and isinstance(known, dict) and "class_path" not in known:
+            value = {"class_path": value, "init_args": known}  # options before their class
         tree[key] = value
 
 
-def _unknown(known: Signature, given: Tree, path: str) -> Iterator[str]:
-    """Name what is given to a command or a class that it does not take."""
-    names = [option.name for option in known.options] + ([] if path else [*COMMON])
+def _in_arguments(
+    known: Signature, given: Tree, path: str, more: Sequence[str] = ()
+) -> Iterator[str]:
+    """Name what is wrong in the arguments of a command or a class."""
+    names = [*(option.name for option in known.options), *more]
     of = f" of {_short(known.path)}" if path else ""
     for name, value in given.items():
         option = known.option(name)
         if option is not None:
-            yield from _unknown_in(option.annotation, option.module, value, f"{path}{name}")
+            yield from _in_value(option.annotation, option.module, value, f"--{path}{name}")
         elif name not in names and not known.is_open:
             near = get_close_matches(name, names, n=1)
             nearest = f", nearest: --{path}{near[0]}" if near else ""
             yield f"--{path}{name}: no such option{of}{nearest}"
+    for option in known.options:
+        if option.default is None and option.name not in given:
+            yield f"{MISSING}--{path}{option.name}"
 
 
-def _unknown_in(kind: ast.expr, module: str, value: object, path: str) -> Iterator[str]:
-    """Name what is unknown in a value of a type that is written in a module."""
-    match kind:
-        case ast.BinOp(left=left, right=right):
-            sides = [side for side in (left, right) if class_names(side, module)]
-            if len(sides) == 1:
-                yield from _unknown_in(sides[0], module, value, path)
-            elif all(isinstance(side, ast.Name) for side in sides):
-                yield from _unknown_of(class_names(kind, module), value, path)
-        case ast.Subscript(value=ast.Name(id="dict"), slice=ast.Tuple(elts=[_, inner])):
-            for name, item in value.items() if isinstance(value, dict) else []:
-                yield from _unknown_in(inner, module, item, f"{path}.{name}")
-        case ast.Subscript(value=ast.Name(id="list"), slice=inner):
-            for item in value if isinstance(value, list) else []:
-                yield from _unknown_in(inner, module, item, path)
-        case ast.Name():
-            yield from _unknown_of(class_names(kind, module), value, path)
-        case _:  # such as what makes an optimizer
-            return
+def _in_value(kind: ast.expr, module: str, value: object, path: str) -> Iterator[str]:
+    """Name what is wrong in a value of a type that is written in a module."""
+    sides = [side for side in _alternatives(kind) if not _is_none(side)]
+    classes = [name for side in sides for name in class_names(side, module)]
+    if value is None or any(_plain_name(side) and _is_plain(side, value) for side in sides):
+        return
+    if all(_plain_name(side) for side in sides):
+        expected = " or ".join(_plain_name(side) or "" for side in sides)
+        yield f"{path}: expected {expected}, got {value}"
+    elif len(sides) > 1 and not all(isinstance(side, ast.Name) for side in sides):
+        return  # which of several was meant is the parser's to find out
+    elif isinstance(sides[0], ast.Subscript) and isinstance(sides[0].value, ast.Name):
+        inner = sides[0].slice
+        if sides[0].value.id == "list" and isinstance(value, list):
+            for item in value:
+                yield from _in_value(inner, module, item, path)
+        elif sides[0].value.id == "dict" and isinstance(value, dict):
+            kinds = inner.elts if isinstance(inner, ast.Tuple) else []
+            for name, item in value.items() if kinds else []:
+                yield from _in_value(kinds[1], module, item, f"{path}.{name}")
+    elif isinstance(sides[0], ast.Name):
+        yield from _in_object(classes, value, path)
 
 
-def _unknown_of(bases: list[str], value: object, path: str) -> Iterator[str]:
-    """Name what is unknown where an object of a class is wanted, or of one made from it."""
+def _in_object(bases: list[str], value: object, path: str) -> Iterator[str]:
+    """Name what is wrong where an object of a class is wanted, or of one made from it."""
     candidates = [each for base in bases for each in definitions_of(base)]
-    arguments = value
+    arguments: object = value
     if isinstance(value, str) or (isinstance(value, dict) and "class_path" in value):
         named = value if isinstance(value, str) else str(value["class_path"])
         is_ours = named.startswith("dfl.") or named.isidentifier()
@@ -175,14 +196,46 @@ def _unknown_of(bases: list[str], value: object, path: str) -> Iterator[str]:
         if full is None and candidates and is_ours:
             by_name = {_short(each): each for each in candidates}
             near = [by_name[name] for name in get_close_matches(_short(named), by_name, n=1)]
-            nearest = f"nearest: {near[0]}" if near else f"--{path}.help lists what there is"
-            yield f"--{path}: no class {named}, {nearest}"
-        arguments = value.get("init_args") if isinstance(value, dict) else None
+            nearest = f"nearest: {near[0]}" if near else f"{path}.help lists what there is"
+            yield f"{path}: no class {named}, {nearest}"
+        arguments = {} if isinstance(value, str) else value.get("init_args", {})
     else:
         full = next(iter([*candidates, *bases]), None) if len(candidates) < 2 else None
     known = signature_of(full) if full is not None else None
     if known is not None and isinstance(arguments, dict) and "dict_kwargs" not in arguments:
-        yield from _unknown(known, arguments, f"{path}.")
+        yield from _in_arguments(known, arguments, f"{path.removeprefix('--')}.")
+
+
+def _alternatives(kind: ast.expr) -> list[ast.expr]:
+    if isinstance(kind, ast.BinOp):
+        return [*_alternatives(kind.left), *_alternatives(kind.right)]
+    return [kind]
+
+
+def _is_none(kind: ast.expr) -> bool:
+    return isinstance(kind, ast.Constant) and kind.value is None
+
+
+def _plain_name(kind: ast.expr) -> str | None:
+    """Name a type whose values are checked here; None for any other."""
+    if isinstance(kind, ast.Subscript) and ast.unparse(kind.value) == "Literal":
+        return ", ".join(repr(choice) for choice in choices_of(kind))
+    name = ast.unparse(kind)
+    return name if name in ("bool", "int", "float", "str", "Path") else None
+
+
+def _is_plain(kind: ast.expr, value: object) -> bool:
+    """Tell whether a value can be of a type; the parser is stricter."""
+    match ast.unparse(kind):
+        case "int" | "float":
+            with suppress(ValueError):
+                return float(str(value)) is not None
+            return False
+        case "bool":
+            return str(value).lower() in ("true", "false", "yes", "no", "on", "off", "0", "1")
+        case "str" | "Path":
+            return not isinstance(value, dict | list)
+    return str(value) in [str(choice) for choice in choices_of(kind)]
 
 
 def _short(path: str) -> str:

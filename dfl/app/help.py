@@ -6,7 +6,14 @@ import shutil
 from collections.abc import Mapping
 from textwrap import fill, indent
 
-from dfl.app.signature import Option, Signature, class_names, definitions_of, signature_of
+from dfl.app.signature import (
+    Option,
+    Signature,
+    choices_of,
+    class_names,
+    definitions_of,
+    signature_of,
+)
 
 __all__ = ["command_help", "option_help", "overview"]
 
@@ -131,8 +138,7 @@ def _kind(kind: ast.expr, module: str) -> str:
         case ast.Constant(value=None):
             return ""
         case ast.Subscript(value=ast.Name(id="Literal")):
-            choices = [each for each in ast.walk(kind) if isinstance(each, ast.Constant)]
-            return "{" + ",".join(str(choice.value) for choice in choices) + "}"
+            return "{" + ",".join(map(str, choices_of(kind))) + "}"
         case ast.Subscript(value=ast.Name(id="dict"), slice=ast.Tuple(elts=[_, inner])):
             return f"{{NAME: {_kind(inner, module)}, ...}}"
         case ast.Subscript(value=ast.Name(id="list"), slice=inner):

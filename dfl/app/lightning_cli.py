@@ -167,6 +167,7 @@ def run_trainer(args: list[str]) -> None:
             seed_everything_default=0,
             save_config_callback=RunConfigSaver,
             save_config_kwargs={"save_to_log_dir": False},
-            trainer_defaults={"callbacks": callbacks},
+            # Lightning's table of modules says nothing of a head, and counts no operations
+            trainer_defaults={"callbacks": callbacks, "enable_model_summary": False},
             parser_kwargs=raising | dict.fromkeys(("fit", "validate", "test", "predict"), raising),
         )

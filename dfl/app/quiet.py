@@ -36,19 +36,20 @@ _BESIDE_THE_POINT: Final = (
 
 @contextmanager
 def quiet_lightning() -> Iterator[None]:
-    """Leave out warnings that a user can do nothing about, and advertisements."""
+    """Leave out what a user can do nothing about, advertisements, and devices that are not there."""
     # Lightning's own use of jsonargparse
     os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
     log = logging.getLogger("lightning.pytorch.utilities.rank_zero")
-    log.addFilter(_is_no_tip)
+    log.addFilter(_is_news)
     try:
         with warnings.catch_warnings():
             for message in _BESIDE_THE_POINT:
                 warnings.filterwarnings("ignore", message)
             yield
     finally:
-        log.removeFilter(_is_no_tip)
+        log.removeFilter(_is_news)
 
 
-def _is_no_tip(record: logging.LogRecord) -> bool:
-    return "Tip: For seamless cloud" not in record.getMessage()
+def _is_news(record: logging.LogRecord) -> bool:
+    said = record.getMessage()
+    return not any(each in said for each in ("Tip: For seamless cloud", "PU available: False"))

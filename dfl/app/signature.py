@@ -4,14 +4,22 @@ import ast
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, reduce
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 from docstring_parser import parse as parse_docstring
 
-__all__ = ["Option", "Signature", "class_names", "definitions_of", "exported", "signature_of"]
+__all__ = [
+    "Option",
+    "Signature",
+    "choices_of",
+    "class_names",
+    "definitions_of",
+    "exported",
+    "signature_of",
+]
 
 # The packages whose public classes and functions a config names.
 _ROOMS = (
@@ -108,6 +116,11 @@ def class_names(kind: ast.expr, module: str) -> list[str]:
         for name, place in found
         if place is not None and isinstance(place[1], ast.ClassDef)
     ]
+
+
+def choices_of(kind: ast.expr) -> list[object]:
+    """List the values that a ``Literal`` allows."""
+    return [each.value for each in ast.walk(kind) if isinstance(each, ast.Constant)]
 
 
 def exported(name: str) -> str | None:
@@ -224,6 +237,18 @@ def _spelt_out(module: str, annotation: ast.expr) -> ast.expr:
                 if isinstance(value, ast.Subscript | ast.BinOp):
                     return _spelt_out(place[0], value)
             return node
+
+        def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
+            node = cast(ast.Subscript, self.generic_visit(node))
+            inner = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
+            match ast.unparse(node.value):
+                case "Optional":
+                    inner = [*inner, ast.Constant(None)]
+                case "Union":
+                    pass
+                case _:
+                    return node
+            return reduce(lambda left, right: ast.BinOp(left, ast.BitOr(), right), inner)
 
     copied = ast.parse(ast.unparse(annotation), mode="eval").body
     if isinstance(copied, ast.Constant) and isinstance(copied.value, str):

@@ -8,18 +8,13 @@ from dfl.errors import one_line
 __all__ = ["in_plain_words"]
 
 _REWRITES: Final = (
-    # what all alternatives of a type have to say: the alternatives are named again one by one
-    (r"Does not validate against any of the Union subtypes Subtypes: \[.*?\] Errors: - ", ""),
-    # that an option may be left out is no help to who has given it
-    (r"(?: - |^)Expected a <class 'NoneType'>", ""),
-    (r"Expected a <class '(?:\w+\.)*(\w+)'>", r"expected \1"),
-    (r"Expected a typing\.Literal\[(.*?)\]", r"expected \1"),
-    (r" - expected ", " or "),
-    (r" Given value type: <class '[^']*'> Given value: NestedArg\(.*\)", ""),
-    (r" Given value type: <class '[^']*'> Given value: (.+)", r", got \1"),
-    (r"\. Got value: (.+)", r", got \1"),
-    (r'Parser key "([^"]+)": ', r"\1: "),
-    (r"Problem with given class_path ('[^']*')", r"\1"),
+    (r"""(?:Parser key "([^"]+)"|Problem with given class_path '([^']*)'): """, r"\1\2: "),
+    # what all alternatives of a type have to say, of which the first is the one that was meant
+    (
+        r"(?:- )?Does not validate against any of the Union subtypes Subtypes: \[.*?\] Errors: - "
+        r"|(?: - Expected a (?:<class '\S+'>|typing\.Literal\[.*?\]))+ Given value type: .*",
+        "",
+    ),
     (
         r"(Expected an instantiatable class, but \S+ is abstract)",
         r"\1; name the class before its options, as in --data.source Pairs --data.source.root data",

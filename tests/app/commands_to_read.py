@@ -40,10 +40,12 @@ class Body:
     Args:
         lens: Its lens.
         weight_g: Its weight.
+        strap: Its strap, or a lens to hang around one's neck.
     """
 
     lens: Lens
     weight_g: int = 400
+    strap: str | Lens = "leather"
 
 
 def look(

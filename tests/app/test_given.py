@@ -34,11 +34,11 @@ def test_flags__have_a_value(look: Signature) -> None:
 
 
 def test_check__what_is_right_passes(look: Signature) -> None:
-    Path("body.yaml").write_text("weight_g: 3\n")
+    Path("body.yaml").write_text("{lens: {zoom: 1e-3}, weight_g: 3, strap: nylon}\n")
     Path("c.yaml").write_text(
         "body: {lens: {class_path: my.Lens, init_args: {colour: red}}, weight_g: 2}\n"
         "crop: {class_path: dfl.data.Resize, init_args: {size: 32}}\nout: x\n"
-        "bodies: {a: {weight_g: 1}, b: body.yaml}\n"
+        "bodies: {a: {lens: {}, weight_g: 1}, b: body.yaml}\n"
     )
     check_given(look, ["-c", "c.yaml"])
     check_given(look, ["--config=c.yaml", "--crop.size=3", "--body.lens.zoom", "2"])
@@ -69,6 +69,10 @@ def test_check__all_that_is_unknown_is_named_with_what_is_nearest(look: Signatur
     ("option", "said"),
     [
         ("--crop=Resise", "--crop: no class Resise, nearest: dfl.data.Resize"),
+        ("--times=often", "--times: expected int, got often"),
+        ("--mode=dusk", "--mode: expected 'day', 'night', got dusk"),
+        ("--folder=maybe", "--folder: expected bool, got maybe"),
+        ("--bodies.a.weight_g=heavy", "--bodies.a.weight_g: expected int, got heavy"),
         ("--crop=dfl.data.Zzz", "--crop: no class dfl.data.Zzz, --crop.help lists what there is"),
         ("--body.lens.zooom=2", "--body.lens.zooom: no such option of Lens, nearest: --body.l"),
         ("--config=none.yaml", "--config none.yaml: no such file"),
@@ -80,4 +84,6 @@ def test_check__classes_and_files(look: Signature, option: str, said: str) -> No
 
 def test_check__what_has_to_be_given(look: Signature) -> None:
     assert _refused(look) == "missing: --body, --out"
+    assert _refused(look, "--out=x", "--body.weight_g=2") == "missing: --body.lens"
+    assert _refused(look, "--out=x", "--body.lens={}", "--crop=Resize") == "missing: --crop.size"
     assert _refused(look, "--out=x", "--body.lens.zoom=2", "--mod=day").startswith("--mod: no such")

@@ -26,11 +26,14 @@ def test_quiet__other_warnings_stay() -> None:
         warnings.warn("your images are odd", stacklevel=1)
 
 
-def test_quiet__advertisements_go_and_the_log_is_as_before(caplog) -> None:
+def test_quiet__advertisements_and_absent_devices_go_and_the_log_is_as_before(caplog) -> None:
     log = logging.getLogger("lightning.pytorch.utilities.rank_zero")
     before = list(log.filters)
     with caplog.at_level(logging.INFO, logger=log.name), quiet_lightning():
         log.info("Tip: For seamless cloud uploads, buy this")
-        log.info("GPU available: False")
-    assert [record.getMessage() for record in caplog.records] == ["GPU available: False"]
+        log.info("GPU available: False, used: False")
+        log.info("TPU available: False, using: 0 TPU cores")
+        log.info("GPU available: True (cuda), used: False")
+    messages = [record.getMessage() for record in caplog.records]
+    assert messages == ["GPU available: True (cuda), used: False"]
     assert log.filters == before

@@ -40,7 +40,7 @@ def test_error__of_a_nested_setting(setting: str, said: str, capsys) -> None:
 
 def test_in_plain_words__an_option_before_its_class_is_explained(capsys) -> None:
     args = ["extract", "--data.source.root=r", "--data.source=Pairs", "--out=o"]
-    args += ["--backbones={}"]
+    args += ["--backbones={}", "--data.source.pairs={}", "--data.crop=Resize", "--data.crop.size=8"]
     assert "name the class before its options" in _said(args, capsys)
 
 

@@ -36,7 +36,7 @@ _BESIDE_THE_POINT: Final = (
 
 @contextmanager
 def quiet_lightning() -> Iterator[None]:
-    """Leave out what a user can do nothing about, advertisements, and devices that are not there."""
+    """Leave out advertisements, absent devices, and what a user can do nothing about."""
     # Lightning's own use of jsonargparse
     os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
     log = logging.getLogger("lightning.pytorch.utilities.rank_zero")

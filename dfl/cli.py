@@ -11,8 +11,6 @@ from dfl import __version__
 from dfl.app.dispatch import help_of_all, run
 from dfl.errors import DflError, one_line
 
-__all__ = ["main"]
-
 
 def main(args: Sequence[str] | None = None) -> None:
     """Run one sub-command.

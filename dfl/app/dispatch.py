@@ -11,8 +11,6 @@ from dfl.app.help import command_help, option_help, overview
 from dfl.app.signature import Signature, signature_of
 from dfl.errors import ConfigError
 
-__all__ = ["COMMANDS", "LIGHTNING", "help_of_all", "run"]
-
 COMMANDS: Final = (
     *("extract", "encode", "heads", "score", "evaluate", "study", "detect", "bench", "demo"),
 )

@@ -15,8 +15,6 @@ from dfl.features.extraction import ExtractionDataModule, FeatureExtractionTask
 from dfl.features.writer import FeatureWriter
 from dfl.recipe import Recipe, describe
 
-__all__ = ["origin_of", "run_extraction"]
-
 
 def run_extraction(
     images: ExtractionDataModule,

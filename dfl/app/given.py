@@ -21,8 +21,6 @@ from dfl.app.signature import (
     signature_of,
 )
 
-__all__ = ["check_given", "with_flags"]
-
 # What commands take beside the arguments of their functions; the last three are Lightning's.
 COMMON: Final = ("config", "print_config", "weights_only", "verbose", "return_predictions")
 

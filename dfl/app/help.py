@@ -15,8 +15,6 @@ from dfl.app.signature import (
     signature_of,
 )
 
-__all__ = ["command_help", "option_help", "overview"]
-
 _COLUMN = 26  # where the texts of options begin
 
 

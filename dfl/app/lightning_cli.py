@@ -27,8 +27,6 @@ from dfl.report.runs.run_dir import run_dir
 from dfl.report.runs.score_writer import ScoreWriter
 from dfl.report.runs.wandb_report import WandbReport
 
-__all__ = ["DflCLI", "RunConfigSaver", "run_trainer"]
-
 for _name in {*dir(dfl.heads)} - {"SklearnHeadTask"}:  # which `dfl heads` fits
     getattr(dfl.heads, _name)  # imports the module that defines it
 

@@ -9,8 +9,6 @@ from jsonargparse import ArgumentParser, Namespace
 from dfl.errors import DflError
 from dfl.files import drop_leftovers, writing
 
-__all__ = ["command_parser", "is_given", "resolved_config", "run_command"]
-
 _resolved: ContextVar[str] = ContextVar("resolved", default="")
 
 

@@ -12,8 +12,6 @@ from dfl.backbones.precision import SettledPrecision
 from dfl.errors import ConfigError
 from dfl.report.progress import ThroughputBar
 
-__all__ = ["device_kind", "run_prediction"]
-
 
 def device_kind(accelerator: str) -> str:
     """Tell which kind of device a trainer with this accelerator runs on.

@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-__all__ = ["quiet_lightning"]
-
 _BESIDE_THE_POINT: Final = (
     # `dfl` gives the arguments itself, so that its entry can be called in process
     "LightningCLI's args parameter is intended to run",

@@ -4,8 +4,6 @@ from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from typing import Final
 
-__all__ = ["renamed"]
-
 # `*` stands for a name that the user chose, `[]` for a place in a list; `init_args` is left out.
 KEYS: Final = {
     "data.augment": "train_transforms",

@@ -11,16 +11,6 @@ from typing import Final, cast
 
 from docstring_parser import parse as parse_docstring
 
-__all__ = [
-    "Option",
-    "Signature",
-    "choices_of",
-    "class_names",
-    "definitions_of",
-    "exported",
-    "signature_of",
-]
-
 # The packages whose public classes and functions a config names.
 _ROOMS = (
     *("dfl.data", "dfl.backbones", "dfl.features", "dfl.heads", "dfl.heads.estimators"),

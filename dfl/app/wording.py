@@ -5,8 +5,6 @@ from typing import Final
 
 from dfl.errors import one_line
 
-__all__ = ["in_plain_words"]
-
 _REWRITES: Final = (
     (r"""(?:Parser key "([^"]+)"|Problem with given class_path '([^']*)'): """, r"\1\2: "),
     # what all alternatives of a type have to say, of which the first is the one that was meant

@@ -15,8 +15,6 @@ from dfl.backbones.weights import state_digest
 from dfl.errors import BackboneError
 from dfl.types import FeatureLayer, FeatureSpec
 
-__all__ = ["Backbone"]
-
 logger = logging.getLogger(__name__)
 
 
@@ -168,14 +166,7 @@ class Backbone(nn.Module, ABC):
         return hashlib.sha256(recipe.encode()).hexdigest()
 
     def train(self, mode: bool = True) -> Self:
-        """Stay in eval mode: dropout off, BatchNorm statistics fixed.
-
-        Args:
-            mode: Not looked at.
-
-        Returns:
-            Itself.
-        """
+        """Stay in eval mode, whatever is asked for: no dropout, BatchNorm statistics fixed."""
         return super().train(False)
 
     def _warn_of_small(self, image: Tensor) -> None:

@@ -15,8 +15,6 @@ from dfl.backbones.base import Backbone
 from dfl.backbones.precision import SettledPrecision, stem_of
 from dfl.errors import BackboneError, one_line
 
-__all__ = ["MICRO_BATCH", "Engine", "check_engine", "engine_for"]
-
 Engine = Literal["eager", "compile", "openvino"]
 Encode = Callable[[Tensor], dict[str, Tensor]]
 

@@ -11,8 +11,6 @@ from dfl.backbones.base import Backbone
 from dfl.errors import BackboneError
 from dfl.types import FeatureSpec
 
-__all__ = ["FusedBackbone"]
-
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 
 
@@ -89,14 +87,7 @@ class FusedBackbone(nn.Module):
         return torch.cat(list(self.forward(image).values()), dim=1)
 
     def train(self, mode: bool = True) -> Self:
-        """Stay in eval mode.
-
-        Args:
-            mode: Not looked at.
-
-        Returns:
-            Itself.
-        """
+        """Stay in eval mode, whatever is asked for: no dropout, BatchNorm statistics fixed."""
         return super().train(False)
 
     def _items(self) -> list[tuple[str, Backbone]]:

@@ -22,8 +22,6 @@ from torch import Tensor
 
 from dfl.errors import BackboneError
 
-__all__ = ["LayerMenu", "LayerPlan", "block_features"]
-
 _BLOCK = re.compile(r"block(0|[1-9][0-9]*)\.(cls|mean)")
 
 
@@ -79,29 +77,23 @@ class LayerMenu:
                 f"{self.model}: layers {repeated} are asked for twice; list each once"
             )
         blocks = set()
+        whole = {"pooled": self.has_pooled, "head": self.has_head}
         for name in layers:
+            is_there = whole.get(name, False)
             if match := _BLOCK.fullmatch(name):
                 blocks.add(int(match[1]))
-            if not self._offers(name):
+                is_there = int(match[1]) < self.block_count and (self.has_cls or match[2] == "mean")
+            if not is_there:
                 raise BackboneError(f"{self.model} has no layer {name!r}; it offers {self}")
         has_final = "pooled" in layers or "head" in layers
         return LayerPlan(tuple(layers), tuple(sorted(blocks)), has_final)
 
-    def _offers(self, name: str) -> bool:
-        """Tell whether the model has the layer."""
-        if match := _BLOCK.fullmatch(name):
-            return int(match[1]) < self.block_count and (self.has_cls or match[2] == "mean")
-        return (name == "pooled" and self.has_pooled) or (name == "head" and self.has_head)
-
     def __str__(self) -> str:
         offered = [n for n, has in (("pooled", self.has_pooled), ("head", self.has_head)) if has]
-        if self.block_count:
-            last = self.block_count - 1
-            offered += [
-                f"block<i>.{kind}" for kind in ("cls", "mean") if kind == "mean" or self.has_cls
-            ]
-            return f"{', '.join(offered)} with i from 0 to {last}"
-        return ", ".join(offered)
+        if not self.block_count:
+            return ", ".join(offered)
+        offered += ["block<i>.cls"] * self.has_cls + ["block<i>.mean"]
+        return f"{', '.join(offered)} with i from 0 to {self.block_count - 1}"
 
 
 def block_features(

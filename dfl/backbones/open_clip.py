@@ -15,8 +15,6 @@ from dfl.backbones.towers import Tower, tower_of
 from dfl.backbones.weights import load_strictly, read_state, unreachable
 from dfl.errors import BackboneError, one_line
 
-__all__ = ["Look", "OpenClipBackbone", "build_model", "check_names", "quiet_open_clip"]
-
 _CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 _CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 _SHOWN = 6  # tags of a long list that an error shows
@@ -57,7 +55,11 @@ class OpenClipBackbone(Backbone):
         tag = pretrained if isinstance(pretrained, str) and not weights else None
         visual = cast(nn.Module, build_model(model, tag).visual)
         if weights is not None:
-            load_strictly(visual, _visual_state(weights), source=f"weights {weights!r}")
+            state = read_state(weights)
+            own = {
+                n.removeprefix("visual."): t for n, t in state.items() if n.startswith("visual.")
+            }
+            load_strictly(visual, own or state, source=f"weights {weights!r}")
         tower = tower_of(model, visual)
         self._plan = tower.menu.plan(layers or ["pooled"])
         super().__init__(
@@ -220,13 +222,6 @@ def quiet_open_clip() -> Iterator[None]:
 
 def _is_no_word_of_random_weights(record: logging.LogRecord) -> bool:
     return "Model initialized randomly" not in record.getMessage()
-
-
-def _visual_state(path: str) -> dict[str, Tensor]:
-    """Read the image tower's tensors from a file of it or of the whole model."""
-    state = read_state(path)
-    visual = {n.removeprefix("visual."): t for n, t in state.items() if n.startswith("visual.")}
-    return visual or state
 
 
 def _side(model: str, visual: nn.Module) -> int:

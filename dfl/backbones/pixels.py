@@ -6,8 +6,6 @@ from torch.nn.functional import interpolate
 
 from dfl.errors import BackboneError
 
-__all__ = ["RESIZE", "check_pixels", "normalised"]
-
 RESIZE = "bicubic-antialias-float"
 """Part of a backbone's fingerprint: change it when the resize below changes."""
 

@@ -8,15 +8,6 @@ from typing import Final, Literal
 import torch
 from torch import Tensor, nn
 
-__all__ = [
-    "Precision",
-    "SettledPrecision",
-    "autocast",
-    "cast_network",
-    "settle_precision",
-    "stem_of",
-]
-
 SettledPrecision = Literal["32-true", "bf16-mixed", "16-mixed", "bf16-true"]
 Precision = Literal["auto", SettledPrecision]
 """Lightning's names: ``mixed`` multiplies in 16 bits and keeps pixels, norms and sums in 32;

@@ -21,9 +21,7 @@ from dfl.backbones.precision import Precision, autocast, cast_network, settle_pr
 from dfl.errors import BackboneError, one_line
 from dfl.recipe import Recipe
 
-__all__ = ["Pending", "Runner"]
-
-Parts = dict[str, Tensor]
+Features = dict[str, Tensor]
 
 
 class Pending:
@@ -35,24 +33,24 @@ class Pending:
     """
 
     def __init__(
-        self, chunks: Sequence["Future[Parts] | Parts"], ready: torch.cuda.Event | None = None
+        self, chunks: Sequence["Future[Features] | Features"], ready: torch.cuda.Event | None = None
     ) -> None:
         self._chunks = chunks
         self._ready = ready
 
-    def result(self) -> Parts:
+    def result(self) -> Features:
         """Wait for the features.
 
         Returns:
-            By part name ``<backbone>.<layer>``: ``(B, D)``, float32, on the CPU.
+            By layer name ``<backbone>.<layer>``: ``(B, D)``, float32, on the CPU.
 
         Raises:
             Exception: What the forward pass raised.
         """
         if self._ready is not None:
             self._ready.synchronize()
-        parts = [chunk.result() if isinstance(chunk, Future) else chunk for chunk in self._chunks]
-        return {name: torch.cat([part[name] for part in parts]).cpu() for name in parts[0]}
+        chunks = [chunk.result() if isinstance(chunk, Future) else chunk for chunk in self._chunks]
+        return {name: torch.cat([chunk[name] for chunk in chunks]).cpu() for name in chunks[0]}
 
 
 class Runner:
@@ -68,7 +66,7 @@ class Runner:
         engine: What carries out the passes: torch as it is, ``torch.compile``, or OpenVINO.
 
     Attributes:
-        spec: The parts, fingerprinted before the cast.
+        spec: The layers, fingerprinted before the cast.
         description: What decides the last bits of the features besides images and weights.
         precision: The precision settled on.
         reason: Why that one, in a few words for people.
@@ -152,7 +150,7 @@ class Runner:
         pool, chunks = self._pool, torch.split(image, MICRO_BATCH)
         return Pending([pool.submit(self._forward, name, x) for x in chunks])
 
-    def _forward(self, name: str, image: Tensor) -> Parts:
+    def _forward(self, name: str, image: Tensor) -> Features:
         # both contexts are of the thread that enters them
         with torch.inference_mode(), autocast(self.precision, self.device):
             layers = self._members()[name](image)
@@ -183,18 +181,18 @@ class Runner:
             member.run_with(None)
 
 
-def _fetched(parts: Parts) -> Pending:
+def _fetched(features: Features) -> Pending:
     """Copy features from a GPU while the next batch is under way.
 
     A plain copy would be asked for behind the batches that were started meanwhile, and wait for
     them as well.
     """
-    device = next(iter(parts.values())).device
+    device = next(iter(features.values())).device
     if device.type != "cuda":
-        return Pending([parts])
+        return Pending([features])
     copies = {
         name: torch.empty_like(value, device="cpu", pin_memory=True).copy_(value, non_blocking=True)
-        for name, value in parts.items()
+        for name, value in features.items()
     }
     ready = torch.cuda.Event()  # type: ignore[no-untyped-call]  # torch leaves it untyped
     ready.record(torch.cuda.current_stream(device))

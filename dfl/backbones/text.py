@@ -3,20 +3,7 @@
 A head that compares images with texts (``dfl.heads.estimators.text``) takes the image features of
 the layer that lies in the same space: ``head`` of a CLIP, MetaCLIP or Perception Encoder,
 ``pooled`` of a SigLIP, whose tower ends there. Names of the zoo that have a text tower stand for
-these models:
-
-| name              | open_clip's model            | tag                 | width | image layer |
-| ----------------- | ---------------------------- | ------------------- | ----- | ----------- |
-| clip_vit_b16      | ViT-B-16-quickgelu           | openai              | 512   | head        |
-| clip_vit_l14      | ViT-L-14-quickgelu           | openai              | 768   | head        |
-| siglip2_vit_b16   | ViT-B-16-SigLIP2             | webli               | 768   | pooled      |
-| siglip2_vit_l16   | ViT-L-16-SigLIP2-256         | webli               | 1024  | pooled      |
-| pe_core_b16       | PE-Core-B-16                 | meta                | 1024  | head        |
-| pe_core_l14       | PE-Core-L-14-336             | meta                | 1024  | head        |
-| metaclip_vit_b16  | ViT-B-16-quickgelu           | metaclip_fullcc     | 512   | head        |
-| metaclip_vit_l14  | ViT-L-14-quickgelu           | metaclip_fullcc     | 768   | head        |
-| metaclip2_vit_h14 | ViT-H-14-worldwide-quickgelu | metaclip2_worldwide | 1024  | head        |
-| metaclip2_vit_g14 | ViT-bigG-14-worldwide        | metaclip2_worldwide | 1280  | head        |
+open_clip's models (`TEXT_TOWERS`).
 
 SigLIP's and MetaCLIP 2's texts are cut into tokens by ``transformers``, which is not installed with
 this package, with a vocabulary from the hub.
@@ -39,8 +26,6 @@ from dfl.backbones.open_clip import build_model, check_names, quiet_open_clip
 from dfl.backbones.weights import load_strictly, read_state
 from dfl.backbones.zoo import ZOO
 from dfl.errors import BackboneError, one_line
-
-__all__ = ["TEXT_TOWERS", "TextEmbeddings", "encode_text"]
 
 TEXT_TOWERS: Final = MappingProxyType(
     {

@@ -1,13 +1,10 @@
 """Any timm model as a frozen backbone."""
 
-from collections.abc import Mapping
-
 from timm.data.config import resolve_model_data_config
 from torch import Tensor
 
 from dfl.backbones.base import Backbone
 from dfl.backbones.timm_network import (
-    TimmOptions,
     build_network,
     check_look,
     check_name,
@@ -20,10 +17,6 @@ from dfl.backbones.timm_network import (
 from dfl.backbones.trunk import timm_menu, timm_pass
 from dfl.backbones.weights import load_strictly, read_state
 from dfl.errors import BackboneError
-
-__all__ = ["TimmBackbone"]
-
-State = dict[str, Tensor]
 
 
 class TimmBackbone(Backbone):
@@ -72,7 +65,11 @@ class TimmBackbone(Backbone):
         options = timm_options(model, input_size, global_pool)
         if weights is not None or (pretrained and url is not None):
             state = read_state(weights) if weights is not None else download(model, str(url))
-            network = build_network(model, options | _classes(model, state))
+            # the file's head says how many classes there are, 0 where it has none
+            for name in classifier_names(model)[:1]:
+                head = state.get(f"{name}.weight")
+                options["num_classes"] = 0 if head is None else int(head.shape[0])
+            network = build_network(model, options)
             if input_size is not None:
                 state = fit_positions(network, state)
             load_strictly(network, state, source=f"weights {weights or url!r}")
@@ -107,12 +104,3 @@ class TimmBackbone(Backbone):
             ``(B, D)`` by layer.
         """
         return timm_pass(self.network, self._plan, image)
-
-
-def _classes(model: str, state: Mapping[str, Tensor]) -> TimmOptions:
-    """Read from a file how many classes its head has, 0 without a head."""
-    names = classifier_names(model)
-    if not names:
-        return {}
-    head = state.get(f"{names[0]}.weight")
-    return {"num_classes": 0 if head is None else int(head.shape[0])}

@@ -12,18 +12,6 @@ from torch import Tensor, nn
 from dfl.backbones.weights import unreachable
 from dfl.errors import BackboneError, one_line
 
-__all__ = [
-    "TimmOptions",
-    "build_network",
-    "check_look",
-    "check_name",
-    "check_size",
-    "classifier_names",
-    "download",
-    "fit_positions",
-    "timm_options",
-]
-
 logger = logging.getLogger(__name__)
 
 State = dict[str, Tensor]

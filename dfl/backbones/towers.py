@@ -10,8 +10,6 @@ from dfl.backbones.layers import LayerMenu, LayerPlan, block_features
 from dfl.backbones.trunk import timm_menu, timm_pass
 from dfl.errors import BackboneError
 
-__all__ = ["Tower", "tower_of"]
-
 
 class Tower(nn.Module, ABC):
     """An image tower that can say what it offers and give it.

@@ -8,8 +8,6 @@ from torch import Tensor, nn
 
 from dfl.backbones.layers import LayerMenu, LayerPlan, block_features
 
-__all__ = ["timm_menu", "timm_pass"]
-
 Blocks = Sequence[Tensor] | Sequence[tuple[Tensor, Tensor]]
 
 

@@ -11,8 +11,6 @@ from torch import Tensor, nn
 
 from dfl.errors import BackboneError
 
-__all__ = ["load_strictly", "read_state", "state_digest", "unreachable"]
-
 State = dict[str, Tensor]
 
 _WRAPPERS = ("state_dict", "model", "teacher")

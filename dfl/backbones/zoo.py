@@ -1,28 +1,9 @@
 """The backbones that can be asked for by a short name.
 
-``px`` is the side of the input, ``dim`` the length of ``pooled``; licences are of the weights.
-
-| name                | px  | dim  | licence        | ``pooled``, against the reference            |
-| ------------------- | --- | ---- | -------------- | -------------------------------------------- |
-| dino_vit_b16        | 224 | 768  | Apache-2.0     | CLS after the final norm, as DINO gives it   |
-| dino_resnet50       | 224 | 2048 | Apache-2.0     | mean of the last map, as DINO gives it       |
-| clip_vit_b16        | 224 | 768  | MIT            | CLS after the final norm, before projection  |
-| clip_vit_l14        | 224 | 1024 | MIT            | CLS after the final norm, before projection  |
-| dinov2_vit_b14      | 224 | 768  | Apache-2.0     | CLS after the final norm, as DINOv2 gives it |
-| dinov2_vit_l14      | 224 | 1024 | Apache-2.0     | CLS after the final norm, as DINOv2 gives it |
-| dinov2_vit_b14_reg  | 224 | 768  | Apache-2.0     | the same, with registers                     |
-| dinov2_vit_l14_reg  | 224 | 1024 | Apache-2.0     | the same, with registers                     |
-| dinov3_vit_b16      | 256 | 768  | DINOv3 License | CLS after the final norm, as DINOv3 gives it |
-| dinov3_vit_l16      | 256 | 1024 | DINOv3 License | CLS after the final norm, as DINOv3 gives it |
-| siglip2_vit_b16     | 224 | 768  | Apache-2.0     | attention pool, the image embedding itself   |
-| siglip2_vit_l16     | 256 | 1024 | Apache-2.0     | attention pool, the image embedding itself   |
-| pe_core_b16         | 224 | 768  | Apache-2.0     | attention pool, before the projection        |
-| pe_core_l14         | 336 | 1024 | Apache-2.0     | attention pool, before the projection        |
-| metaclip_vit_b16    | 224 | 768  | CC-BY-NC-4.0   | CLS after the final norm, before projection  |
-| metaclip_vit_l14    | 224 | 1024 | CC-BY-NC-4.0   | CLS after the final norm, before projection  |
-| metaclip2_vit_h14   | 224 | 1280 | CC-BY-NC-4.0   | CLS after the final norm, before projection  |
-| metaclip2_vit_g14   | 224 | 1664 | CC-BY-NC-4.0   | CLS after the final norm, before projection  |
-| efficientnet_lite0  | 224 | 1280 | Apache-2.0     | mean of the last map, before the classifier  |
+``pooled`` is CLS after the final norm for the transformers of DINO, DINOv2, DINOv3, CLIP and
+MetaCLIP (before the projection of the last two); the attention pool for SigLIP 2, which is the
+image embedding itself, and for Perception Encoder, before its projection; and the mean of the last
+map for ResNet-50 and EfficientNet.
 
 The layer ``head`` is the projection into the space shared with text for CLIP (512 values in base,
 768 in large), MetaCLIP and Perception Encoder, and ImageNet's class logits for EfficientNet; the
@@ -43,8 +24,6 @@ from typing import Final
 from dfl.backbones.base import Backbone
 from dfl.backbones.timm import TimmBackbone
 from dfl.errors import BackboneError
-
-__all__ = ["ZOO", "ZooEntry", "from_zoo"]
 
 _DINO_RESNET50 = (
     "https://dl.fbaipublicfiles.com/dino/dino_resnet50_pretrain/dino_resnet50_pretrain.pth"
@@ -72,43 +51,40 @@ class ZooEntry:
     url: str | None = None
 
 
-def _entries() -> dict[str, ZooEntry]:
-    """List the zoo."""
-    apache, mit, nc, dinov3 = "Apache-2.0", "MIT", "CC-BY-NC-4.0", "DINOv3 License"
-    clip = "patch{}_clip_quickgelu_224"
-    b16, l14, h14 = clip.format(16), clip.format(14), clip.format(14)
-    return {
-        "dino_vit_b16": ZooEntry("vit_base_patch16_224.dino", 224, 768, apache),
+_APACHE, _MIT, _NC, _DINOV3 = "Apache-2.0", "MIT", "CC-BY-NC-4.0", "DINOv3 License"
+_B16, _L14 = "patch16_clip_quickgelu_224", "patch14_clip_quickgelu_224"
+
+ZOO: Final = MappingProxyType(
+    {
+        "dino_vit_b16": ZooEntry("vit_base_patch16_224.dino", 224, 768, _APACHE),
         # torchvision's names, which timm's resnet50 shares; the file has no classifier
-        "dino_resnet50": ZooEntry("resnet50", 224, 2048, apache, url=_DINO_RESNET50),
-        "clip_vit_b16": ZooEntry(f"vit_base_{b16}.openai", 224, 768, mit),
-        "clip_vit_l14": ZooEntry(f"vit_large_{l14}.openai", 224, 1024, mit),
-        "dinov2_vit_b14": ZooEntry("vit_base_patch14_dinov2.lvd142m", 224, 768, apache),
-        "dinov2_vit_l14": ZooEntry("vit_large_patch14_dinov2.lvd142m", 224, 1024, apache),
-        "dinov2_vit_b14_reg": ZooEntry("vit_base_patch14_reg4_dinov2.lvd142m", 224, 768, apache),
-        "dinov2_vit_l14_reg": ZooEntry("vit_large_patch14_reg4_dinov2.lvd142m", 224, 1024, apache),
+        "dino_resnet50": ZooEntry("resnet50", 224, 2048, _APACHE, url=_DINO_RESNET50),
+        "clip_vit_b16": ZooEntry(f"vit_base_{_B16}.openai", 224, 768, _MIT),
+        "clip_vit_l14": ZooEntry(f"vit_large_{_L14}.openai", 224, 1024, _MIT),
+        "dinov2_vit_b14": ZooEntry("vit_base_patch14_dinov2.lvd142m", 224, 768, _APACHE),
+        "dinov2_vit_l14": ZooEntry("vit_large_patch14_dinov2.lvd142m", 224, 1024, _APACHE),
+        "dinov2_vit_b14_reg": ZooEntry("vit_base_patch14_reg4_dinov2.lvd142m", 224, 768, _APACHE),
+        "dinov2_vit_l14_reg": ZooEntry("vit_large_patch14_reg4_dinov2.lvd142m", 224, 1024, _APACHE),
         "dinov3_vit_b16": ZooEntry(
-            "vit_base_patch16_dinov3.lvd1689m", 256, 768, dinov3, global_pool="token"
+            "vit_base_patch16_dinov3.lvd1689m", 256, 768, _DINOV3, global_pool="token"
         ),
         "dinov3_vit_l16": ZooEntry(
-            "vit_large_patch16_dinov3.lvd1689m", 256, 1024, dinov3, global_pool="token"
+            "vit_large_patch16_dinov3.lvd1689m", 256, 1024, _DINOV3, global_pool="token"
         ),
-        "siglip2_vit_b16": ZooEntry("vit_base_patch16_siglip_224.v2_webli", 224, 768, apache),
-        "siglip2_vit_l16": ZooEntry("vit_large_patch16_siglip_256.v2_webli", 256, 1024, apache),
-        "pe_core_b16": ZooEntry("vit_pe_core_base_patch16_224.fb", 224, 768, apache),
-        "pe_core_l14": ZooEntry("vit_pe_core_large_patch14_336.fb", 336, 1024, apache),
-        "metaclip_vit_b16": ZooEntry(f"vit_base_{b16}.metaclip_2pt5b", 224, 768, nc),
-        "metaclip_vit_l14": ZooEntry(f"vit_large_{l14}.metaclip_2pt5b", 224, 1024, nc),
-        "metaclip2_vit_h14": ZooEntry(f"vit_huge_{h14}.metaclip2_worldwide", 224, 1280, nc),
+        "siglip2_vit_b16": ZooEntry("vit_base_patch16_siglip_224.v2_webli", 224, 768, _APACHE),
+        "siglip2_vit_l16": ZooEntry("vit_large_patch16_siglip_256.v2_webli", 256, 1024, _APACHE),
+        "pe_core_b16": ZooEntry("vit_pe_core_base_patch16_224.fb", 224, 768, _APACHE),
+        "pe_core_l14": ZooEntry("vit_pe_core_large_patch14_336.fb", 336, 1024, _APACHE),
+        "metaclip_vit_b16": ZooEntry(f"vit_base_{_B16}.metaclip_2pt5b", 224, 768, _NC),
+        "metaclip_vit_l14": ZooEntry(f"vit_large_{_L14}.metaclip_2pt5b", 224, 1024, _NC),
+        "metaclip2_vit_h14": ZooEntry(f"vit_huge_{_L14}.metaclip2_worldwide", 224, 1280, _NC),
         # the giant one was trained without QuickGELU
         "metaclip2_vit_g14": ZooEntry(
-            "vit_gigantic_patch14_clip_224.metaclip2_worldwide", 224, 1664, nc
+            "vit_gigantic_patch14_clip_224.metaclip2_worldwide", 224, 1664, _NC
         ),
-        "efficientnet_lite0": ZooEntry("tf_efficientnet_lite0.in1k", 224, 1280, apache),
+        "efficientnet_lite0": ZooEntry("tf_efficientnet_lite0.in1k", 224, 1280, _APACHE),
     }
-
-
-ZOO: Final = MappingProxyType(_entries())
+)
 """Every entry by its name."""
 
 

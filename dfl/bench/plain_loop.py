@@ -19,8 +19,6 @@ from torchvision import transforms  # type: ignore[import-untyped]
 from dfl.backbones import Backbone, FusedBackbone
 from dfl.data.containers.content import read_bytes
 
-__all__ = ["plain_loop"]
-
 _BATCH: Final = 32
 _WORKERS: Final = 2
 

@@ -9,19 +9,20 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 import lightning.pytorch as pl
+import pandas as pd
 import torch
 from torch import Tensor
 
 from dfl.app.prediction import run_prediction
+from dfl.backbones import FusedBackbone
 from dfl.backbones.runner import Pending, Runner
 from dfl.data import ImageDataModule, Manifest
 from dfl.data.images.views import FixedBatch
 from dfl.features.extraction import ExtractionDataModule, FeatureExtractionTask, Target
 from dfl.features.writer import FeatureWriter
 
-__all__ = ["BenchImages", "backbone_rate", "data_rate", "extract_rate"]
-
 _VIEW: Final = "view"
+_COMPARED: Final = 128  # images whose features are held against float32
 _UNDER_WAY: Final = 4  # batches: enough that no thread waits, few enough that memory stays small
 
 
@@ -97,7 +98,7 @@ def backbone_rate(runner: Runner, images: BenchImages) -> tuple[float, float, di
 
     Returns:
         Images per second; the seconds that starting, compiling and the first batch took before
-        that; and the features by part.
+        that; and the features by layer.
     """
     batches = images.in_memory()
     device = torch.device(runner.device)
@@ -117,8 +118,32 @@ def backbone_rate(runner: Runner, images: BenchImages) -> tuple[float, float, di
                 done.append(_settled(under_way.popleft()))
         done += [_settled(pending) for pending in under_way]
         seconds = time.perf_counter() - ready
-    features = {name: torch.cat([part[name] for part in done]) for name in done[0]}
+    features = {name: torch.cat([batch[name] for batch in done]) for name in done[0]}
     return sum(map(len, batches)) / seconds, ready - start, features
+
+
+def cosine_to(
+    reference: FusedBackbone, features: dict[str, Tensor], images: BenchImages
+) -> pd.DataFrame:
+    """Hold features against those of other backbones, on the first images.
+
+    Args:
+        reference: The backbones that count as exact, in float32.
+        features: What `backbone_rate` gave.
+        images: What it saw.
+
+    Returns:
+        By layer, the ``lowest`` and the ``mean`` cosine.
+    """
+    batches = images.in_memory()[: -(-_COMPARED // images.data.batch_size)]
+    device = next(reference.parameters()).device
+    exact = [reference(image.to(device)) for image in batches]
+    rows = {}
+    for name in features:
+        expected = torch.cat([batch[name] for batch in exact]).cpu()
+        cosine = torch.cosine_similarity(features[name][: len(expected)], expected)
+        rows[name] = {"lowest": cosine.min().item(), "mean": cosine.double().mean().item()}
+    return pd.DataFrame(rows).T
 
 
 def extract_rate(runner: Runner, images: BenchImages, accelerator: str) -> float:

@@ -2,8 +2,6 @@
 
 import pandas as pd
 
-__all__ = ["print_rates"]
-
 _NAMES = {
     "data": "data path alone",
     "backbone": "backbones alone",
@@ -22,7 +20,7 @@ def print_rates(
             and, where it was measured, ``plain``.
         images: How many images each figure is of.
         warm_up_s: Seconds before the first batch was through the backbones.
-        cosine: By part, ``lowest`` and ``mean`` cosine to float32.
+        cosine: By layer, ``lowest`` and ``mean`` cosine to float32.
     """
     print(
         f"\nimages per second, median of {len(rates)} runs of {images} images (lowest to highest)"
@@ -32,8 +30,8 @@ def print_rates(
             low, middle, high = rates[column].quantile([0, 0.5, 1])
             print(f"  {name:<16} {middle:9.1f}   ({low:.1f} to {high:.1f}){_ratio(rates, column)}")
     print(f"start-up and first batch: {warm_up_s:.1f} s, not counted above")
-    for part, row in cosine.iterrows():
-        print(f"cosine to float32, {part}: lowest {row['lowest']:.5f}, mean {row['mean']:.5f}")
+    for layer, row in cosine.iterrows():
+        print(f"cosine to float32, {layer}: lowest {row['lowest']:.5f}, mean {row['mean']:.5f}")
 
 
 def _ratio(rates: pd.DataFrame, column: str) -> str:

@@ -3,7 +3,6 @@
 import copy
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import torch
 
@@ -14,15 +13,11 @@ from dfl.backbones.engines import Engine
 from dfl.backbones.precision import Precision
 from dfl.backbones.runner import Runner
 from dfl.bench.plain_loop import plain_loop
-from dfl.bench.rates import BenchImages, backbone_rate, data_rate, extract_rate
+from dfl.bench.rates import BenchImages, backbone_rate, cosine_to, data_rate, extract_rate
 from dfl.bench.table import print_rates
 from dfl.data import ImageDataModule
 from dfl.errors import ConfigError
 from dfl.files import writing
-
-__all__ = ["bench"]
-
-_COMPARED = 128  # images whose features are held against float32
 
 
 def bench(
@@ -74,46 +69,22 @@ def bench(
         precision=precision,
         engine=engine,
     )
+    reference.to(torch.device(runner.device))
     print(f"precision {runner.precision} ({runner.reason}), engine {runner.engine}")
     chosen = BenchImages.choose(data, images)
-    rows = []
-    for repeat in range(repeats):
+    rows, warm_ups_s = [], []
+    for _ in range(repeats):
         row = {"data": data_rate(chosen)}
         row["backbone"], warm_up_s, features = backbone_rate(runner, chosen)
         row["extract"] = extract_rate(runner, chosen, accelerator)
         if plain:
-            reference.to(torch.device(runner.device))
             row["plain"] = len(chosen) / plain_loop(reference, chosen.files())
-        if repeat == 0:
-            cosine = _cosine(features, reference.to(torch.device(runner.device)), chosen)
-            first_warm_up_s = warm_up_s
         rows.append(row)
+        warm_ups_s.append(warm_up_s)
     rates = pd.DataFrame(rows)
-    print_rates(rates, images=len(chosen), warm_up_s=first_warm_up_s, cosine=cosine)
+    cosine = cosine_to(reference, features, chosen)
+    print_rates(rates, images=len(chosen), warm_up_s=warm_ups_s[0], cosine=cosine)
     if out is not None:
         with writing(out) as partial:
             rates.to_csv(partial, index=False)
     return rates
-
-
-def _cosine(
-    features: dict[str, torch.Tensor], reference: FusedBackbone, chosen: BenchImages
-) -> "pd.DataFrame":
-    """Hold features against float32: by part, the lowest and the mean cosine over images."""
-    found: dict[str, list[float]] = {}
-    device = next(reference.parameters()).device
-    done = 0
-    for image in chosen.in_memory():
-        if done >= _COMPARED:
-            break
-        for name, expected in reference(image.to(device)).items():
-            own = features[name][done : done + len(image)]
-            cosine = torch.cosine_similarity(own, expected.cpu())
-            found.setdefault(name, []).extend(cosine.tolist())
-        done += len(image)
-    return pd.DataFrame(
-        {
-            name: {"lowest": min(values), "mean": float(np.mean(values))}
-            for name, values in found.items()
-        }
-    ).T

@@ -9,8 +9,6 @@ from dfl.app.dispatch import run
 from dfl.demo import demo_weights, draw_contact_sheet, write_demo
 from dfl.files import writing
 
-__all__ = ["demo"]
-
 _PURPOSE = """\
 The demo shows that everything works, on this machine and offline: real photographs against images
 of three small generators (a GAN, a diffusion model, a VAE), tested on photographs that neither the

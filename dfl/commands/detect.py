@@ -11,8 +11,6 @@ from dfl.detector import Detector
 from dfl.errors import ConfigError
 from dfl.report.runs.score_writer import ScoreWriter
 
-__all__ = ["detect"]
-
 
 def detect(
     detector: Path,

@@ -11,8 +11,6 @@ from dfl.heads.estimators.encoder_step import BottleneckEncoder
 from dfl.heads.storage.spec import spec_difference
 from dfl.types import FeatureLayer
 
-__all__ = ["encode"]
-
 _PART = "code"
 
 

@@ -14,8 +14,6 @@ from dfl.data import ImageDataModule
 from dfl.features.extraction import ExtractionDataModule, Target
 from dfl.features.store import FeatureStore
 
-__all__ = ["extract"]
-
 logger = logging.getLogger(__name__)
 
 _VIEW = "view"

@@ -24,8 +24,6 @@ from dfl.progress import progress
 from dfl.report.figures.terminal import print_comparison
 from dfl.types import FAKE, REAL
 
-__all__ = ["heads"]
-
 _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _TITLES: Final = {"train": "Training images", "val": "Validation images", "test": "Test images"}
 

@@ -13,8 +13,6 @@ from dfl.heads.storage.spec import spec_difference
 from dfl.report.figures.terminal import print_metrics
 from dfl.types import UNKNOWN
 
-__all__ = ["score"]
-
 
 def score(features: Path, head: Path, *, out: Path, overwrite: bool = False) -> pd.DataFrame:
     """Score the images of a feature folder with a head that `dfl heads` has fitted.

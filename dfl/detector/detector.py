@@ -20,8 +20,6 @@ from dfl.evaluation import calibrated
 from dfl.heads.tasks.scoring import ScoringTask
 from dfl.types import UNKNOWN, Sample
 
-__all__ = ["Detector"]
-
 Picture: TypeAlias = str | PathLike[str] | Image.Image
 
 

@@ -16,8 +16,6 @@ from dfl.heads.tasks.scoring import ScoringTask
 from dfl.heads.tasks.sklearn_head import SklearnHeadTask
 from dfl.recipe import Plain, build
 
-__all__ = ["read_detector"]
-
 
 def read_detector(
     path: Path, weights: Mapping[str, str]

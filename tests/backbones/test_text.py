@@ -1,5 +1,4 @@
 import logging
-import re
 
 import numpy as np
 import open_clip
@@ -172,8 +171,6 @@ def test_zoo__stands_for_a_model_of_the_same_width(name, monkeypatch):
 
     assert seen == [(tuple(PROMPTS), model, tag, None, None)]
     assert dims == {layer: width}
-    row = rf"\| {name} +\| {model} +\| {tag} +\| {width} +\| {layer} +\|"
-    assert re.search(row, text.__doc__)
 
 
 def test_zoo__tags_are_of_the_same_weights():

@@ -2,9 +2,8 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
-from typing import Self, cast
+from typing import cast
 
 import pandas as pd
 from sklearn.pipeline import Pipeline
@@ -20,21 +19,7 @@ from dfl.study.run.inputs import StudyInput
 __all__ = ["chosen_table"]
 
 
-@dataclass(frozen=True)
-class _Step:
-    """A step of a candidate: its class, and its settings."""
-
-    kind: str
-    params: Mapping[str, Plain]
-
-    @classmethod
-    def read(cls, step: Plain) -> Self:
-        content = cast(dict[str, Plain], step)
-        params = cast(dict[str, Plain], content["params"])
-        return cls(str(content["class"]).rpartition(".")[2], params)
-
-
-_Steps = tuple[_Step, ...]
+_Steps = list[tuple[str, dict[str, Plain]]]  # class and settings of each step of a pipeline
 
 
 def chosen_table(
@@ -74,24 +59,28 @@ def chosen_table(
 def _candidates(pipelines: Sequence[Pipeline], *, last: bool) -> list[_Steps]:
     """Read what cells keep of their candidates; the seed is an axis, so it makes no difference."""
     every = [settings(seeded(pipeline, 0)) for pipeline in pipelines]
-    return [tuple(map(_Step.read, steps[-1:] if last else steps)) for steps in every]
+    return [_steps(steps[-1:] if last else steps) for steps in every]
+
+
+def _steps(kept: Plain) -> _Steps:
+    steps = cast(list[dict[str, Plain]], kept if isinstance(kept, list) else [kept])
+    return [
+        (str(step["class"]).rpartition(".")[2], cast(dict[str, Plain], step["params"]))
+        for step in steps
+    ]
 
 
 def _differing(kept: Plain, candidates: Sequence[_Steps]) -> list[str]:
     """Say in what the chosen candidate may differ from the others: classes, then settings."""
     if not kept:
         return []
-    chosen = tuple(map(_Step.read, kept if isinstance(kept, list) else [kept]))
-    kinds = [_kinds(steps) for steps in candidates]
-    words = [kind for kind in _kinds(chosen) if any(kind not in other for other in kinds)]
-    alike = [steps for steps, kind in zip(candidates, kinds, strict=True) if kind == _kinds(chosen)]
-    for place, step in enumerate(chosen):
-        for name, value in step.params.items():
-            values = {json.dumps(steps[place].params.get(name)) for steps in alike}
-            if len(values) > 1:
+    chosen = _steps(kept)
+    classes = [name for name, _ in chosen]
+    others = [[name for name, _ in steps] for steps in candidates]
+    words = [name for name in classes if any(name not in other for other in others)]
+    alike = [steps for steps, other in zip(candidates, others, strict=True) if other == classes]
+    for place, (_, params) in enumerate(chosen):
+        for name, value in params.items():
+            if len({json.dumps(steps[place][1].get(name)) for steps in alike}) > 1:
                 words.append(f"{name}={value}")
     return words
-
-
-def _kinds(steps: _Steps) -> tuple[str, ...]:
-    return tuple(step.kind for step in steps)

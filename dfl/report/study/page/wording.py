@@ -32,10 +32,8 @@ def percent(value: object) -> str:
 
 def interval(low: object, high: object) -> str:
     """Both ends of an interval of shares, such as "91.0-95.2 %"; empty where one is missing."""
-    ends = number(low), number(high)
-    if ends[0] is None or ends[1] is None:
-        return ""
-    return f"{100 * ends[0]:.1f}{_DASH}{100 * ends[1]:.1f}{_SPACE}%"
+    ends = _ends(low, high)
+    return f"{100 * ends[0]:.1f}{_DASH}{100 * ends[1]:.1f}{_SPACE}%" if ends else ""
 
 
 def bare(said: str) -> str:
@@ -51,16 +49,14 @@ def points(value: object) -> str:
 
 def points_interval(low: object, high: object) -> str:
     """Both ends of an interval of differences; empty where one is missing."""
-    ends = number(low), number(high)
-    if ends[0] is None or ends[1] is None:
-        return ""
-    return f"{_signed(ends[0])} to {_signed(ends[1])}"
+    ends = _ends(low, high)
+    return f"{_signed(ends[0])} to {_signed(ends[1])}" if ends else ""
 
 
 def spans_zero(low: object, high: object) -> bool:
     """Whether an interval of a difference holds 0; so does one that is not known."""
-    ends = number(low), number(high)
-    return ends[0] is None or ends[1] is None or ends[0] <= 0 <= ends[1]
+    ends = _ends(low, high)
+    return ends is None or ends[0] <= 0 <= ends[1]
 
 
 def count(value: object) -> str:
@@ -95,6 +91,11 @@ def cell_text(value: object) -> str:
     if value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value)):
         return "none"
     return str(value) or "none"
+
+
+def _ends(low: object, high: object) -> tuple[float, float] | None:
+    ends = number(low), number(high)
+    return None if ends[0] is None or ends[1] is None else (ends[0], ends[1])
 
 
 def _signed(difference: float) -> str:

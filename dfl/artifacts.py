@@ -83,16 +83,16 @@ class Kind:
             raise self.error(f"{problem}; {self.remake}")
         return description
 
-    def find(self, folder: Path, fingerprint: str) -> Recipe | None:
+    def find(self, folder: Path, fingerprint: str, *, warn: bool = True) -> Recipe | None:
         """Look for a whole artefact: all of its files are read.
 
         Args:
             folder: Where it would be.
             fingerprint: What it has to be made of.
+            warn: Whether the log names a damaged one in a line.
 
         Returns:
-            Its description; None where it is missing, of something else or damaged, which the log
-            says in a line.
+            Its description; None where it is missing, of something else, or damaged.
         """
         if not (folder / self.document).exists():
             return None
@@ -101,10 +101,9 @@ class Kind:
             return None
         if not problem and (damaged := self.damaged(folder, description)):
             problem = f"{damaged[0]}: damaged"
-        if problem:
+        if problem and warn:
             logger.warning("%s; it is made anew", problem)
-            return None
-        return description
+        return None if problem else description
 
     def is_of(self, folder: Path, fingerprint: str) -> bool:
         """Say whether a folder says that it is of a fingerprint, whatever became of its files."""
@@ -284,9 +283,9 @@ class Store:
         there = self.folder.iterdir() if self.folder.is_dir() else ()
         return {path.name for path in there if digits.fullmatch(path.name)}
 
-    def get(self, key: str) -> Recipe | None:
+    def get(self, key: str, *, warn: bool = True) -> Recipe | None:
         """Read the description of an artefact, all of whose files are checked; see `Kind.find`."""
-        return self.kind.find(self.path(key), key)
+        return self.kind.find(self.path(key), key, warn=warn)
 
     @contextmanager
     def making(self, key: str, description: Recipe) -> Iterator[Path]:

@@ -6,13 +6,12 @@ from typing import Final
 
 from dfl.errors import StudyError
 from dfl.folders import making_folder
-from dfl.heads.storage.head_folder import save_head
+from dfl.heads.storage.head_folder import copy_head, save_head
 from dfl.study.design.grid import Cell
 from dfl.study.run.cells import CellStore
 from dfl.study.run.condition_features import ConditionFeatures
-from dfl.study.run.fitting import fit_head, operating_point, split_rows
+from dfl.study.run.fitting import fit_head, operating_point, training_counts
 from dfl.study.run.inputs import StudyInput
-from dfl.types import FAKE, REAL
 
 __all__ = ["BEST", "take_home"]
 
@@ -51,11 +50,11 @@ def take_home(
     folder = out / BEST
     if cell.head in study.heads:
         (folder / _NETWORK).unlink(missing_ok=True)
-        frame = study.frames[cell.seed]
-        rows = split_rows(frame, study.training_sets[cell.train_set], "train")
-        label = frame["label"].iloc[rows]
-        counts = {"real": int((label == REAL).sum()), "fake": int((label == FAKE).sum())}
-        save_head(fit_head(cell, study, conditions), folder, counts=counts, overwrite=True)
+        if (kept := CellStore(study.folder).head(key)) is not None:
+            copy_head(kept, folder, overwrite=True)
+        else:
+            counts = training_counts(cell, study)
+            save_head(fit_head(cell, study, conditions), folder, counts=counts, overwrite=True)
         return folder
     from dfl.heads.storage.checkpoint import copy_with_operating_point  # it imports torch
 

@@ -174,7 +174,7 @@ class Finished:
 
 def kept(out: Path) -> dict[Path, int]:
     return {
-        file.relative_to(out): file.stat().st_mtime_ns for file in out.glob("cells/[0-9a-f]*.npz")
+        file.relative_to(out): file.stat().st_mtime_ns for file in out.glob("cells/*/cell.json")
     }
 
 

@@ -6,7 +6,8 @@ head.json            features, settings, operating point, training counts, versi
 scores.csv           written by `dfl heads`
 """
 
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import lru_cache
@@ -31,13 +32,15 @@ from dfl.recipe import Plain, public_name
 from dfl.types import FeatureLayer
 
 SCORES: Final = "scores.csv"
-_MODEL: Final = "head.skops"
+HEAD_MODEL: Final = "head.skops"
+_LIGHT_BYTES: Final = 4 * 2**20
+_LIGHT_PIECES: Final = 100
 HEAD: Final = Kind(
     name="head",
     error=HeadError,
     document="head.json",
     format=3,
-    files=(_MODEL,),
+    files=(HEAD_MODEL,),
     loose=(SCORES,),
     make="fit one with `dfl heads`",
     remake="fit the head again",
@@ -104,8 +107,68 @@ def writing_head(
     """
     head.check_fitted()
     with HEAD.making(folder, _description(head, counts or {}), overwrite=overwrite) as partial:
-        dump_pipeline(head.pipeline, partial / _MODEL)
+        dump_pipeline(head.pipeline, partial / HEAD_MODEL)
         yield partial
+
+
+def write_head(head: SklearnHead, folder: Path, *, counts: Mapping[str, int]) -> None:
+    """Write a fitted head into a folder that is being made, beside what else is in it.
+
+    Args:
+        head: The head.
+        folder: The folder.
+        counts: How many images it was trained on, ``real`` and ``fake``.
+
+    Raises:
+        HeadError: If the head could not be loaded again; then nothing of it is left there.
+    """
+    try:
+        dump_pipeline(head.pipeline, folder / HEAD_MODEL)
+    except HeadError:
+        (folder / HEAD_MODEL).unlink(missing_ok=True)
+        raise
+    HEAD.describe(folder, _description(head, counts))
+
+
+def copy_head(source: Path, folder: Path, *, overwrite: bool = False) -> None:
+    """Copy the head of a folder that may hold other things, too.
+
+    Args:
+        source: The folder.
+        folder: The folder to make; it is complete or not there.
+        overwrite: Whether a head that is there may be replaced.
+
+    Raises:
+        HeadError: If there is no head, or the folder is taken.
+    """
+    with HEAD.making(folder, HEAD.read(source), overwrite=overwrite) as partial:
+        shutil.copyfile(source / HEAD_MODEL, partial / HEAD_MODEL)
+
+
+def is_light(pipeline: Pipeline) -> bool:
+    """Say whether a fitted pipeline is small and quick to store; an ensemble of trees is not.
+
+    Args:
+        pipeline: The pipeline.
+    """
+    sizes = list(_sizes(pipeline))
+    return len(sizes) <= _LIGHT_PIECES and sum(sizes) <= _LIGHT_BYTES
+
+
+def _sizes(value: object) -> Iterator[int]:
+    """Give the bytes of each array, and 0 for each object of a kind of its own."""
+    if isinstance(value, np.ndarray):
+        yield value.nbytes
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from _sizes(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _sizes(item)
+    elif isinstance(value, BaseEstimator):
+        yield from _sizes(vars(value))
+    elif not (value is None or isinstance(value, bool | int | float | str | np.generic)):
+        yield 0
 
 
 def recover_head(folder: Path) -> None:
@@ -152,7 +215,7 @@ def load_head(folder: Path) -> SklearnHead:
     made_by = _made_by(document)
     if made_by != version("scikit-learn"):  # first: another version's file may not even load
         raise HeadError(other_version(folder, made_by))
-    model = folder / _MODEL
+    model = folder / HEAD_MODEL
     if not model.is_file():
         raise HeadError(f"{model}: missing; fit the head again")
     if HEAD.damaged(folder, document):
@@ -172,7 +235,7 @@ def load_head(folder: Path) -> SklearnHead:
     return head
 
 
-def _description(head: SklearnHead, counts: dict[str, int]) -> dict[str, Plain]:
+def _description(head: SklearnHead, counts: Mapping[str, int]) -> dict[str, Plain]:
     return {
         "format": HEAD.format,
         "features": [dict(asdict(layer)) for layer in head.spec],

@@ -134,8 +134,11 @@ def other_version(file: Path, made_by: str) -> str:
 def _name_publicly(file: Path) -> None:
     """Name our classes as users import them: a file outlives the module that defines a class."""
     with ZipFile(file) as archive:
+        text = archive.read(_SCHEMA)
+        if b'"dfl.' not in text:
+            return
         content = {name: archive.read(name) for name in archive.namelist()}
-    schema = json.loads(content[_SCHEMA])
+    schema = json.loads(text)
     _rename(schema)
     content[_SCHEMA] = json.dumps(schema, indent=2).encode()
     with ZipFile(file, "w") as archive:

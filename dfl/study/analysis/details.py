@@ -19,7 +19,7 @@ from dfl.study.analysis.judge import Judge, Metrics
 from dfl.study.analysis.ranking import Configuration
 from dfl.study.design.grid import Cell
 from dfl.study.run.cells import CellStore
-from dfl.study.run.fitting import judged_condition
+from dfl.study.run.inputs import judged_condition
 from dfl.types import FAKE, REAL
 
 __all__ = ["Details", "TrainedConfiguration", "has_several_generators"]

@@ -21,8 +21,8 @@ from dfl.evaluation import (
 from dfl.study.design.grid import Cell
 from dfl.study.design.training_sets import TrainingSet
 from dfl.study.run.cells import CellStore, Scores
-from dfl.study.run.fitting import held_rows, judged_condition, operating_point
-from dfl.study.run.inputs import StudyInput
+from dfl.study.run.fitting import held_rows, operating_point
+from dfl.study.run.inputs import StudyInput, judged_condition
 from dfl.study.run.workers import in_processes
 from dfl.types import FAKE
 

@@ -1,29 +1,41 @@
-"""Finished cells on disk: each is complete or not there, and named after all that decides it."""
+"""Finished cells on disk: each is complete or not there, and named after all that decides it.
 
-import json
+cell.json               the cell, what validation chose for it, and seconds
+scores.npz              by condition, its scores
+head.json, head.skops   the fitted head, as `dfl detect` takes it, unless storing it costs too much
+"""
+
 import logging
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
-from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
 
-from dfl.errors import HeadError
-from dfl.files import writing
-from dfl.recipe import Plain, Recipe, fingerprint_of
+from dfl.artifacts import Kind, Store, key_of
+from dfl.errors import HeadError, StudyError
+from dfl.heads.storage.head_folder import HEAD, HEAD_MODEL, is_light, write_head
+from dfl.heads.storage.sklearn_head import SklearnHead
+from dfl.recipe import Plain, Recipe
 from dfl.study.design.grid import Cell
-
-__all__ = ["CELL_VERSION", "CellStore", "Scores", "cell_key"]
 
 logger = logging.getLogger(__name__)
 
 CELL_VERSION: Final = 1
 """Raised when the same cell would give other scores."""
+
+_SCORES: Final = "scores.npz"
+CELL: Final = Kind(
+    name="cell of a study",
+    error=StudyError,
+    document="cell.json",
+    format=1,
+    files=(_SCORES, HEAD.document),
+    loose=(HEAD_MODEL,),  # the head's own description has its checksum
+)
 
 Scores = dict[str, npt.NDArray[np.float64]]
 """By condition, a score for each validation and test row of known label, in manifest order."""
@@ -39,12 +51,12 @@ def cell_key(cell: Cell, facts: Mapping[str, Plain]) -> str:
     Returns:
         32 hexadecimal digits.
     """
-    known = dict(facts) | {
+    known: Recipe = dict(facts) | {
         "version": CELL_VERSION,
         "scikit-learn": version("scikit-learn"),
         "seed": cell.seed,
     }
-    return fingerprint_of(known)[:32]
+    return key_of(known)
 
 
 class CellStore:
@@ -56,38 +68,37 @@ class CellStore:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._store = Store(CELL, folder)
 
     def finished(self) -> set[str]:
         """List the keys of all cells that are there; their files are not opened."""
-        return {file.stem for file in self.folder.glob("[0-9a-f]*.npz")}
-
-    def readable(self, key: str) -> bool:
-        """Tell whether a cell is there and can be read to its end."""
-        try:
-            self.read(key)
-        except (OSError, EOFError, KeyError, ValueError, BadZipFile):
-            return False
-        return True
+        return self._store.keys()
 
     def usable(self, keys: Iterable[str], *, warn: bool = False) -> set[str]:
-        """List which of some cells are there and can be read.
+        """List which of some cells are there and whole.
 
-        A disk that was full, or a copy that was cut short, leaves files that cannot.
+        A disk that was full, or a copy that was cut short, leaves files that are not.
 
         Args:
             keys: The keys to look for.
-            warn: Whether the log says which files cannot be read and are made again.
+            warn: Whether the log says which files are damaged and are made anew.
 
         Returns:
             The keys of the others, as far as they are there.
         """
         there = self.finished().intersection(keys)
-        damaged = {key for key in there if not self.readable(key)}
-        for key in sorted(damaged) if warn else ():
-            logger.warning("%s cannot be read; it is made again", self.folder / f"{key}.npz")
-        return there - damaged
+        return {key for key in sorted(there) if self._store.get(key, warn=warn) is not None}
 
-    def keep(self, key: str, cell: Cell, scores: Scores, info: Recipe) -> None:
+    def keep(
+        self,
+        key: str,
+        cell: Cell,
+        scores: Scores,
+        info: Recipe,
+        *,
+        head: SklearnHead | None = None,
+        counts: Mapping[str, int] | None = None,
+    ) -> None:
         """Write a finished cell.
 
         Args:
@@ -95,6 +106,8 @@ class CellStore:
             cell: The cell, for people who open the file.
             scores: What it gave.
             info: What was chosen on validation, and seconds.
+            head: What gave them; kept where that costs little.
+            counts: How many images the head was trained on, ``real`` and ``fake``.
 
         Raises:
             HeadError: If a score is not finite, as those of a network whose training diverged.
@@ -105,33 +118,42 @@ class CellStore:
                     f"{odd} of {len(score)} scores under the condition {condition} are not finite; "
                     "the training diverged, so lower its learning rate"
                 )
-        text = json.dumps({"cell": asdict(cell)} | info)
         arrays = {f"condition:{condition}": score for condition, score in scores.items()}
-        with writing(self.folder / f"{key}.npz") as partial, partial.open("wb") as file:
+        about: Recipe = {"cell": {**asdict(cell), "features": list(cell.features)}}
+        with self._store.making(key, about | info) as folder:
             # numpy 2.1 has a setting among the names, which the types mix up with the arrays
-            np.savez(file, info=np.array(text), **arrays)  # type: ignore[arg-type]
+            np.savez(folder / _SCORES, **arrays)  # type: ignore[arg-type]
+            if head is not None and is_light(head.pipeline):
+                try:
+                    write_head(head, folder, counts=counts or {})
+                except HeadError as err:  # scores are scores, of a foreign estimator too
+                    logger.info("%s: its head is not kept: %s", cell, err)
 
     def read(self, key: str) -> tuple[Scores, Recipe]:
-        """Read a finished cell: its scores by condition, and what was kept with them."""
-        with self._open(key) as content:
-            scores = {
-                name.removeprefix("condition:"): content[name]
-                for name in content.files
-                if name.startswith("condition:")
-            }
-            return scores, json.loads(str(content["info"]))
+        """Read a finished cell: its scores by condition, and what was kept with them.
+
+        Raises:
+            StudyError: If it is not there, or its description is damaged.
+        """
+        info = self.info(key)
+        with np.load(self._store.path(key) / _SCORES, allow_pickle=False) as content:
+            scores = {name.removeprefix("condition:"): content[name] for name in content.files}
+        return scores, info
 
     def info(self, key: str) -> Recipe:
-        """Read what was kept with a finished cell, without its scores."""
-        with self._open(key) as content:
-            info: Recipe = json.loads(str(content["info"]))
-        return info
+        """Read what was kept with a finished cell, without its scores.
 
-    @contextmanager
-    def _open(self, key: str) -> Iterator["np.lib.npyio.NpzFile"]:
-        # numpy leaves a file open whose end is missing, unless it is opened here
-        with (
-            (self.folder / f"{key}.npz").open("rb") as file,
-            np.load(file, allow_pickle=False) as content,
-        ):
-            yield content
+        Raises:
+            StudyError: If it is not there, or damaged.
+        """
+        return CELL.read(self._store.path(key))
+
+    def head(self, key: str) -> Path | None:
+        """Name the folder of a cell's head; None where it is not kept, or damaged."""
+        folder = self._store.path(key)
+        if not (folder / HEAD.document).exists():
+            return None
+        if HEAD.damaged(folder, HEAD.read(folder)):
+            logger.warning("%s: damaged; the head is fitted anew", folder / HEAD_MODEL)
+            return None
+        return folder

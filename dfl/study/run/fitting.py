@@ -31,9 +31,9 @@ from dfl.study.design.grid import Cell
 from dfl.study.design.training_sets import TrainingSet
 from dfl.study.run.cells import CellStore, Scores
 from dfl.study.run.condition_features import ConditionFeatures
-from dfl.study.run.inputs import StudyInput
+from dfl.study.run.inputs import StudyInput, judged_condition
 from dfl.study.run.keys import CellKeys
-from dfl.types import FAKE, FeatureLayer, FeatureSpec
+from dfl.types import FAKE, REAL, FeatureLayer, FeatureSpec
 
 __all__ = [
     "Outcome",
@@ -41,9 +41,9 @@ __all__ = [
     "fit_cells",
     "fit_head",
     "held_rows",
-    "judged_condition",
     "operating_point",
     "split_rows",
+    "training_counts",
 ]
 
 _BLOCK_ROWS: Final = 8192
@@ -96,11 +96,11 @@ def held_rows(frame: pd.DataFrame) -> Rows:
     return known.index.to_numpy(dtype=np.int64)
 
 
-def judged_condition(cell: Cell, study: StudyInput) -> str:
-    """Name the condition a cell is looked at under: images as they come, where it is tested so."""
-    tested = study.conditions[cell.train_condition]
-    first = next(iter(study.features))
-    return first if first in tested else tested[0]
+def training_counts(cell: Cell, study: StudyInput) -> dict[str, int]:
+    """Count the images that the head of a cell learns from, ``real`` and ``fake``."""
+    frame = study.frames[cell.seed]
+    label = frame["label"].iloc[split_rows(frame, study.training_sets[cell.train_set], "train")]
+    return {"real": int((label == REAL).sum()), "fake": int((label == FAKE).sum())}
 
 
 def fit_cells(
@@ -117,6 +117,7 @@ def fit_cells(
         What became of each cell; a failure is no error here, so that the others go on.
     """
     keys, store = CellKeys(study, conditions), CellStore(study.folder)
+    counts = training_counts(cells[0], study)
     start = time.perf_counter()
     try:
         fitter = _Fitter(cells[0], study, conditions)
@@ -130,7 +131,8 @@ def fit_cells(
             best = fitter.choose(cell.head)
             scores = fitter.score(best)
             info = best.chosen | {"seconds": round(shared + time.perf_counter() - start, 3)}
-            store.keep(keys(cell), cell, scores, info)
+            head = fitter.head(best, scores)
+            store.keep(keys(cell), cell, scores, info, head=head, counts=counts)
         except Exception as err:
             yield Outcome(cell, cause_of(err))
         else:
@@ -140,7 +142,7 @@ def fit_cells(
 def fit_head(
     cell: Cell, study: StudyInput, conditions: Mapping[str, ConditionFeatures]
 ) -> SklearnHead:
-    """Fit the head of a cell once more, as one pipeline that can be stored and taken home.
+    """Fit the head of a cell, where it is not kept with the scores.
 
     Args:
         cell: The cell.
@@ -153,20 +155,8 @@ def fit_head(
     """
     fitter = _Fitter(cell, study, conditions)
     best = fitter.choose(cell.head)
-    backbones, preprocess = conditions[judged_condition(cell, study)].origin(cell.features)
-    pipeline = best.head.pipeline
-    if best.reducer is not None:
-        pipeline = Pipeline([*best.reducer.steps, pipeline.steps[-1]])
     scores = {cell.train_condition: fitter.score_condition(best, cell.train_condition)}
-    threshold, calibration = operating_point(cell, study, scores)
-    return SklearnHead(
-        pipeline,
-        fitter.spec,
-        backbones=backbones,
-        preprocess=preprocess,
-        threshold=threshold,
-        calibration=calibration,
-    )
+    return fitter.head(best, scores)
 
 
 def operating_point(
@@ -243,6 +233,30 @@ class _Fitter:
             for block in _blocks(held_rows(self.frame))
         ]
         return np.concatenate(blocks) if blocks else np.empty(0)
+
+    def head(self, best: _Candidate, scores: Scores) -> SklearnHead:
+        """Give a fitted candidate as one pipeline with its operating point; see `fit_head`.
+
+        Args:
+            best: The candidate.
+            scores: Its scores under the condition of training, at least.
+        """
+        cell = self.cell
+        backbones, preprocess = self.conditions[judged_condition(cell, self.study)].origin(
+            cell.features
+        )
+        pipeline = best.head.pipeline
+        if best.reducer is not None:
+            pipeline = Pipeline([*best.reducer.steps, pipeline.steps[-1]])
+        threshold, calibration = operating_point(cell, self.study, scores)
+        return SklearnHead(
+            pipeline,
+            self.spec,
+            backbones=backbones,
+            preprocess=preprocess,
+            threshold=threshold,
+            calibration=calibration,
+        )
 
     def _reduce(self, place: int) -> "_Reduced":
         """Fit a reduction once for all heads behind it."""

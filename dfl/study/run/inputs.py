@@ -9,10 +9,10 @@ from sklearn.pipeline import Pipeline
 
 from dfl.errors import ConfigError
 from dfl.heads.storage.head_folder import settings
-from dfl.study.design.grid import Conditions
+from dfl.study.design.grid import Cell, Conditions
 from dfl.study.design.training_sets import TrainingSet
 
-__all__ = ["StudyInput"]
+__all__ = ["StudyInput", "judged_condition"]
 
 
 @dataclass(frozen=True)
@@ -51,3 +51,10 @@ class StudyInput:
         for candidates in self.reductions.values():
             for pipeline in candidates:
                 settings(pipeline)  # a missing checkpoint shows before there is work done
+
+
+def judged_condition(cell: Cell, study: StudyInput) -> str:
+    """Name the condition a cell is looked at under: images as they come, where it is tested so."""
+    tested = study.conditions[cell.train_condition]
+    first = next(iter(study.features))
+    return first if first in tested else tested[0]

@@ -13,7 +13,7 @@ from dfl.recipe import Plain
 from dfl.study.design.grid import Cell
 from dfl.study.run.cells import cell_key
 from dfl.study.run.condition_features import ConditionFeatures
-from dfl.study.run.inputs import StudyInput
+from dfl.study.run.inputs import StudyInput, judged_condition
 
 __all__ = ["CellKeys"]
 
@@ -45,6 +45,7 @@ class CellKeys:
             ],
             "reduction": [settings(p) for p in study.reductions[cell.reduction]],
             "head": [settings(p) for p in study.heads[cell.head]],
+            "sees": judged_condition(cell, study),
         }
         return cell_key(cell, self.facts_of_rows(cell) | facts)
 

@@ -1,5 +1,6 @@
 """Cells on disk, whole and damaged."""
 
+import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -8,11 +9,16 @@ import numpy as np
 import pytest
 
 from dfl.errors import HeadError
+from dfl.heads.estimators import lda, random_forest
+from dfl.heads.storage.head_folder import load_head, save_head, settings
+from dfl.heads.storage.skops_file import load_pipeline
+from dfl.study.export import take_home
 from dfl.study.run import missing
 from dfl.study.run.cells import CellStore
-from dfl.study.run.fitting import Outcome, fit_cells
+from dfl.study.run.fitting import Outcome, fit_cells, fit_head, held_rows
+from dfl.study.run.keys import CellKeys
 from dfl.study.run.missing import run_missing
-from tests.study.study_examples import cell, example, opened
+from tests.study.study_examples import Dies, cell, example, opened, pipeline
 
 SCORES = {"none": np.array([0.5, -1.0, 2.0]), "blur": np.array([1.0, 0.0, -3.5])}
 KEY = "0" * 32
@@ -27,8 +33,8 @@ def flip_a_score(content: bytes) -> bytes:
     return content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
 
 
-def no_info(file: Path) -> None:
-    np.savez(file, **{f"condition:{condition}": score for condition, score in SCORES.items()})
+def other_scores(file: Path) -> None:
+    np.savez(file, **{f"condition:{condition}": score + 1 for condition, score in SCORES.items()})
 
 
 DAMAGES = {
@@ -36,7 +42,8 @@ DAMAGES = {
     "empty": with_bytes(lambda content: b""),
     "no zip": with_bytes(lambda content: b"scores " * 99),
     "one bit": with_bytes(flip_a_score),
-    "no info": no_info,
+    "other scores": other_scores,
+    "missing": lambda file: file.unlink(),
 }
 
 
@@ -55,8 +62,6 @@ def test_keep__reads_back_the_same(store: CellStore) -> None:
     assert info["seconds"] == 0.5
     assert store.info(KEY) == info
     assert store.finished() == store.usable([KEY, "1" * 32]) == {KEY}
-    assert store.readable(KEY)
-    assert not store.readable("1" * 32)
 
 
 @pytest.mark.parametrize("odd", [np.nan, np.inf, -np.inf])
@@ -74,15 +79,14 @@ def test_keep__refuses_scores_that_are_not_finite(store: CellStore, odd: float) 
 def test_usable__a_damaged_file_is_not_there(
     store: CellStore, damage: Callable[[Path], None], caplog
 ) -> None:
-    file = store.folder / f"{KEY}.npz"
+    file = store.folder / KEY / "scores.npz"
     damage(file)
     assert store.finished() == {KEY}
-    assert not store.readable(KEY)
     assert store.usable([KEY]) == set()
     assert not caplog.records
     assert store.usable([KEY], warn=True) == set()
     assert [record.getMessage() for record in caplog.records] == [
-        f"{file} cannot be read; it is made again"
+        f"{file}: damaged; it is made anew"
     ]
 
 
@@ -99,11 +103,65 @@ def test_run_missing__makes_a_damaged_cell_again(tmp_path: Path, monkeypatch, ca
     cells = [cell("lda"), cell("bayes")]
     first = run_missing(cells, study, conditions, jobs=1)
     store = CellStore(study.folder)
-    file = study.folder / f"{first.keys[cells[0]]}.npz"
-    expected = store.read(file.stem)[0]["none"]
+    key = first.keys[cells[0]]
+    file = study.folder / key / "scores.npz"
+    expected = store.read(key)[0]["none"]
     file.write_bytes(file.read_bytes()[:100])
     with caplog.at_level(logging.WARNING):
         again = run_missing(cells, study, conditions, jobs=1)
     assert (again.fitted, again.failures, again.keys) == (1, [], first.keys)
-    assert caplog.text.count("it is made again") == 1
-    np.testing.assert_array_equal(store.read(file.stem)[0]["none"], expected)
+    assert caplog.text.count("it is made anew") == 1
+    np.testing.assert_array_equal(store.read(key)[0]["none"], expected)
+
+
+def test_keep__the_head_as_it_is_taken_home(tmp_path: Path) -> None:
+    study = example(tmp_path, heads={"lda": [lda()], "forest": [random_forest(n_estimators=99)]})
+    conditions, store = opened(study), CellStore(study.folder)
+    cells = [cell("lda"), cell("forest")]
+    assert [outcome.cause for outcome in fit_cells(cells, study, conditions)] == [None, None]
+    light, heavy = (CellKeys(study, conditions)(one) for one in cells)
+    assert store.head(heavy) is None
+    assert store.usable([light, heavy]) == {light, heavy}
+    assert store.head(light) == study.folder / light
+    save_head(
+        fit_head(cells[0], study, conditions), tmp_path / "head", counts={"real": 24, "fake": 36}
+    )
+    for name in ("head.json", "head.skops"):
+        kept, again = (folder / name for folder in (study.folder / light, tmp_path / "head"))
+        assert _content(kept) == _content(again)
+    rows = held_rows(study.frames[0])
+    again = load_head(study.folder / light).score(conditions["none"].matrix(("one.a",), rows))
+    np.testing.assert_allclose(again, store.read(light)[0]["none"], rtol=1e-6)
+
+
+def _content(file: Path) -> object:
+    """What a file says, without its checksums: members of an archive are named by addresses."""
+    if file.suffix == ".json":
+        said = json.loads(file.read_text())
+        return {key: value for key, value in said.items() if not key.startswith("checksum")}
+    return settings(load_pipeline(file))
+
+
+def test_head__a_damaged_one_is_named_and_the_scores_stay(tmp_path: Path, caplog) -> None:
+    study = example(tmp_path)
+    conditions, store = opened(study), CellStore(study.folder)
+    assert [outcome.cause for outcome in fit_cells([cell()], study, conditions)] == [None]
+    (key,) = store.finished()
+    file = study.folder / key / "head.skops"
+    file.write_bytes(file.read_bytes()[:-1])
+    assert store.usable([key], warn=True) == {key}
+    assert store.head(key) is None
+    assert caplog.messages == [f"{file}: damaged; the head is fitted anew"]
+    with pytest.raises(HeadError, match=r"head\.skops: damaged"):
+        load_head(study.folder / key)
+    assert take_home(cell(), key, study, conditions, out=tmp_path, checkpoint_of=Path).is_dir()
+    assert load_head(tmp_path / "best").check_fitted() is None
+
+
+def test_keep__an_estimator_that_cannot_be_stored_has_its_scores(tmp_path: Path) -> None:
+    study = example(tmp_path, heads={"own": [pipeline(Dies())]})
+    conditions, store = opened(study), CellStore(study.folder)
+    assert [outcome.cause for outcome in fit_cells([cell("own")], study, conditions)] == [None]
+    (key,) = store.finished()
+    assert {path.name for path in (study.folder / key).iterdir()} == {"cell.json", "scores.npz"}
+    assert store.usable([key]) == {key}

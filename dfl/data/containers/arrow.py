@@ -6,9 +6,7 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 
-from dfl.data.containers.table import TableFile, bytes_of, reading, row_of
-
-__all__ = ["ArrowFile", "open_table"]
+from dfl.data.containers.table import TableFile, reading
 
 MAPPED_BYTES: Final = 16 << 20  # pages of a map that were read count as memory until it is closed
 
@@ -42,27 +40,22 @@ class ArrowFile(TableFile):
     """
 
     def __init__(self, path: Path) -> None:
-        super().__init__(path)
         self._table = open_table(path)
-        self._columns = list(self._table.column_names)
-        self._rows = self._table.num_rows
+        super().__init__(path, list(self._table.column_names), self._table.num_rows)
         batches = [len(chunk) for chunk in self._table.column(0).chunks] if self._columns else []
         self._starts = np.concatenate([[0], np.cumsum(batches, dtype=np.int64)])
         self._read = 0
 
     def read(self, member: str) -> bytes:
-        """Return the bytes of an image; threads take turns."""
-        column, row = self._place(member)
-        batch = int(np.searchsorted(self._starts, row, side="right")) - 1
-        with self._lock, reading(self.path):
-            chunk = self._table.column(column).chunk(batch)
-            content = bytes_of(chunk[row - int(self._starts[batch])].as_py(), self.path, member)
+        """Return the bytes of an image."""
+        content = super().read(member)
+        with self._lock:
             self._read += len(content)
             if self._read > MAPPED_BYTES:
                 self._read = 0
-                del chunk
                 self._table = open_table(self.path)
         return content
 
-    def _place(self, member: str) -> tuple[str, int]:
-        return row_of(self.path, member, self._rows, self._columns)
+    def _cell(self, column: str, row: int) -> object:
+        batch = int(np.searchsorted(self._starts, row, side="right")) - 1
+        return self._table.column(column).chunk(batch)[row - int(self._starts[batch])].as_py()

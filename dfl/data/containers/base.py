@@ -13,20 +13,10 @@ from typing import Final, Protocol
 
 from dfl.errors import ImageError
 
-__all__ = [
-    "CONTAINER_ENDINGS",
-    "SEPARATOR",
-    "Container",
-    "ContainerError",
-    "no_such_place",
-    "not_unicode",
-    "order_of",
-    "place_of",
-]
-
 SEPARATOR: Final = "::"
 CONTAINER_ENDINGS: Final = (".tar", ".parquet", ".arrow")
-PLACE: Final = re.compile(r"(.+?(?:\.tar|\.parquet|\.arrow))::(.+)", re.DOTALL)
+ENDING: Final = "|".join(map(re.escape, CONTAINER_ENDINGS))
+PLACE: Final = re.compile(rf"(.+?(?:{ENDING})){SEPARATOR}(.+)", re.DOTALL)
 
 
 class ContainerError(ImageError):

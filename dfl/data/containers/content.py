@@ -8,16 +8,6 @@ from dfl.data.containers.base import place_of
 from dfl.data.containers.registry import open_container
 from dfl.files import checksum_of
 
-__all__ = [
-    "NAMED_BYTES",
-    "content_hash",
-    "is_there",
-    "named_hash",
-    "read_bytes",
-    "remember",
-    "size_of",
-]
-
 SIZE_BYTES: Final = 8
 NAMED_BYTES: Final = 16
 HASHES: Final = 1 << 21  # about 200 bytes each
@@ -88,43 +78,23 @@ def is_there(path: Path) -> bool:
     return place[0].is_file() and place[1] in open_container(place[0])
 
 
-def remember(path: Path, size: int, digest: bytes) -> None:
-    """Note what an image's bytes are like, where they were read for another reason anyway.
-
-    Args:
-        path: The image.
-        size: How many bytes it has.
-        digest: Their SHA-256.
-    """
-    _note(_look(path), (size, digest))
-
-
-_known: dict[bytes, bytes] = {}  # one object for size and digest, not a tuple of three
+_known: dict[bytes, bytes] = {}
+"""Size and digest of an image's bytes in one object, by what the image goes by."""
 
 
 def _measure(path: Path) -> tuple[int, bytes]:
     """Return the number of bytes of an image and their hash."""
-    look = _look(path)
-    if (noted := _known.get(look)) is not None:
-        return int.from_bytes(noted[:SIZE_BYTES], "big"), noted[SIZE_BYTES:]
-    if place_of(path) is None:
-        known = path.stat().st_size, bytes.fromhex(checksum_of(path))
-    else:
-        content = read_bytes(path)
-        known = len(content), sha256(content).digest()
-    _note(look, known)
-    return known
-
-
-def _look(path: Path) -> bytes:
-    """Return what an image goes by as long as its file or container looks the same."""
     place = place_of(path)
     state = (path if place is None else place[0]).stat()
-    text = f"{path}|{state.st_size}|{state.st_mtime_ns}"
-    return blake2b(text.encode("utf-8", "surrogateescape"), digest_size=16).digest()
-
-
-def _note(look: bytes, known: tuple[int, bytes]) -> None:
-    if len(_known) >= HASHES:
-        _known.clear()
-    _known[look] = known[0].to_bytes(SIZE_BYTES, "big") + known[1]
+    text = f"{path}|{state.st_size}|{state.st_mtime_ns}"  # as long as its file looks the same
+    look = blake2b(text.encode("utf-8", "surrogateescape"), digest_size=16).digest()
+    if (noted := _known.get(look)) is None:
+        if place is None:
+            size, digest = state.st_size, bytes.fromhex(checksum_of(path))
+        else:
+            content = read_bytes(path)
+            size, digest = len(content), sha256(content).digest()
+        if len(_known) >= HASHES:
+            _known.clear()
+        noted = _known[look] = size.to_bytes(SIZE_BYTES, "big") + digest
+    return int.from_bytes(noted[:SIZE_BYTES], "big"), noted[SIZE_BYTES:]

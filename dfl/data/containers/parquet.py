@@ -10,9 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dfl.data.containers.base import no_such_place
-from dfl.data.containers.table import TableFile, bytes_of, reading, row_of
-
-__all__ = ["ParquetFile"]
+from dfl.data.containers.table import TableFile, reading
 
 GROUP_BYTES: Final = 64 << 20  # a row group's column of at most this size is held whole
 GROUPS: Final = 2
@@ -37,30 +35,21 @@ class ParquetFile(TableFile):
     """
 
     def __init__(self, path: Path) -> None:
-        super().__init__(path)
         with reading(path):
             self._file = pq.ParquetFile(
                 path, buffer_size=READ_BYTES, pre_buffer=False, page_checksum_verification=True
             )
             meta = self._file.metadata
             sizes = [meta.row_group(group).num_rows for group in range(meta.num_row_groups)]
-            self._columns = list(self._file.schema_arrow.names)
+            columns = list(self._file.schema_arrow.names)
+        super().__init__(path, columns, meta.num_rows)
         self._starts = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
         self._groups: OrderedDict[tuple[str, int], pa.Array] = OrderedDict()
         self._cursor: _Cursor | None = None
 
-    def read(self, member: str) -> bytes:
-        """Return the bytes of an image; threads take turns."""
-        column, row = self._place(member)
+    def _cell(self, column: str, row: int) -> object:
         group = int(np.searchsorted(self._starts, row, side="right")) - 1
-        with self._lock, reading(self.path):
-            cell = self._cell(column, group, row - int(self._starts[group]))
-        return bytes_of(cell, self.path, member)
-
-    def _place(self, member: str) -> tuple[str, int]:
-        return row_of(self.path, member, int(self._starts[-1]), self._columns)
-
-    def _cell(self, column: str, group: int, row: int) -> object:
+        row -= int(self._starts[group])
         if self._bytes(column, group) > GROUP_BYTES:
             if self._cursor is None or not self._cursor.reaches(column, group, row):
                 self._cursor = _Cursor(self._file, column, group)
@@ -68,8 +57,7 @@ class ParquetFile(TableFile):
         held = self._groups.get((column, group))
         if held is None:
             table = self._file.read_row_group(group, columns=[column], use_threads=False)
-            held = table.column(column)
-            self._groups[column, group] = held
+            held = self._groups[column, group] = table.column(column)
             while len(self._groups) > GROUPS:
                 self._groups.popitem(last=False)
         self._groups.move_to_end((column, group))

@@ -3,6 +3,7 @@
 import os
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -10,11 +11,8 @@ from dfl.data.containers.arrow import ArrowFile
 from dfl.data.containers.base import Container
 from dfl.data.containers.parquet import ParquetFile
 from dfl.data.containers.tar import TarFile
-from dfl.errors import DataError
 
-__all__ = ["KINDS", "open_container"]
-
-KINDS: Final[dict[str, type[TarFile | ParquetFile | ArrowFile]]] = {
+KINDS: Final[dict[str, Callable[[Path], Container]]] = {
     ".tar": TarFile,
     ".parquet": ParquetFile,
     ".arrow": ArrowFile,
@@ -39,24 +37,15 @@ def open_container(path: Path) -> Container:
     """
     state = path.stat()
     key = (str(path), state.st_size, state.st_mtime_ns)
-    is_tar = path.name.endswith(".tar")
-    opened, most = (_tars, OPEN_TARS) if is_tar else (_tables, OPEN_TABLES)
+    opened, most = (_tars, OPEN_TARS) if path.suffix == ".tar" else (_tables, OPEN_TABLES)
     with _lock:
         container = opened.get(key)
         if container is None:
-            container = _open(path)
-            opened[key] = container
+            container = opened[key] = KINDS[path.suffix](path)
             while len(opened) > most:
                 opened.popitem(last=False)
         opened.move_to_end(key)
         return container
-
-
-def _open(path: Path) -> Container:
-    for ending, kind in KINDS.items():
-        if path.name.endswith(ending):
-            return kind(path)
-    raise DataError(f"{path}: is no container; known are {', '.join(KINDS)}")
 
 
 def _forget() -> None:

@@ -11,18 +11,20 @@ import pyarrow as pa
 from dfl.data.containers.base import SEPARATOR, ContainerError, no_such_place, place_of
 from dfl.errors import one_line
 
-__all__ = ["TableFile", "bytes_of", "is_image_type", "reading", "row_of"]
-
 
 class TableFile(ABC):
-    """A table of images, by column and row; threads take turns at reading it.
+    """The images in a table, by column and row; threads take turns at reading it.
 
     Args:
         path: The file.
+        columns: Its columns.
+        rows: How many rows it has.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, columns: list[str], rows: int) -> None:
         self.path = path
+        self._columns = columns
+        self._rows = rows
         self._lock = threading.Lock()
 
     def __contains__(self, member: str) -> bool:
@@ -36,30 +38,25 @@ class TableFile(ABC):
         """Say that a size is not known without reading."""
         return
 
+    def read(self, member: str) -> bytes:
+        """Return the bytes of an image."""
+        column, row = self._place(member)
+        with self._lock, reading(self.path):
+            cell = self._cell(column, row)
+        return bytes_of(cell, self.path, member)
+
     @abstractmethod
+    def _cell(self, column: str, row: int) -> object:
+        """Read a cell that is there; no other thread does meanwhile."""
+
     def _place(self, member: str) -> tuple[str, int]:
-        """Return column and row of a place, or raise a FileNotFoundError."""
-
-
-def row_of(path: Path, member: str, rows: int, columns: list[str]) -> tuple[str, int]:
-    """Take the place in a table apart.
-
-    Args:
-        path: The table, for the error.
-        member: ``<column>/<row>``, rows counted from 0.
-        rows: How many there are.
-        columns: The columns there are.
-
-    Raises:
-        FileNotFoundError: If there is no such cell.
-    """
-    column, _, row = member.rpartition("/")
-    # isdecimal takes other scripts' digits; a place has one way to be written.
-    if column not in columns or not (row.isascii() and row.isdecimal()) or str(int(row)) != row:
-        raise no_such_place(path, member)
-    if int(row) >= rows:
-        raise no_such_place(path, member)
-    return column, int(row)
+        """Return column and row of ``<column>/<row>``, or raise a FileNotFoundError."""
+        column, _, row = member.rpartition("/")
+        # isdecimal takes other scripts' digits; a place has one way to be written
+        is_row = row.isascii() and row.isdecimal() and str(int(row)) == row
+        if column not in self._columns or not is_row or int(row) >= self._rows:
+            raise no_such_place(self.path, member)
+        return column, int(row)
 
 
 def bytes_of(cell: object, path: Path, member: str) -> bytes:

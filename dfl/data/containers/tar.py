@@ -1,20 +1,15 @@
 """Images in a tar: an index of offsets, and one read for each image."""
 
-import os
 import posixpath
 import tarfile
 from collections.abc import Iterator
-from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 
 from dfl.data.containers.base import ContainerError, no_such_place, not_unicode
 from dfl.errors import one_line
-
-DESCRIPTORS: Final = 64  # tars that are open at once
 
 
 def member_name(name: str) -> str:
@@ -55,9 +50,8 @@ def members_of(path: Path) -> Iterator[tuple[str, int, int]]:
                 tar.members.clear()  # type: ignore[attr-defined]  # else all headers are kept
             stopped = tar.offset
     except (tarfile.TarError, EOFError) as err:
-        reason = one_line(err)
         raise ContainerError(
-            f"{path}: not a readable tar ({reason}); restore it, or decompress it first"
+            f"{path}: not a readable tar ({one_line(err)}); restore it, or decompress it first"
         ) from err
     with path.open("rb") as stream:  # tarfile takes a damaged header for the end
         stream.seek(stopped)
@@ -89,8 +83,6 @@ class TarFile:
             same = int(self._keys[twice[0]])
             name = next(name for name, _, _ in members_of(path) if _hash(name) == same)
             raise ContainerError(f"{path}: holds {name} twice; pack it again with each file once")
-        state = path.stat()
-        self._state = state.st_size, state.st_mtime_ns
 
     def __contains__(self, member: str) -> bool:
         return self._find(member) is not None
@@ -102,13 +94,9 @@ class TarFile:
     def read(self, member: str) -> bytes:
         """Return the bytes of a file; several threads may read at once."""
         start, size = self._place(member)
-        file = _opened(self.path, *self._state)
-        content = os.pread(file.number, size, start)
-        while 0 < len(content) < size:  # a signal, or more than the system reads at once
-            more = os.pread(file.number, size - len(content), start + len(content))
-            if not more:
-                break
-            content += more
+        with self.path.open("rb") as file:
+            file.seek(start)
+            content = file.read(size)
         if len(content) < size:
             raise ContainerError(f"{self.path}: ends within {member}; restore the file")
         return content
@@ -123,22 +111,6 @@ class TarFile:
         key = np.uint64(_hash(member))
         place = int(np.searchsorted(self._keys, key))
         return place if place < len(self._keys) and self._keys[place] == key else None
-
-
-class _Descriptor:
-    """A file open for reading until nobody reads it any more."""
-
-    def __init__(self, path: Path) -> None:
-        self.number = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
-
-    def __del__(self) -> None:
-        if hasattr(self, "number"):
-            os.close(self.number)
-
-
-@lru_cache(maxsize=DESCRIPTORS)
-def _opened(path: Path, size: int, mtime_ns: int) -> _Descriptor:
-    return _Descriptor(path)  # one for each state of the file
 
 
 def _hash(name: str) -> int:

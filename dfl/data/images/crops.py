@@ -11,8 +11,6 @@ from torchvision.transforms.v2 import functional  # type: ignore[import-untyped]
 
 from dfl.errors import ConfigError
 
-__all__ = ["CenterCrop", "Crop", "MultiCrop", "RandomCrop", "Resize", "Squash"]
-
 MAX_ASPECT: Final = 64
 """Beyond this aspect ratio the far ends are cut before resizing, as the centre crop does anyway."""
 

@@ -14,8 +14,6 @@ from dfl.data.images.transforms import Augmentation
 from dfl.data.manifest.manifest import Manifest
 from dfl.types import PADDING, Batch, Sample
 
-__all__ = ["ImageDataset", "Preprocess", "collate"]
-
 
 @dataclass(frozen=True)
 class Preprocess:

@@ -18,15 +18,6 @@ from dfl.data.containers.base import ContainerError
 from dfl.data.containers.content import read_bytes
 from dfl.errors import ImageError, one_line
 
-__all__ = [
-    "MAX_PIXELS",
-    "UnreadableImageError",
-    "decode",
-    "decode_bytes",
-    "decode_opened",
-    "read_image",
-]
-
 MAX_PIXELS: Final = 256_000_000
 """The largest image that is decoded: above the 200 megapixels of the largest camera sensors on
 sale, and far below what a file made to exhaust the memory claims to be."""

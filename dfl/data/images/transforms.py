@@ -17,8 +17,6 @@ from torchvision.transforms.v2 import functional  # type: ignore[import-untyped]
 
 from dfl.errors import ConfigError, ImageError
 
-__all__ = ["JPEG", "Augmentation", "ColorJitter", "GaussianBlur", "HorizontalFlip"]
-
 LARGEST_JPEG: Final = 65_535
 
 TRUNCATE: Final = 4.0

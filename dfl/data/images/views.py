@@ -14,8 +14,6 @@ from dfl.data.images.dataset import Preprocess
 from dfl.data.images.decode import decode_bytes, read_image
 from dfl.data.manifest.manifest import Manifest
 
-__all__ = ["FixedBatch", "ViewsBatch", "ViewsDataset"]
-
 
 @dataclass(frozen=True)
 class FixedBatch:

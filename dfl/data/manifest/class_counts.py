@@ -8,8 +8,6 @@ import pandas as pd
 from dfl.data.manifest.manifest import Manifest
 from dfl.types import FAKE, REAL, UNKNOWN
 
-__all__ = ["count_images", "log_counts"]
-
 logger = logging.getLogger(__name__)
 
 KEYS: Final = ["dataset", "label", "generator", "split"]

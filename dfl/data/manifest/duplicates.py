@@ -1,14 +1,13 @@
 """Identical files: the same content under two names is one image, and must not be on two sides."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from hashlib import blake2b
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from dfl.data.containers.base import place_of
@@ -21,11 +20,10 @@ from dfl.types import FAKE, REAL
 logger = logging.getLogger(__name__)
 
 PROBE_BYTES: Final = 4096
-KEY_BYTES: Final = 32  # of a SHA-256
 THREADS: Final = 8  # reading waits for the disk, not for a core
 STRICTNESS: Final = {"train": 0, "val": 1, "test": 2}
 
-Numbers = npt.NDArray[np.int64]
+T = TypeVar("T")
 
 
 class UnionFind:
@@ -55,7 +53,7 @@ class UnionFind:
         return bool(self._parent)
 
 
-def find_identical(files: Sequence[Path]) -> list[list[int]]:
+def find_identical(paths: Sequence[str | Path], root: str | Path = "") -> list[list[int]]:
     """Find files of the same content.
 
     A file is read only if another has its size, and read whole only if that one has the same bytes
@@ -63,7 +61,8 @@ def find_identical(files: Sequence[Path]) -> list[list[int]]:
     if others have their size; those in tables tell no size, so each is read once.
 
     Args:
-        files: Files, or places in containers, each named once.
+        paths: Files, or places in containers, each named once.
+        root: The folder under which relative ones are.
 
     Returns:
         For each content that is there more than once, the positions of its files, ascending.
@@ -71,7 +70,28 @@ def find_identical(files: Sequence[Path]) -> list[list[int]]:
     Raises:
         DataError: If a file cannot be read.
     """
-    return _find(len(files), files.__getitem__)
+
+    def look(property_of: Callable[[Path], T], members: Sequence[int]) -> Iterator[T]:
+        # a million paths are never objects at once
+        files = (Path(root, paths[member]) for member in members)
+        what = "look for identical images"
+        return in_threads(property_of, files, threads=THREADS, what=what, total=len(members))
+
+    try:
+        every = range(len(paths))
+        left = pd.DataFrame({"size": np.fromiter(look(size_of, every), np.int64, len(every))})
+        left = left[left.duplicated(keep=False)]
+        is_packed = [place_of(paths[member]) is not None for member in left.index]
+        packed = pd.Series(is_packed, left.index, dtype=bool)
+        plain = left.index[~packed.groupby(left["size"]).transform("any")].tolist()
+        left["probe"] = np.uint64(0)
+        left.loc[plain, "probe"] = np.fromiter(look(_probe, plain), np.uint64, len(plain))
+        left = left[left.duplicated(keep=False)]
+        left["content"] = list(look(content_hash, left.index.tolist()))
+    except OSError as err:
+        raise DataError(f"{err.filename}: cannot be read ({err.strerror})") from err
+    left = left[left.duplicated("content", keep=False)]
+    return [members.tolist() for members in left.groupby("content", sort=False).groups.values()]
 
 
 def join_identical(manifest: Manifest) -> Manifest:
@@ -93,7 +113,7 @@ def join_identical(manifest: Manifest) -> Manifest:
         image_of_row, _ = pd.factorize(frame["path"])
         for first, group in zip(own.take(image_of_row), frame["group"], strict=True):
             groups.join(first, group)
-    for members in _find(len(paths), lambda member: manifest.resolve(paths[member])):
+    for members in find_identical(paths, manifest.root):
         _refuse_two_sides({paths[member]: int(labels[member]) for member in members}, manifest.root)
         for member in members[1:]:
             groups.join(own[members[0]], own[member])
@@ -126,70 +146,8 @@ def _settle(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(split=strictest.map(names).reindex(frame.index, fill_value=""))
 
 
-def _find(count: int, file_of: Callable[[int], Path]) -> list[list[int]]:
-    """Find files of the same content; a million of them are numbers here, and never paths."""
-    members = np.arange(count)
-    sized = _divide(members, np.zeros_like(members), file_of, _size)
-    is_packed = np.array([place_of(file_of(member)) is not None for member in sized[0]], dtype=bool)
-    packed = np.isin(sized[1], sized[1][is_packed])
-    probed = _divide(sized[0][~packed], sized[1][~packed], file_of, _probe)
-    # The sets that are left are of other numbers than the packed ones.
-    left = np.concatenate([probed[0], sized[0][packed]])
-    numbers = np.concatenate([probed[1], sized[1][packed] + len(probed[0])])
-    found, number = _divide(left, numbers, file_of, _content)
-    return sorted(part.tolist() for part in np.split(found, _starts(number)[1:]) if len(part))
-
-
-def _divide(
-    members: Numbers,
-    sets: Numbers,
-    file_of: Callable[[int], Path],
-    key: Callable[[Path], bytes],
-) -> tuple[Numbers, Numbers]:
-    """Divide sets of files by a property, and keep the parts of two or more.
-
-    Args:
-        members: The files, those of one set ascending.
-        sets: The number of the set of each.
-        file_of: Gives a file.
-        key: The property, of ``KEY_BYTES``.
-
-    Returns:
-        The files that are kept, part by part, and the numbers of their parts from 0.
-    """
-    keys = np.empty((len(members), KEY_BYTES // 8), dtype=np.uint64)
-    files = (file_of(member) for member in members.tolist())
-    values = in_threads(
-        key, files, threads=THREADS, what="look for identical images", total=len(members)
-    )
-    try:
-        for row, value in enumerate(values):
-            keys[row] = np.frombuffer(value, dtype=np.uint64)
-    except OSError as err:
-        raise DataError(f"{err.filename}: cannot be read ({err.strerror})") from err
-    order = np.lexsort((members, *keys.T, sets))
-    starts = _starts(sets[order], *keys[order].T)
-    sizes = np.diff(starts, append=len(order))
-    kept = np.repeat(sizes > 1, sizes)
-    return members[order][kept], np.repeat(np.arange(len(sizes)), sizes)[kept]
-
-
-def _starts(*columns: npt.NDArray[np.integer]) -> Numbers:
-    """Find where runs of equal rows begin."""
-    starts = np.ones(len(columns[0]), dtype=bool)
-    starts[1:] = np.logical_or.reduce([column[1:] != column[:-1] for column in columns])
-    return np.flatnonzero(starts)
-
-
-def _size(file: Path) -> bytes:
-    return size_of(file).to_bytes(KEY_BYTES, "little")
-
-
-def _probe(file: Path) -> bytes:
+def _probe(file: Path) -> int:
     with file.open("rb") as stream:
         stream.seek(max(0, file.stat().st_size // 2 - PROBE_BYTES // 2))
-        return blake2b(stream.read(PROBE_BYTES), digest_size=KEY_BYTES).digest()
-
-
-def _content(file: Path) -> bytes:
-    return bytes.fromhex(content_hash(file))
+        digest = blake2b(stream.read(PROBE_BYTES), digest_size=8).digest()
+    return int.from_bytes(digest, "big")

@@ -66,9 +66,13 @@ class Manifest:
     @classmethod
     def from_rows(cls, rows: Iterable[dict[str, str | int]], root: Path) -> Self:
         """Build a manifest from one mapping per row, keyed by ``COLUMNS``; nothing is checked."""
-        frame = pd.DataFrame(list(rows), columns=list(COLUMNS))
+        return cls.from_frame(pd.DataFrame(list(rows), columns=list(COLUMNS)), root)
+
+    @classmethod
+    def from_frame(cls, frame: pd.DataFrame, root: Path) -> Self:
+        """Build a manifest from a table that has ``COLUMNS``; nothing is checked."""
         types = {name: "int64" if name == "label" else "str" for name in COLUMNS}
-        return cls(frame.astype(types), root)
+        return cls(frame[[*COLUMNS]].astype(types).reset_index(drop=True), root)
 
     def write(self, path: str | Path) -> None:
         """Write the table as CSV or Parquet, whichever the ending says, in one step.

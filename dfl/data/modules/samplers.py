@@ -12,8 +12,6 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch.utils.data import Dataset, DistributedSampler
 
-__all__ = ["EvalSampler", "TrainSampler"]
-
 
 @runtime_checkable
 class EpochDataset(Protocol):

@@ -10,7 +10,6 @@ from typing import Final
 import pandas as pd
 
 from dfl.data.manifest.manifest import Manifest
-from dfl.data.manifest.rules import COLUMNS
 from dfl.data.sources.words import SPLITS, capture_pattern
 from dfl.errors import DataError
 from dfl.types import FAKE, REAL, UNKNOWN
@@ -98,9 +97,7 @@ def records_manifest(
     frames = [_frame(part, fields, labels, dataset, groups_of) for part in records if part.paths]
     if not frames:
         raise DataError(f"{root}: its containers hold no image; name others")
-    frame = pd.concat(frames, ignore_index=True)
-    types = {name: "int64" if name == "label" else "str" for name in COLUMNS}
-    return Manifest(frame.astype(types), root)
+    return Manifest.from_frame(pd.concat(frames), root)
 
 
 def _frame(

@@ -4,15 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+import pandas as pd
+
 from dfl.data.manifest.manifest import Manifest
 from dfl.data.sources.base import Source
-from dfl.data.sources.image_sets import (
-    Grouping,
-    ScannedImage,
-    images_of,
-    manifest_of,
-    set_of_genimage,
-)
+from dfl.data.sources.image_sets import Grouping, set_of_genimage, side_frame
 from dfl.data.sources.layouts import list_images, read_tree
 from dfl.data.sources.words import KNOWN_LAYOUTS, SPLIT_FOLDERS
 from dfl.errors import DataError
@@ -66,17 +62,15 @@ class Tree(Source):
                 f"{root}: its images ({tree.loose[0]}) are in no known layout; "
                 f"known layouts: {KNOWN_LAYOUTS}"
             )
-        found: list[tuple[ScannedImage, str]] = []
+        frames = []
         for side in tree.sides:
             first = next((part for part in side.parts if part not in SPLIT_FOLDERS), "")
             name = self.name or set_of_genimage(side) or first
             # what the root is called on this machine must not decide a split
             grouping = Grouping(self.group, shared=self.shared_groups, place=name)
             dataset = name or self.title
-            images = images_of(side, root, "", grouping, dataset)
-            found += ((image, dataset) for image in images)
-        found.sort(key=lambda each: each[0].path)
-        return manifest_of([image for image, _ in found], [name for _, name in found], root)
+            frames.append(side_frame(side, root, "", dataset, grouping).assign(dataset=dataset))
+        return Manifest.from_frame(pd.concat(frames).sort_values("path"), root)
 
 
 @dataclass
@@ -109,8 +103,8 @@ class Folder(Source):
         if not paths:
             deeper = "" if self.recursive else "; set recursive to look into its folders"
             raise DataError(f"{root}: holds no image{deeper or '; give a folder of images'}")
-        images = [ScannedImage(path, UNKNOWN, "unknown", "", path) for path in paths]
-        return manifest_of(images, [self.title] * len(images), root)
+        known = {"label": UNKNOWN, "dataset": self.title, "generator": "unknown", "split": ""}
+        return Manifest.from_frame(pd.DataFrame({"path": paths, "group": paths} | known), root)
 
     def advice(self, split: str) -> str:
         """Say that there is no other use for them."""

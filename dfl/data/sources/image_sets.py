@@ -2,16 +2,15 @@
 
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
-from dfl.data.manifest.manifest import Manifest
-from dfl.data.manifest.rules import COLUMNS
+from dfl.data.containers.base import ENDING
 from dfl.data.sources.layouts import Side, read_tree
-from dfl.data.sources.packed import PackedImage, packed_files, packed_images
+from dfl.data.sources.packed import packed_files, packed_images
 from dfl.data.sources.words import (
     GENIMAGE,
     KNOWN_LAYOUTS,
@@ -50,17 +49,6 @@ class ImageSet:
     shared_groups: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class ScannedImage:
-    """One image of a set, in the words of a manifest."""
-
-    path: str
-    label: int
-    generator: str
-    split: str
-    group: str
-
-
 class Grouping:
     """How the group of an image is told from its name.
 
@@ -86,30 +74,33 @@ class Grouping:
         self.set_name = last_part(place) if place.startswith("/") else place
         self.prefix = "" if shared else self.set_name
 
-    def group_of(self, path: str, name: str) -> str:
-        """Return the group of an image.
+    def groups(self, paths: Sequence[str], names: Sequence[str]) -> list[str]:
+        """Return the groups of images.
 
         Args:
-            path: Its path in the manifest.
-            name: The name that it has in its folder or container.
+            paths: Their paths in the manifest.
+            names: The names that they have in their folder or container.
 
         Raises:
-            DataError: If the pattern does not match.
+            DataError: If the pattern does not match one.
         """
         if self.pattern is None:
             if self.set_name == self.place:
-                return path
-            return self.set_name + path.removeprefix(self.place)
-        match = self.pattern.search(last_part(name))
-        if match is None or not match[1]:
-            raise DataError(
-                f"{path}: the group pattern {self.pattern.pattern!r} captures nothing in its "
-                "name; make it match every file of the source"
-            )
-        return f"{self.prefix}:{match[1]}"
+                return list(paths)
+            return [self.set_name + path.removeprefix(self.place) for path in paths]
+        groups = []
+        for path, name in zip(paths, names, strict=True):
+            match = self.pattern.search(last_part(name))
+            if match is None or not match[1]:
+                raise DataError(
+                    f"{path}: the group pattern {self.pattern.pattern!r} captures nothing in its "
+                    "name; make it match every file of the source"
+                )
+            groups.append(f"{self.prefix}:{match[1]}")
+        return groups
 
 
-def scan_side(source: ImageSet, root: Path, label: int) -> list[ScannedImage]:
+def scan_side(source: ImageSet, root: Path, label: int) -> pd.DataFrame:
     """Find the images of one side of a pair.
 
     The layout's own ``train``, ``val`` and ``test`` folders below the set say the split. ``val``
@@ -121,7 +112,7 @@ def scan_side(source: ImageSet, root: Path, label: int) -> list[ScannedImage]:
         label: REAL or FAKE, the side that is wanted.
 
     Returns:
-        The images; those of folders are sorted by path.
+        The columns of a manifest but ``dataset``; images of folders are sorted by path.
 
     Raises:
         DataError: If the folder is missing, holds no image of the side, is ambiguous, or by its
@@ -138,26 +129,17 @@ def scan_side(source: ImageSet, root: Path, label: int) -> list[ScannedImage]:
     packed = packed_files(place, root)
     set_place = _set_of(place if packed is None else _fixed_part(place, root))
     grouping = Grouping(source.group, shared=source.shared_groups, place=set_place)
-    set_name = source.generator or (
-        root.resolve().name if set_place == "." else last_part(set_place)
-    )
+    set_name = root.resolve().name if set_place == "." else last_part(set_place)
     if packed is not None:
-        images = [
-            ScannedImage(
-                path,
-                label,
-                "real" if label == REAL else set_name,
-                split or own_split,
-                grouping.group_of(path, name),
-            )
-            for file, split in packed
-            for path, name, own_split in _of_side(packed_images(file, root), label, root / file)
+        made_by = source.generator or set_name
+        frames = [
+            _packed_side(file, split, root, label, made_by, grouping) for file, split in packed
         ]
-        if not images:
+        if not any(map(len, frames)):
             raise DataError(
                 f"{root / place}: holds no {SIDE_NAMES[label]} images; name another source"
             )
-        return images
+        return pd.concat(frames, ignore_index=True)
     tree = read_tree(root / place)
     sides = [side for side in tree.sides if side.label == label and side.images]
     if tree.loose:
@@ -166,50 +148,73 @@ def scan_side(source: ImageSet, root: Path, label: int) -> list[ScannedImage]:
         raise DataError(
             f"{root / place}: holds no {SIDE_NAMES[label]} images; known layouts: {KNOWN_LAYOUTS}"
         )
-    images = []
-    for side in sides:
+    frames = [
         # the folders between are classes of objects, but for GenImage's
-        generator = source.generator or (set_of_genimage(side) or set_name)
-        images += images_of(side, root, place, grouping, generator)
-    return sorted(images, key=lambda image: image.path)
+        side_frame(
+            side, root, place, source.generator or set_of_genimage(side) or set_name, grouping
+        )
+        for side in sides
+    ]
+    return pd.concat(frames).sort_values("path", ignore_index=True)
 
 
-def images_of(
-    side: Side, root: Path, place: str, grouping: Grouping, generator: str
-) -> list[ScannedImage]:
-    """Describe the images of a side.
+def side_frame(
+    side: Side, root: Path, place: str, generator: str, grouping: Grouping
+) -> pd.DataFrame:
+    """Describe the images of a side by the columns of a manifest but ``dataset``.
 
     Args:
         side: The side.
         root: The folder of the manifest.
         place: The folder, under the root, from which the side's paths are counted.
-        grouping: Tells their groups.
         generator: What made them, where they are fakes.
+        grouping: Tells their groups.
     """
-    split = _split_of(side.parts, lambda folder: (root / place / folder).is_dir())
-    generator = "real" if side.label == REAL else generator
-    return [
-        ScannedImage(path, side.label, generator, split, grouping.group_of(path, path))
-        for path in (str(PurePosixPath(place) / image) for image in side.images)
-    ]
+    paths = [str(PurePosixPath(place) / image) for image in side.images]
+    split = split_of(side.parts, lambda folder: (root / place / folder).is_dir())
+    return _frame(paths, paths, side.label, generator, split, grouping)
 
 
-def manifest_of(images: Sequence[ScannedImage], datasets: Sequence[str], root: Path) -> Manifest:
-    """Make a manifest of images, column by column.
+def _packed_side(
+    file: str, split: str, root: Path, label: int, generator: str, grouping: Grouping
+) -> pd.DataFrame:
+    """Describe the images of one side in a container, which may have the folders of a layout."""
+    images = packed_images(file, root)
+    places = [name.split("/")[:-1] for _, name in images]
+    sides = [[part for part in place if part in SIDE_LABELS][-1:] for place in places]
+    splits = [split] * len(images)
+    if any(sides):
+        if [] in sides:
+            loose, _ = images[sides.index([])]
+            raise DataError(
+                f"{root / file}: has a layout's folders and images beside them ({loose}); keep one "
+                f"of the two (known layouts: {KNOWN_LAYOUTS})"
+            )
+        folders = {"/".join(place[:depth]) for place in places for depth in range(len(place) + 1)}
+        kept = [row for row, (side,) in enumerate(sides) if SIDE_LABELS[side] == label]
+        splits = [split or split_of(tuple(places[row]), folders.__contains__) for row in kept]
+        images = [images[row] for row in kept]
+    paths, names = ([image[part] for image in images] for part in (0, 1))
+    return _frame(paths, names, label, generator, splits, grouping)
 
-    Args:
-        images: The images.
-        datasets: The ``dataset`` of each.
-        root: The folder under which their paths are.
-    """
-    columns = {
-        name: pd.Series(
-            datasets if name == "dataset" else [getattr(image, name) for image in images],
-            dtype="int64" if name == "label" else "str",
-        )
-        for name in COLUMNS
-    }
-    return Manifest(pd.DataFrame(columns), root)
+
+def _frame(
+    paths: list[str],
+    names: list[str],
+    label: int,
+    generator: str,
+    split: str | list[str],
+    grouping: Grouping,
+) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "path": paths,
+            "label": label,
+            "generator": "real" if label == REAL else generator,
+            "split": split,
+            "group": grouping.groups(paths, names),
+        }
+    )
 
 
 def set_of_genimage(side: Side) -> str:
@@ -223,26 +228,7 @@ def last_part(path: str) -> str:
     return path.rpartition("/")[2]
 
 
-def _of_side(images: list[PackedImage], label: int, file: Path) -> Iterator[tuple[str, str, str]]:
-    """Give path, name and split of the images of one side, where a container has both."""
-    places = [name.split("/")[:-1] for _, name in images]
-    sides = [[part for part in place if part in SIDE_LABELS][-1:] for place in places]
-    if not any(sides):
-        yield from ((path, name, "") for path, name in images)
-        return
-    if [] in sides:
-        loose, _ = images[sides.index([])]
-        raise DataError(
-            f"{file}: has a layout's folders and images beside them ({loose}); keep one of the two "
-            f"(known layouts: {KNOWN_LAYOUTS})"
-        )
-    folders = {"/".join(place[:depth]) for place in places for depth in range(len(place) + 1)}
-    for (path, name), place, (side,) in zip(images, places, sides, strict=True):
-        if SIDE_LABELS[side] == label:
-            yield path, name, _split_of(tuple(place), folders.__contains__)
-
-
-def _split_of(parts: tuple[str, ...], is_folder: Callable[[str], bool]) -> str:
+def split_of(parts: tuple[str, ...], is_folder: Callable[[str], bool]) -> str:
     """Tell the split from the folders that a side is in."""
     for depth in reversed(range(len(parts))):
         if parts[depth] in SPLIT_FOLDERS:
@@ -265,7 +251,7 @@ def _place_under(path: str, root: Path) -> str:
 def _fixed_part(place: str, root: Path) -> str:
     """Return what containers are called together: ldm for ldm-*.tar, ldm/*.tar and ldm.tar."""
     is_folder = (root / place).is_dir()
-    fixed = place if is_folder else re.split(r"[*?[]|\.tar$|\.parquet$|\.arrow$", place)[0]
+    fixed = place if is_folder else re.split(rf"[*?[]|({ENDING})$", place)[0]
     return fixed.rstrip("/-_.")
 
 

@@ -5,14 +5,13 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from dfl.data.containers.base import SEPARATOR
+from dfl.data.containers.base import CONTAINER_ENDINGS, SEPARATOR
 from dfl.data.sources.layouts import list_images
 from dfl.data.sources.saved_datasets import is_saved, saved_splits, split_roles
-from dfl.data.sources.table_records import embedded_names, find_image_column, table_records
+from dfl.data.sources.table_records import table_images
 from dfl.data.sources.tar_records import tar_images
 from dfl.errors import DataError
 
-ENDINGS: Final = (".tar", ".parquet", ".arrow")
 WILD: Final = frozenset("*?[")
 
 
@@ -58,11 +57,11 @@ def packed_files(place: str, root: Path) -> list[tuple[str, str]] | None:
         DataError: If there is none for a pattern, or a saved dataset is damaged.
     """
     if WILD & set(place) and not (root / place).exists():
-        if not place.endswith(ENDINGS):
+        if not place.endswith(CONTAINER_ENDINGS):
             return None
         return [(name, "") for name in find_files(root, [place])]
     path = root / place
-    if place.endswith(ENDINGS) and path.is_file():
+    if place.endswith(CONTAINER_ENDINGS) and path.is_file():
         return [(place, "")]
     if is_saved(path):
         splits = saved_splits(path)
@@ -75,17 +74,14 @@ def packed_files(place: str, root: Path) -> list[tuple[str, str]] | None:
     if not path.is_dir():
         return None
     with os.scandir(path) as entries:
-        packed = sorted(e.name for e in entries if e.name.endswith(ENDINGS) and e.is_file())
+        files = [entry.name for entry in entries if entry.is_file()]
+    packed = sorted(name for name in files if name.endswith(CONTAINER_ENDINGS))
     if not packed or list_images(path):
         return None
     return [((PurePosixPath(place) / name).as_posix(), "") for name in packed]
 
 
-PackedImage = tuple[str, str]
-"""The path of an image as a manifest has it, and the name that the image itself has."""
-
-
-def packed_images(name: str, root: Path) -> list[PackedImage]:
+def packed_images(name: str, root: Path) -> list[tuple[str, str]]:
     """List the images of a container whatever else is known of them.
 
     Args:
@@ -93,7 +89,8 @@ def packed_images(name: str, root: Path) -> list[PackedImage]:
         root: The folder.
 
     Returns:
-        The images in the container's order; the name of one in a table is empty if none is kept.
+        The path of each in a manifest, and the name that the image itself has, in the container's
+        order; the name of one in a table is empty if none is kept.
 
     Raises:
         DataError: If the container is damaged or has no column of images.
@@ -101,6 +98,4 @@ def packed_images(name: str, root: Path) -> list[PackedImage]:
     file = root / name
     if name.endswith(".tar"):
         return [(f"{name}{SEPARATOR}{member}", member) for member in tar_images(file)]
-    names = embedded_names(file, find_image_column(file))
-    paths = table_records(file, name, image=None, fields=[]).paths
-    return [(path, inner or "") for path, inner in zip(paths, names, strict=True)]
+    return table_images(file, name)

@@ -3,10 +3,12 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
+
 from dfl.data.containers.base import order_of
 from dfl.data.manifest.manifest import Manifest
 from dfl.data.sources.base import Source
-from dfl.data.sources.image_sets import ImageSet, ScannedImage, manifest_of, scan_side
+from dfl.data.sources.image_sets import ImageSet, scan_side
 from dfl.errors import ConfigError, ManifestError
 from dfl.types import FAKE, REAL
 
@@ -61,42 +63,36 @@ class Pairs(Source):
                 "pairs: there is none; give at least one name with a real and a fake side"
             )
         root = Path(self.root)
-        images: list[ScannedImage] = []
-        names: list[str] = []
+        frames = []
         for name, pair in self.pairs.items():
-            of_pair = _scan(pair.real, root, REAL, f"{name}.real")
-            of_pair += _scan(pair.fake, root, FAKE, f"{name}.fake")
-            _refuse_shared(name, of_pair, root)
-            images += of_pair
-            names += [name] * len(of_pair)
-        return manifest_of(images, names, root)
+            real = _scan(pair.real, root, REAL, f"{name}.real")
+            fake = _scan(pair.fake, root, FAKE, f"{name}.fake")
+            images = pd.concat([real, fake], ignore_index=True)
+            _refuse_repeated(name, images, root)
+            frames.append(images.assign(dataset=name))
+        return Manifest.from_frame(pd.concat(frames), root)
 
 
 def _scan(
     sets: str | ImageSet | list[str | ImageSet], root: Path, label: int, option: str
-) -> list[ScannedImage]:
+) -> pd.DataFrame:
     several = sets if isinstance(sets, list) else [sets]
     if not several:
         raise ConfigError(f"{option}: has no source; give the path of an image set")
-    images = [
-        image
+    frames = [
+        scan_side(ImageSet(each) if isinstance(each, str) else each, root, label)
         for each in several
-        for image in scan_side(ImageSet(each) if isinstance(each, str) else each, root, label)
     ]
-    return sorted(images, key=lambda image: order_of(image.path))
+    images = pd.concat(frames)
+    keys = [order_of(path) for path in images["path"]]
+    return images.iloc[sorted(range(len(keys)), key=keys.__getitem__)]
 
 
-def _refuse_shared(name: str, images: list[ScannedImage], root: Path) -> None:
-    labels: dict[str, int] = {}
-    for image in images:
-        before = labels.get(image.path)
-        if before == image.label:
-            raise ManifestError(
-                f"pair {name!r}: {root / image.path} is in two sources of one side; name its "
-                "folder once"
-            )
-        if before is not None:
-            raise ManifestError(
-                f"pair {name!r}: {root / image.path} is on both sides; take it from one of them"
-            )
-        labels[image.path] = image.label
+def _refuse_repeated(name: str, images: pd.DataFrame, root: Path) -> None:
+    again = images["path"][images["path"].duplicated()]
+    if again.empty:
+        return
+    where = f"pair {name!r}: {root / again.iloc[0]} is"
+    if images["label"][images["path"] == again.iloc[0]].nunique() > 1:
+        raise ManifestError(f"{where} on both sides; take it from one of them")
+    raise ManifestError(f"{where} in two sources of one side; name its folder once")

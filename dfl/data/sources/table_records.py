@@ -37,6 +37,29 @@ def table_records(
     return Records(name, [f"{name}{SEPARATOR}{column}/{i}" for i in range(rows)], values, split)
 
 
+def table_images(file: Path, name: str) -> list[tuple[str, str]]:
+    """List the images of a table whatever else is known of them.
+
+    Args:
+        file: A ``.parquet`` or ``.arrow`` file.
+        name: What a manifest calls it.
+
+    Returns:
+        The path of each in a manifest, and the file name that is kept beside its bytes, if any is.
+
+    Raises:
+        DataError: If the table is damaged, or has not one column of images.
+    """
+    schema, _ = _shape(file)
+    column = image_column(schema, None, file)
+    kind = schema.field(column).type
+    has_names = pa.types.is_struct(kind) and kind.get_field_index("path") >= 0
+    field = f"{column}.path"
+    records = table_records(file, name, image=column, fields=[field] if has_names else [])
+    names = records.values.get(field) or [None] * len(records.paths)
+    return [(path, str(inner or "")) for path, inner in zip(records.paths, names, strict=True)]
+
+
 def image_column(schema: pa.Schema, asked: str | None, source: str | Path) -> str:
     """Find the column of images.
 
@@ -87,21 +110,6 @@ def check_field(source: str | Path, schema: pa.Schema, name: str) -> str:
             raise DataError(f"{source}: column {top!r} is {kind} and has no {part!r}; name another")
         kind = kind.field(part).type
     return top
-
-
-def find_image_column(file: Path) -> str:
-    """Find the column of images of a table, as ``image_column`` does."""
-    return image_column(_shape(file)[0], None, file)
-
-
-def embedded_names(file: Path, column: str) -> list[str | None]:
-    """Return the file names that a column of images keeps beside the bytes, None where none is."""
-    schema, rows = _shape(file)
-    kind = schema.field(column).type
-    if not pa.types.is_struct(kind) or kind.get_field_index("path") < 0:
-        return [None] * rows
-    names = _values(file, schema, [f"{column}.path"])[f"{column}.path"]
-    return [None if name is None else str(name) for name in names]
 
 
 def _shape(file: Path) -> tuple[pa.Schema, int]:

@@ -22,7 +22,7 @@ from dfl.study.publish import Published, Publisher, fingerprint_of
 from dfl.study.run.baselines import Baselines
 from dfl.study.run.cells import CellStore
 from dfl.study.run.features import FeatureFolders
-from dfl.study.run.fitting import cause_of, held_rows, split_rows
+from dfl.study.run.fitting import cause_of, held_out_rows, split_rows
 from dfl.study.run.inputs import StudyInput
 from dfl.study.run.keys import CellKeys
 from dfl.study.run.missing import CellRun, run_missing
@@ -217,7 +217,7 @@ class WholeStudy:
         def count(train_set: str, seed: int) -> tuple[int, int]:
             frame = self.study.frames[seed]
             learnt_from = split_rows(frame, self.study.training_sets[train_set], "train")
-            return len(learnt_from), frame["path"].iloc[held_rows(frame)].nunique()
+            return len(learnt_from), frame["path"].iloc[held_out_rows(frame)].nunique()
 
         return lambda cell: count(cell.train_set, cell.seed)
 

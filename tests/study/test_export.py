@@ -12,7 +12,7 @@ from dfl.heads.storage.head_folder import load_head
 from dfl.study.design.grid import Cell
 from dfl.study.export import take_home
 from dfl.study.run.cells import CellStore
-from dfl.study.run.fitting import held_rows, operating_point
+from dfl.study.run.fitting import held_out_rows, operating_point
 from dfl.study.run.inputs import StudyInput
 from tests.study.study_examples import cell, example, opened
 
@@ -28,7 +28,7 @@ def study(tmp_path: Path) -> StudyInput:
 def network(study: StudyInput, folder: Path) -> Path:
     """Keep the scores of a network, and write a checkpoint of it."""
     frame = study.frames[0]
-    label = frame["label"].to_numpy()[held_rows(frame)]
+    label = frame["label"].to_numpy()[held_out_rows(frame)]
     noise = np.random.default_rng(0).normal(size=len(label))
     CellStore(study.folder).keep(KEY, NETWORK, {"none": 3 * label + noise + 7, "blur": noise}, {})
     about = HeadDescription("dfl.heads.FineTuneTask", {"model": "m"}, (), {}, None).dump()

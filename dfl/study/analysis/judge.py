@@ -21,7 +21,7 @@ from dfl.evaluation import (
 from dfl.study.design.grid import Cell
 from dfl.study.design.training_sets import TrainingSet
 from dfl.study.run.cells import CellStore, Scores
-from dfl.study.run.fitting import held_rows, operating_point
+from dfl.study.run.fitting import held_out_rows, operating_point
 from dfl.study.run.inputs import StudyInput, judged_condition
 from dfl.study.run.workers import in_processes
 from dfl.types import FAKE
@@ -131,8 +131,8 @@ class Judge:
             ``n_real`` and ``n_fake``.
         """
         frame = self.study.frames[cell.seed]
-        held = held_rows(frame)
-        label = frame["label"].to_numpy(dtype=np.int64)[held]
+        held_out = held_out_rows(frame)
+        label = frame["label"].to_numpy(dtype=np.int64)[held_out]
         threshold, scaling = operating_point(cell, self.study, scores)
         found: dict[tuple[str, str, str, str], Metrics] = {}
         for condition in self.study.conditions[cell.train_condition]:
@@ -163,19 +163,19 @@ class Judge:
             image once, under its `judged_condition`.
         """
         frame = self.study.frames[cell.seed]
-        held = held_rows(frame)
+        held_out = held_out_rows(frame)
         threshold, _ = operating_point(cell, self.study, scores)
         score = scores[judged_condition(cell, self.study)]
-        table = frame.iloc[held].assign(score=score, threshold=threshold)
+        table = frame.iloc[held_out].assign(score=score, threshold=threshold)
         table = unique_images(table[table["split"] == "test"])
         return table.assign(correct=(table["score"] > threshold) == (table["label"] == FAKE))
 
     def _test_sets(self, seed: int, split: str) -> list[TestSet]:
-        """List what is tested: scope, name, positions among the held rows, and their weights."""
+        """List the test sets: scope, name, positions among the held-out rows, and weights."""
         if (seed, split) not in self._sets:
             frame = self.study.frames[seed]
-            held = held_rows(frame)
-            place = pd.Series(np.arange(len(held)), index=held)
+            held_out = held_out_rows(frame)
+            place = pd.Series(np.arange(len(held_out)), index=held_out)
             rows = known_rows(frame[frame["split"] == split])
             self._sets[seed, split] = [
                 (scope, name, place[part.index].to_numpy(), self._weights(part, split))

@@ -22,7 +22,7 @@ from dfl.recipe import Recipe, describe
 from dfl.study.design.grid import Cell
 from dfl.study.run.cells import CellStore, Scores, cell_key
 from dfl.study.run.finetuning import fine_tune, training_settings
-from dfl.study.run.fitting import Outcome, cause_of, held_rows, split_rows
+from dfl.study.run.fitting import Outcome, cause_of, held_out_rows, split_rows
 from dfl.study.run.inputs import StudyInput
 from dfl.study.run.keys import CellKeys
 
@@ -182,7 +182,7 @@ class Baselines:
         learnt = np.concatenate(
             [split_rows(frame, training_set, split) for split in ("train", "val")]
         )
-        train, held = (self._manifest(frame.iloc[rows]) for rows in (learnt, held_rows(frame)))
+        train, held = (self._manifest(frame.iloc[rows]) for rows in (learnt, held_out_rows(frame)))
         scores: Scores = {}
         for condition in dict.fromkeys(
             [cell.train_condition, *study.conditions[cell.train_condition]]

@@ -40,7 +40,7 @@ __all__ = [
     "cause_of",
     "fit_cells",
     "fit_head",
-    "held_rows",
+    "held_out_rows",
     "operating_point",
     "split_rows",
     "training_counts",
@@ -90,7 +90,7 @@ def split_rows(frame: pd.DataFrame, training_set: TrainingSet, split: str) -> Ro
     return np.flatnonzero(chosen & ~frame["path"].where(chosen).duplicated().to_numpy())
 
 
-def held_rows(frame: pd.DataFrame) -> Rows:
+def held_out_rows(frame: pd.DataFrame) -> Rows:
     """List the rows that every cell scores: validation and test, of known label."""
     known = known_rows(frame[frame["split"].isin(("val", "test"))])
     return known.index.to_numpy(dtype=np.int64)
@@ -173,9 +173,9 @@ def operating_point(
         The threshold, and slope and intercept of the log-odds of fake.
     """
     frame = study.frames[cell.seed]
-    held = held_rows(frame)
-    own = np.isin(held, split_rows(frame, study.training_sets[cell.train_set], "val"))
-    label = frame["label"].to_numpy(dtype=np.int64)[held[own]]
+    held_out = held_out_rows(frame)
+    own = np.isin(held_out, split_rows(frame, study.training_sets[cell.train_set], "val"))
+    label = frame["label"].to_numpy(dtype=np.int64)[held_out[own]]
     reference = scores[cell.train_condition][own]
     return best_threshold(reference, label), platt_scaling(reference, label)
 
@@ -230,7 +230,7 @@ class _Fitter:
         table, features = self.conditions[condition], self.cell.features
         blocks = [
             best.head.score(_transform(best.reducer, table.matrix(features, block)))
-            for block in _blocks(held_rows(self.frame))
+            for block in _blocks(held_out_rows(self.frame))
         ]
         return np.concatenate(blocks) if blocks else np.empty(0)
 

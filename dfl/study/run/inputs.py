@@ -54,7 +54,10 @@ class StudyInput:
 
 
 def judged_condition(cell: Cell, study: StudyInput) -> str:
-    """Name the condition a cell is looked at under: images as they come, where it is tested so."""
+    """Name the condition that a cell is reported under: the study's first, if it is tested there.
+
+    Otherwise it is the first of those that it is tested under.
+    """
     tested = study.conditions[cell.train_condition]
     first = next(iter(study.features))
     return first if first in tested else tested[0]

@@ -13,7 +13,7 @@ from dfl.study.analysis.details import Details, TrainedConfiguration, has_severa
 from dfl.study.analysis.estimates import Estimator
 from dfl.study.analysis.judge import Judge, Results
 from dfl.study.run.cells import CellStore
-from dfl.study.run.fitting import held_rows
+from dfl.study.run.fitting import held_out_rows
 from tests.study.study_examples import cell, example
 
 GOOD = [cell("lda", condition="blur", seed=seed) for seed in (0, 1)]
@@ -27,7 +27,7 @@ def details(tmp_path: Path) -> Details:
     judge = Judge(study, metric="auroc", replicates=100)
     rows, kept = [], []
     for n, c in enumerate([*GOOD, *POOR]):
-        label = study.frames[c.seed].iloc[held_rows(study.frames[c.seed])]["label"].to_numpy()
+        label = study.frames[c.seed].iloc[held_out_rows(study.frames[c.seed])]["label"].to_numpy()
         noise = np.random.default_rng(n).normal(size=(2, len(label)))
         # under blur both are equally good
         strength = [[3.0], [4.0 if c in GOOD else 0.5]]

@@ -15,7 +15,7 @@ from sklearn.metrics import (
 from dfl.evaluation import METRICS, group_weights
 from dfl.study.analysis.judge import AXES, Judge, judge_cells
 from dfl.study.run.cells import CellStore
-from dfl.study.run.fitting import held_rows, judged_condition
+from dfl.study.run.fitting import held_out_rows, judged_condition
 from dfl.study.run.inputs import StudyInput
 from tests.evaluation.reference import reference
 from tests.study.study_examples import cell, example
@@ -38,7 +38,7 @@ def study(tmp_path: Path) -> StudyInput:
 
 def made_scores(study: StudyInput, conditions=("none",), seed: int = 0) -> dict[str, np.ndarray]:
     """Scores that follow the path, so that an image has the same one in every dataset."""
-    rows = study.frames[seed].iloc[held_rows(study.frames[seed])]
+    rows = study.frames[seed].iloc[held_out_rows(study.frames[seed])]
     _, code = np.unique(rows["path"], return_inverse=True)
     found = {}
     for n, condition in enumerate(conditions):
@@ -48,7 +48,7 @@ def made_scores(study: StudyInput, conditions=("none",), seed: int = 0) -> dict[
 
 
 def held(study: StudyInput, scores: dict[str, np.ndarray], condition: str = "none") -> pd.DataFrame:
-    return study.frames[0].iloc[held_rows(study.frames[0])].assign(score=scores[condition])
+    return study.frames[0].iloc[held_out_rows(study.frames[0])].assign(score=scores[condition])
 
 
 def slow_threshold(rows: pd.DataFrame) -> float:

@@ -19,7 +19,7 @@ from dfl.study.design.training_sets import training_sets
 from dfl.study.run.baselines import Baselines, FineTuning
 from dfl.study.run.cells import CellStore
 from dfl.study.run.finetuning import training_settings
-from dfl.study.run.fitting import held_rows
+from dfl.study.run.fitting import held_out_rows
 from dfl.study.run.inputs import StudyInput
 
 SCHEDULERS = {
@@ -163,7 +163,7 @@ def test_run__a_network_that_fails_stops_no_other(
     data: ImageDataModule, tmp_path: Path, monkeypatch, err: Exception | None, cause: str
 ) -> None:
     given = study(data, tmp_path)
-    held = len(held_rows(given.frames[0]))
+    held = len(held_out_rows(given.frames[0]))
     bad, good = tiny(), tiny(input_size=64)
 
     def trained(task, *args, **kwargs):
@@ -188,7 +188,7 @@ def test_run__a_damaged_cell_is_made_again(
     data: ImageDataModule, tmp_path: Path, monkeypatch, caplog
 ) -> None:
     given = study(data, tmp_path)
-    scores = np.arange(len(held_rows(given.frames[0])), dtype=np.float64)
+    scores = np.arange(len(held_out_rows(given.frames[0])), dtype=np.float64)
     monkeypatch.setattr(dfl.study.run.baselines, "fine_tune", lambda *args, **kwargs: scores)
     networks = baselines(data, tmp_path)
     networks.run(given)

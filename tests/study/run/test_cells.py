@@ -15,7 +15,7 @@ from dfl.heads.storage.skops_file import load_pipeline
 from dfl.study.export import take_home
 from dfl.study.run import missing
 from dfl.study.run.cells import CellStore
-from dfl.study.run.fitting import Outcome, fit_cells, fit_head, held_rows
+from dfl.study.run.fitting import Outcome, fit_cells, fit_head, held_out_rows
 from dfl.study.run.keys import CellKeys
 from dfl.study.run.missing import run_missing
 from tests.study.study_examples import Dies, cell, example, opened, pipeline
@@ -129,7 +129,7 @@ def test_keep__the_head_as_it_is_taken_home(tmp_path: Path) -> None:
     for name in ("head.json", "head.skops"):
         kept, again = (folder / name for folder in (study.folder / light, tmp_path / "head"))
         assert _content(kept) == _content(again)
-    rows = held_rows(study.frames[0])
+    rows = held_out_rows(study.frames[0])
     again = load_head(study.folder / light).score(conditions["none"].matrix(("one.a",), rows))
     np.testing.assert_allclose(again, store.read(light)[0]["none"], rtol=1e-6)
 

@@ -33,7 +33,7 @@ from dfl.heads.storage.head_folder import load_head, save_head
 from dfl.heads.storage.sklearn_head import SklearnHead
 from dfl.study.analysis.judge import Judge
 from dfl.study.run.cells import CellStore
-from dfl.study.run.fitting import _merit, fit_cells, fit_head, held_rows, seeded, split_rows
+from dfl.study.run.fitting import _merit, fit_cells, fit_head, held_out_rows, seeded, split_rows
 from dfl.study.run.inputs import StudyInput
 from dfl.study.run.keys import CellKeys
 from tests.study.study_examples import PARTS, Raises, cell, example, opened, pipeline
@@ -215,8 +215,8 @@ def test_split_rows__each_image_once(study: StudyInput) -> None:
     assert (frame["label"].iloc[beta] == 0).sum() == 24
 
 
-def test_held_rows__known_labels_of_validation_and_test(study: StudyInput) -> None:
-    held = study.frames[0].iloc[held_rows(study.frames[0])]
+def test_held_out_rows__known_labels_of_validation_and_test(study: StudyInput) -> None:
+    held = study.frames[0].iloc[held_out_rows(study.frames[0])]
     assert set(held["split"]) == {"val", "test"}
     assert set(held["label"]) == {0, 1}
     assert len(held) == len(Plain(study, ["one.a"]).held)
@@ -229,7 +229,7 @@ def test_fit_head__scores_as_the_cell(study: StudyInput, head: str, reduction: s
     [(scores, info)] = fitted(study, chosen)
     conditions = opened(study)
     head = fit_head(chosen, study, conditions)
-    rows = held_rows(study.frames[0])
+    rows = held_out_rows(study.frames[0])
     again = head.score(conditions["none"].matrix(PARTS, rows))
     np.testing.assert_allclose(again, scores["none"], rtol=1e-6, atol=1e-6)
     assert [layer.name for layer in head.spec] == PARTS

@@ -6,7 +6,8 @@ from importlib import import_module
 from itertools import pairwise
 from typing import Final
 
-from dfl.app.given import check_given, with_flags
+from dfl.app.check import check_given
+from dfl.app.given import with_flags
 from dfl.app.help import command_help, option_help, overview
 from dfl.app.signature import Signature, signature_of
 from dfl.errors import ConfigError

@@ -2,14 +2,13 @@
 
 import ast
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, reduce
-from importlib.util import find_spec
-from pathlib import Path
-from typing import Final, cast
+from typing import Final
 
 from docstring_parser import parse as parse_docstring
+
+from dfl.app.source import Definition, exports, find, is_abstract, lineage
 
 # The packages whose public classes and functions a config names.
 _ROOMS = (
@@ -18,8 +17,6 @@ _ROOMS = (
 )
 
 _SECTION: Final = re.compile(r"^(?:Args|Attributes|Returns|Yields|Raises):$", re.MULTILINE)
-
-Definition = ast.FunctionDef | ast.ClassDef
 
 
 @dataclass(frozen=True)
@@ -79,14 +76,12 @@ def signature_of(path: str) -> Signature | None:
     Returns:
         Its signature; None if it is not found, or is no function and no class.
     """
-    found = _find(*path.rpartition(".")[::2])
-    module, node = found or ("", None)
-    if not isinstance(node, ast.FunctionDef | ast.ClassDef):
+    definition = find(*path.rpartition(".")[::2])
+    if definition is None or not isinstance(definition.node, ast.FunctionDef | ast.ClassDef):
         return None
-    options, is_open = _options(module, node)
-    words = _SECTION.split(ast.get_docstring(node) or "")[0]
+    words = _SECTION.split(ast.get_docstring(definition.node) or "")[0]
     summary, _, text = words.strip().partition("\n\n")
-    return Signature(path, " ".join(summary.split()), text, options, is_open)
+    return Signature(path, " ".join(summary.split()), text, *_options(definition))
 
 
 def class_names(kind: ast.expr, module: str) -> list[str]:
@@ -100,12 +95,7 @@ def class_names(kind: ast.expr, module: str) -> list[str]:
         For each its module and its name.
     """
     names = [node.id for node in ast.walk(kind) if isinstance(node, ast.Name)]
-    found = [(name, _find(module, name)) for name in names]
-    return [
-        f"{place[0]}.{name}"
-        for name, place in found
-        if place is not None and isinstance(place[1], ast.ClassDef)
-    ]
+    return [f"{each[0].module}.{name}" for name in names if (each := lineage(find(module, name)))]
 
 
 def choices_of(kind: ast.expr) -> list[object]:
@@ -124,10 +114,8 @@ def exported(name: str) -> str | None:
     """
     if "." in name:
         return name if signature_of(name) is not None else None
-    for room in _ROOMS:
-        if isinstance(dict(_exports(room)).get(name, ("", None))[1], ast.ClassDef):
-            return f"{room}.{name}"
-    return None
+    rooms = (room for room in _ROOMS if lineage(exports(room).get(name)))
+    return next((f"{room}.{name}" for room in rooms), None)
 
 
 @cache
@@ -141,202 +129,100 @@ def definitions_of(base: str) -> tuple[str, ...]:
         The public names of its concrete subclasses, itself included, and of the functions that
         make one.
     """
-    wanted = _find(*base.rpartition(".")[::2])
-    found: list[str] = []
-    if wanted is None:
-        return ()
-    for room in _ROOMS:
-        for name, place in _exports(room):
-            module, node = place
-            if isinstance(node, ast.ClassDef):
-                is_one = not _is_abstract(node) and wanted in _with_bases(module, node)
-            else:
-                made = ast.unparse(node.returns) if node.returns else "None"
-                is_one = made.isidentifier() and _is_kind(module, made, wanted)
-            if is_one:
-                found.append(f"{room}.{name}")
-    return tuple(found)
+    wanted = find(*base.rpartition(".")[::2])
+    return tuple(
+        f"{room}.{name}"
+        for room in _ROOMS
+        for name, definition in exports(room).items()
+        if wanted in lineage(_made_by(definition))
+    )
 
 
-def _is_kind(module: str, name: str, wanted: tuple[str, ast.stmt]) -> bool:
-    place = _find(module, name)
-    if place is None or not isinstance(place[1], ast.ClassDef):
-        return False
-    return wanted in _with_bases(place[0], place[1])
+def _made_by(definition: Definition) -> Definition | None:
+    """Find the class of what a function or a class makes; None for a class that makes nothing."""
+    match definition.node:
+        case ast.FunctionDef(returns=ast.Name(id=name)):
+            return find(definition.module, name)
+        case ast.ClassDef() if not is_abstract(definition.node):
+            return definition
+    return None
 
 
-def _options(module: str, node: Definition) -> tuple[tuple[Option, ...], bool]:
+def _options(definition: Definition) -> tuple[tuple[Option, ...], bool]:
     """Read the arguments of a function, of a constructor, or of a dataclass."""
-    texts = _texts(node)
+    node, module = definition.node, definition.module
     if isinstance(node, ast.FunctionDef):
-        return _arguments(module, node, texts)
-    own = [each for each in node.body if isinstance(each, ast.FunctionDef)]
-    if constructor := [each for each in own if each.name == "__init__"]:
-        options, is_open = _arguments(module, constructor[0], texts | _texts(constructor[0]))
-        return options[1:], is_open  # without self
-    options, is_open = (), False
-    for place in _bases(module, node):
-        options, is_open = _options(*place)
-        if options:
-            break
-    if any("dataclass" in ast.unparse(each) for each in node.decorator_list):
+        return _arguments(node, module, _texts(node))
+    if not isinstance(node, ast.ClassDef):
+        return (), False
+    texts = _texts(node)
+    for each in node.body:
+        if isinstance(each, ast.FunctionDef) and each.name == "__init__":
+            options, is_open = _arguments(each, module, texts | _texts(each))
+            return options[1:], is_open  # without self
+    above = [_options(each) for each in lineage(definition)[1:]]
+    options, is_open = next((each for each in above if each[0]), ((), False))
+    if any("dataclass" in ast.unparse(mark) for mark in node.decorator_list):
         fields = [each for each in node.body if isinstance(each, ast.AnnAssign)]
-        options += tuple(_field(module, each, texts) for each in fields)
+        options += tuple(
+            _option(ast.unparse(each.target), each.annotation, each.value, module, texts)
+            for each in fields
+        )
     return options, is_open
 
 
-def _field(module: str, node: ast.AnnAssign, texts: dict[str, str]) -> Option:
-    name = ast.unparse(node.target)
-    default = None if node.value is None else ast.unparse(node.value)
-    return Option(name, _spelt_out(module, node.annotation), default, texts.get(name, ""), module)
-
-
 def _arguments(
-    module: str, node: ast.FunctionDef, texts: dict[str, str]
+    node: ast.FunctionDef, module: str, texts: dict[str, str]
 ) -> tuple[tuple[Option, ...], bool]:
     given = node.args
     missing = [None] * (len(given.args) - len(given.defaults))
     pairs = [*zip(given.args, [*missing, *given.defaults], strict=True)]
     pairs += [*zip(given.kwonlyargs, given.kw_defaults, strict=True)]
-    options = tuple(
-        Option(
-            argument.arg,
-            _spelt_out(module, argument.annotation or ast.Name("object")),
-            None if default is None else ast.unparse(default),
-            texts.get(argument.arg, ""),
-            module,
-        )
-        for argument, default in pairs
-    )
-    return options, given.kwarg is not None
+    options = [
+        _option(each.arg, each.annotation or ast.Name("object"), default, module, texts)
+        for each, default in pairs
+    ]
+    return tuple(options), given.kwarg is not None
 
 
-def _texts(node: Definition) -> dict[str, str]:
+def _option(
+    name: str, kind: ast.expr, default: ast.expr | None, module: str, texts: dict[str, str]
+) -> Option:
+    spelt = _spelt_out(kind, module)
+    shown = None if default is None else ast.unparse(default)
+    return Option(name, spelt, shown, texts.get(name, ""), module)
+
+
+def _texts(node: ast.FunctionDef | ast.ClassDef) -> dict[str, str]:
     docstring = parse_docstring(ast.get_docstring(node) or "")
     return {each.arg_name: " ".join((each.description or "").split()) for each in docstring.params}
 
 
-def _spelt_out(module: str, annotation: ast.expr) -> ast.expr:
-    """Put the types in that the module's own names stand for, as in ``Engine``."""
-
-    class Speller(ast.NodeTransformer):
-        def visit_Name(self, node: ast.Name) -> ast.AST:
-            place = _find(module, node.id)
-            if place is not None and isinstance(place[1], ast.Assign | ast.AnnAssign):
-                value = place[1].value
-                if isinstance(value, ast.Subscript | ast.BinOp):
-                    return _spelt_out(place[0], value)
-            return node
-
-        def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
-            node = cast(ast.Subscript, self.generic_visit(node))
-            inner = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
-            match ast.unparse(node.value):
-                case "Optional":
-                    inner = [*inner, ast.Constant(None)]
-                case "Union":
-                    pass
-                case _:
-                    return node
-            return reduce(lambda left, right: ast.BinOp(left, ast.BitOr(), right), inner)
-
-    copied = ast.parse(ast.unparse(annotation), mode="eval").body
-    if isinstance(copied, ast.Constant) and isinstance(copied.value, str):
-        copied = ast.parse(copied.value, mode="eval").body
-    spelt = Speller().visit(copied)
-    assert isinstance(spelt, ast.expr)
-    return spelt
-
-
-# Where things are defined
-
-
-def _find(module: str, name: str) -> tuple[str, ast.stmt] | None:
-    """Follow a name to where it is defined; None where it is built in, or not there."""
-    for _ in range(8):  # imports that lead in a circle
-        node = _names(module).get(name)
-        if node is None:
-            return None
-        if not isinstance(node, ast.ImportFrom):
-            return module, node
-        original = next(each.name for each in node.names if (each.asname or each.name) == name)
-        module, name = _imported(module, node), original
-    return None
-
-
-@cache
-def _names(module: str) -> dict[str, ast.stmt]:
-    """What a module defines or imports by name, at its top and where types alone are meant."""
-    file = _file(module)
-    if file is None:
-        return {}
-    names: dict[str, ast.stmt] = {}
-    for node in _top(ast.parse(file.read_text(encoding="utf-8")).body):
-        if isinstance(node, ast.ImportFrom):
-            names |= {alias.asname or alias.name: node for alias in node.names}
-        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
-            names[node.name] = node
-        elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-            names[node.targets[0].id] = node
-        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-            names[node.target.id] = node
-    return names
-
-
-def _top(body: list[ast.stmt]) -> Iterator[ast.stmt]:
-    for node in body:
-        if isinstance(node, ast.If):
-            yield from _top(node.body)
-        else:
-            yield node
-
-
-def _file(module: str) -> Path | None:
-    """Find a module's file without importing the packages above it; a stub comes first."""
-    top, *rest = module.split(".")
-    spec = find_spec(top)
-    if spec is None or not spec.submodule_search_locations:
-        return None
-    base = Path(spec.submodule_search_locations[0], *rest)
-    candidates = (base / "__init__.pyi", base / "__init__.py", base.with_suffix(".py"))
-    return next((file for file in candidates if file.is_file()), None)
-
-
-def _imported(module: str, node: ast.ImportFrom) -> str:
-    if not node.level:
-        return node.module or ""
-    file = _file(module)
-    is_package = file is not None and file.stem == "__init__"
-    parts = module.split(".")
-    parts = parts[: len(parts) - node.level + is_package]
-    return ".".join([*parts, *([node.module] if node.module else [])])
-
-
-def _exports(room: str) -> Iterator[tuple[str, tuple[str, Definition]]]:
-    for name in _names(room):
-        place = _find(room, name)
-        if (
-            place is not None
-            and isinstance(place[1], ast.FunctionDef | ast.ClassDef)
-            and not name.startswith("_")
-        ):
-            yield name, (place[0], place[1])
-
-
-def _bases(module: str, node: ast.ClassDef) -> Iterator[tuple[str, ast.ClassDef]]:
-    for base in node.bases:
-        place = _find(module, ast.unparse(base)) if isinstance(base, ast.Name) else None
-        if place is not None and isinstance(place[1], ast.ClassDef):
-            yield place[0], place[1]
-
-
-def _with_bases(module: str, node: ast.ClassDef) -> list[tuple[str, ast.stmt]]:
-    above = [each for place in _bases(module, node) for each in _with_bases(*place)]
-    return [(module, node), *above]
-
-
-def _is_abstract(node: ast.ClassDef) -> bool:
-    if any("ABC" in ast.unparse(base) or "Protocol" in ast.unparse(base) for base in node.bases):
-        return True
-    own = [each for each in node.body if isinstance(each, ast.FunctionDef)]
-    return any("abstract" in ast.unparse(mark) for each in own for mark in each.decorator_list)
+def _spelt_out(kind: ast.expr, module: str) -> ast.expr:
+    """Write a type with what its names stand for, such as ``Engine``, and its alternatives as |."""
+    match kind:
+        case ast.Constant(value=str(text)):
+            return _spelt_out(ast.parse(text, mode="eval").body, module)
+        case ast.Name(id=name):
+            found = find(module, name)
+            node = found.node if found is not None else None
+            value = node.value if isinstance(node, ast.Assign | ast.AnnAssign) else None
+            is_type = found is not None and isinstance(value, ast.Subscript | ast.BinOp)
+            return _spelt_out(value, found.module) if found and value and is_type else kind
+        case ast.BinOp(left=left, right=right):
+            return ast.BinOp(_spelt_out(left, module), kind.op, _spelt_out(right, module))
+        case ast.Subscript(value=ast.Name(id="Literal")):
+            named = [each for each in ast.walk(kind.slice) if isinstance(each, ast.Name)]
+            more = [choices_of(_spelt_out(each, module)) for each in named]
+            choices = [*choices_of(kind), *(each for found in more for each in found)]
+            return ast.parse(f"Literal{choices!r}", mode="eval").body
+        case ast.Subscript(value=ast.Name(id="Optional" | "Union" as outer)):
+            sides = kind.slice.elts if isinstance(kind.slice, ast.Tuple) else [kind.slice]
+            sides = [_spelt_out(side, module) for side in sides]
+            sides += [ast.Constant(None)] if outer == "Optional" else []
+            return reduce(lambda left, right: ast.BinOp(left, ast.BitOr(), right), sides)
+        case ast.Subscript(value=ast.Name(id="list" | "dict")):
+            sides = kind.slice.elts if isinstance(kind.slice, ast.Tuple) else [kind.slice]
+            inner = [_spelt_out(side, module) for side in sides]
+            return ast.Subscript(kind.value, ast.Tuple(inner) if len(inner) > 1 else inner[0])
+    return kind

@@ -1,31 +1,12 @@
-from argparse import ArgumentError
 from pathlib import Path
 
-import pytest
-
-from dfl.app.given import check_given, with_flags
-from dfl.app.signature import Signature, signature_of
+from dfl.app.given import settings, tree_of, with_flags
+from dfl.app.signature import signature_of
 
 
-@pytest.fixture
-def look() -> Signature:
-    signature = signature_of("tests.app.commands_to_read.look")
-    assert signature is not None
-    return signature
-
-
-@pytest.fixture(autouse=True)
-def _here(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.chdir(tmp_path)
-
-
-def _refused(look: Signature, *args: str) -> str:
-    with pytest.raises(ArgumentError) as caught:
-        check_given(look, args)
-    return str(caught.value)
-
-
-def test_flags__have_a_value(look: Signature) -> None:
+def test_flags__have_a_value() -> None:
+    look = signature_of("tests.app.commands_to_read.look")
+    assert look is not None
     assert with_flags(look, ["--folder", "--times", "2", "--no_sharp"]) == [
         *("--folder=true", "--times", "2", "--sharp=false"),
     ]
@@ -33,57 +14,26 @@ def test_flags__have_a_value(look: Signature) -> None:
         assert with_flags(look, given) == given
 
 
-def test_check__what_is_right_passes(look: Signature) -> None:
-    Path("body.yaml").write_text("{lens: {zoom: 1e-3}, weight_g: 3, strap: nylon}\n")
-    Path("c.yaml").write_text(
-        "body: {lens: {class_path: my.Lens, init_args: {colour: red}}, weight_g: 2}\n"
-        "crop: {class_path: dfl.data.Resize, init_args: {size: 32}}\nout: x\n"
-        "bodies: {a: {lens: {}, weight_g: 1}, b: body.yaml}\n"
-    )
-    check_given(look, ["-c", "c.yaml"])
-    check_given(look, ["--config=c.yaml", "--crop.size=3", "--body.lens.zoom", "2"])
-    check_given(look, ["--config=c.yaml", "--crop=dfl.data.RandomCrop", "--crop.size=3"])
-    check_given(look, ["--body=body.yaml", "--out=x"])
-    check_given(look, ["--print_config"])
+def test_tree__files_and_options_in_their_order(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("crop.yaml").write_text("{class_path: dfl.data.Resize, init_args: {size: 32}}\n")
+    Path("c.yaml").write_text("{data.crop: crop.yaml, out: a, seeds: [1, 2]}\n")
+    args = ["-c", "c.yaml", "--data.crop.size", "48", "--out=b", "--layers+=x", "--overwrite"]
+    assert tree_of(list(settings(args))) == {
+        "data": {"crop": {"class_path": "dfl.data.Resize", "init_args": {"size": 48}}},
+        "out": "b",
+        "seeds": [1, 2],
+        "layers": "x",
+        "overwrite": None,
+    }
 
 
-def test_check__all_that_is_unknown_is_named_with_what_is_nearest(look: Signature) -> None:
-    Path("sub").mkdir()
-    Path("sub/body.yaml").write_text("weight: 3\n")  # beside the file that names it
-    Path("sub/c.yaml").write_text(
-        "body: body.yaml\ntime: 2\ncrop: {class_path: dfl.data.Resize, init_args: {sise: 32}}\n"
-        "bodies: {mine: {weight_k: 1}}\n"
-    )
-    said = _refused(look, "--config=sub/c.yaml", "--modes=day", "--zzz=1")
-    assert said.split("; ") == [
-        "--body.weight: no such option of Body, nearest: --body.weight_g",
-        "--time: no such option, nearest: --times",
-        "--crop.sise: no such option of Resize, nearest: --crop.size",
-        "--bodies.mine.weight_k: no such option of Body, nearest: --bodies.mine.weight_g",
-        "--modes: no such option, nearest: --mode",
-        "--zzz: no such option",
-    ]
-
-
-@pytest.mark.parametrize(
-    ("option", "said"),
-    [
-        ("--crop=Resise", "--crop: no class Resise, nearest: dfl.data.Resize"),
-        ("--times=often", "--times: expected int, got often"),
-        ("--mode=dusk", "--mode: expected 'day', 'night', got dusk"),
-        ("--folder=maybe", "--folder: expected bool, got maybe"),
-        ("--bodies.a.weight_g=heavy", "--bodies.a.weight_g: expected int, got heavy"),
-        ("--crop=dfl.data.Zzz", "--crop: no class dfl.data.Zzz, --crop.help lists what there is"),
-        ("--body.lens.zooom=2", "--body.lens.zooom: no such option of Lens, nearest: --body.l"),
-        ("--config=none.yaml", "--config none.yaml: no such file"),
-    ],
-)
-def test_check__classes_and_files(look: Signature, option: str, said: str) -> None:
-    assert said in _refused(look, option)
-
-
-def test_check__what_has_to_be_given(look: Signature) -> None:
-    assert _refused(look) == "missing: --body, --out"
-    assert _refused(look, "--out=x", "--body.weight_g=2") == "missing: --body.lens"
-    assert _refused(look, "--out=x", "--body.lens={}", "--crop=Resize") == "missing: --crop.size"
-    assert _refused(look, "--out=x", "--body.lens.zoom=2", "--mod=day").startswith("--mod: no such")
+def test_tree__another_class_keeps_the_arguments_that_it_takes() -> None:
+    given = {"class_path": "dfl.data.MultiCrop", "init_args": {"size": 32, "count": 5}}
+    for name, value in (("crop", "Resize"), ("crop.class_path", "Resize"), ("crop.size", 48)):
+        tree = tree_of([("crop", given), ("crop", "Resize"), (name, value)])
+        size = 48 if name == "crop.size" else 32
+        assert tree == {"crop": {"class_path": "Resize", "init_args": {"size": size}}}
+    assert tree_of([("crop.size", 32), ("crop", "Resize")]) == {
+        "crop": {"class_path": "Resize", "init_args": {"size": 32}}
+    }

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from dfl.app.given import check_given, with_flags
+from dfl.app.check import check_given
+from dfl.app.given import with_flags
 from dfl.app.parser import command_parser
 from dfl.app.signature import signature_of
 from dfl.commands.demo import demo

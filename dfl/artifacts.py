@@ -287,20 +287,31 @@ class Store:
         """Read the description of an artefact, all of whose files are checked; see `Kind.find`."""
         return self.kind.find(self.path(key), key, warn=warn)
 
+    def workspace(self, key: str) -> Path:
+        """Name the folder of what takes long to make, which is kept from one try to the next."""
+        return self.folder / f".{key}.making"
+
     @contextmanager
-    def making(self, key: str, description: Recipe) -> Iterator[Path]:
-        """Make an artefact; see `Kind.making`. It is found again by its key, so no wait for disks.
+    def making(
+        self, key: str, description: Recipe, *, workspace: Path | None = None
+    ) -> Iterator[Path]:
+        """Make an artefact; see `Kind.making`. What a power cut damages is made anew: no syncing.
 
         Args:
             key: What `key_of` gives for its recipe.
             description: What else is to be known of it.
+            workspace: Where it is filled by a caller that has locked its `path`.
 
         Yields:
             The folder to fill.
         """
         identity: Recipe = {"format": self.kind.format, "fingerprint": key}
         with self.kind.making(
-            self.path(key), identity | description, overwrite=True, synced=False
+            self.path(key),
+            identity | description,
+            overwrite=True,
+            workspace=workspace,
+            synced=False,
         ) as partial:
             yield partial
 

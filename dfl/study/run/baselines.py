@@ -10,6 +10,7 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
+from dfl.artifacts import Store
 from dfl.backbones.precision import SettledPrecision
 from dfl.data import ImageDataModule, Manifest
 from dfl.data.images.transforms import Augmentation
@@ -21,7 +22,13 @@ from dfl.progress import progress
 from dfl.recipe import Recipe, describe
 from dfl.study.design.grid import Cell
 from dfl.study.run.cells import CellStore, Scores, cell_key
-from dfl.study.run.finetuning import fine_tune, training_settings
+from dfl.study.run.finetuning import (
+    NETWORK,
+    checkpoint_of,
+    fine_tune,
+    score_network,
+    training_settings,
+)
 from dfl.study.run.fitting import Outcome, cause_of, held_out_rows, split_rows
 from dfl.study.run.inputs import StudyInput
 from dfl.study.run.keys import CellKeys
@@ -77,8 +84,8 @@ class Baselines:
     ) -> None:
         self.tasks, self.conditions, self.settings = tasks, conditions, settings
         self._data = data
-        self._folder = out / "baselines"
-        self._trainings: dict[str, Path] = {}
+        self._networks = Store(NETWORK, out / "baselines")
+        self._trainings: dict[str, str] = {}
         self._accelerator = accelerator
         self._precision = precision
 
@@ -128,7 +135,7 @@ class Baselines:
             }
             key = cell_key(cell, training | {"test": describe(tested)})
             # what it is tested under has no part in the training, which a further condition shares
-            self._trainings[key] = self._folder / cell_key(cell, training)
+            self._trainings[key] = cell_key(cell, training)
             found[cell] = key
         return found
 
@@ -145,8 +152,7 @@ class Baselines:
 
     def checkpoint(self, key: str) -> Path:
         """Name the checkpoint of a finished cell."""
-        best = self._trainings[key] / "best.ckpt"
-        return best if best.is_file() else best.with_name("last.ckpt")
+        return checkpoint_of(self._networks, self._trainings[key])
 
     def run(self, study: StudyInput) -> list[Outcome]:
         """Train what is not there yet, one after the other.
@@ -183,25 +189,32 @@ class Baselines:
             [split_rows(frame, training_set, split) for split in ("train", "val")]
         )
         train, held = (self._manifest(frame.iloc[rows]) for rows in (learnt, held_out_rows(frame)))
-        scores: Scores = {}
-        for condition in dict.fromkeys(
-            [cell.train_condition, *study.conditions[cell.train_condition]]
-        ):
-            scores[condition] = fine_tune(
-                self.tasks[cell.features[0]],
-                train,
+        task = self.tasks[cell.features[0]]
+        checkpoint = fine_tune(
+            task,
+            train,
+            data=self._data,
+            store=self._networks,
+            key=self._trainings[key],
+            max_epochs=self.settings.max_epochs,
+            patience=self.settings.patience,
+            seed=cell.seed,
+            accelerator=self._accelerator,
+            precision=self._precision,
+        )
+        wanted = [cell.train_condition, *study.conditions[cell.train_condition]]
+        return {
+            condition: score_network(
+                task,
+                checkpoint,
                 held,
                 data=self._data,
-                folder=self._trainings[key],
-                max_epochs=self.settings.max_epochs,
-                patience=self.settings.patience,
-                seed=cell.seed,
                 eval_transforms=self.conditions[condition],
                 accelerator=self._accelerator,
-                devices=1,
                 precision=self._precision,
             )
-        return scores
+            for condition in dict.fromkeys(wanted)
+        }
 
     def _manifest(self, frame: pd.DataFrame) -> Manifest:
         return Manifest(frame.reset_index(drop=True), self._data.manifest.root)

@@ -24,8 +24,8 @@ from dfl.study.design.grid import Cell
 
 logger = logging.getLogger(__name__)
 
-CELL_VERSION: Final = 1
-"""Raised when the same cell would give other scores."""
+CELL_VERSION: Final = 2
+"""Raised when the same cell would give other scores, or is kept in another form."""
 
 _SCORES: Final = "scores.npz"
 CELL: Final = Kind(

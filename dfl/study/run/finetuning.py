@@ -1,8 +1,8 @@
 """A study's baseline: a network fine-tuned end to end on one table of images, scoring another."""
 
 import hashlib
-import json
 import logging
+import shutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,82 +17,128 @@ from lightning.pytorch.callbacks import EarlyStopping
 from numpy.typing import NDArray
 
 from dfl.app.quiet import quiet_lightning
+from dfl.artifacts import Kind, Store
 from dfl.backbones.precision import SettledPrecision
 from dfl.data import Augmentation, ImageDataModule, Manifest
 from dfl.errors import CheckpointError, ConfigError
-from dfl.files import checksum_of, writing
+from dfl.files import checksum_of
+from dfl.folders import locked
 from dfl.heads.storage.checkpoint import read_checkpoint
 from dfl.heads.storage.movable_checkpoint import MovableCheckpoint, save_whole
 from dfl.heads.tasks.finetune import FineTuneTask
-from dfl.recipe import Plain, Recipe, describe, public_name
+from dfl.recipe import Plain, Recipe, public_name
 from dfl.report.progress import ThroughputBar
-
-__all__ = ["fine_tune", "training_settings"]
 
 logger = logging.getLogger(__name__)
 
-_SETTINGS = "training.json"
-_FINISHED = "finished.json"
 _LAST = "last.ckpt"
 _BEST = "best.ckpt"
+_CHECKPOINT = "network.ckpt"
+NETWORK = Kind(
+    name="fine-tuned network",
+    error=CheckpointError,
+    document="network.json",
+    format=1,
+    files=(_CHECKPOINT,),
+)
 
 
 def fine_tune(
     task: FineTuneTask,
     train: Manifest,
-    score: Manifest,
     *,
     data: ImageDataModule,
-    folder: Path,
+    store: Store,
+    key: str,
     max_epochs: int,
     patience: int | None,
     seed: int,
-    eval_transforms: Sequence[Augmentation] = (),
     accelerator: str = "auto",
-    devices: int | str = "auto",
     precision: SettledPrecision = "32-true",
-) -> NDArray[np.float64]:
-    """Fine-tune a network on some images and score others with its best checkpoint.
+) -> Path:
+    """Fine-tune a network on some images, unless it is there.
 
-    The folder keeps the training: an interrupted one goes on at its last finished epoch and ends as
-    it would have, and a finished one is not repeated, so that further tables and perturbations only
-    cost their scores. Weights, order and augmentations follow from the seed; the random state of
-    the caller is left as it was.
+    A training that was interrupted goes on at its last finished epoch and ends as it would have; a
+    second process that wants the same one waits for it. Weights, order and augmentations follow
+    from the seed; the random state of the caller is left as it was.
 
     Args:
         task: What is trained: its arguments, not its weights, which stay as they are.
         train: Images to learn from. Rows of the split ``train`` are learnt; the loss of the split
             ``val`` chooses the best epoch, or the last one is taken where there is none.
-        score: Images to score, all rows, whatever their split.
         data: How images are seen: crops and augmentations, batches, workers.
-        folder: Where the training is kept, one folder for each. It is checked that it is of the
-            same images and settings.
-        max_epochs: Epochs at most; more than in a finished training go on with it.
+        store: Where networks are kept.
+        key: What identifies the training: images, rows, settings and seed.
+        max_epochs: Epochs at most.
         patience: Epochs without a better validation loss after which it ends; None never does.
         seed: The seed of the training.
-        eval_transforms: What the scored images go through after ``data.eval_transforms``.
-        accelerator: Lightning's accelerator.
-        devices: Number of devices, or auto. With several, each process scores all rows.
+        accelerator: Lightning's accelerator, of which one device is taken.
         precision: Numeric precision.
 
     Returns:
-        A score for every row of ``score``, in its order; higher = fake.
+        The checkpoint of its best epoch.
 
     Raises:
-        ConfigError: If the folder is of another training, or a setting cannot be carried out.
+        ConfigError: If a setting cannot be carried out.
         BackboneError: If the network cannot be built or its weights do not fit.
         DataError: If there is no training image, or one cannot be read.
     """
-    trainer = partial(
-        _trainer, folder, accelerator=accelerator, devices=devices, precision=precision
-    )
-    images = data.of(train, seed=seed)
-    _check_folder(folder, task, images)
+    about: Recipe = {"network": training_settings(task), "seed": seed}
+    workspace = store.workspace(key)
+    with locked(store.path(key)):
+        if store.get(key) is None:
+            images = data.of(train, seed=seed)
+            trainer = partial(_trainer, workspace, accelerator, precision)
+            with _quiet(), torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+                best = _train(task, images, workspace, trainer, max_epochs, patience, seed)
+            with store.making(key, about, workspace=workspace) as folder:
+                shutil.copyfile(best, folder / _CHECKPOINT)
+            shutil.rmtree(workspace)
+    return checkpoint_of(store, key)
+
+
+def checkpoint_of(store: Store, key: str) -> Path:
+    """Name the checkpoint of a fine-tuned network."""
+    return store.path(key) / _CHECKPOINT
+
+
+def score_network(
+    task: FineTuneTask,
+    checkpoint: Path,
+    images: Manifest,
+    *,
+    data: ImageDataModule,
+    eval_transforms: Sequence[Augmentation] = (),
+    accelerator: str = "auto",
+    precision: SettledPrecision = "32-true",
+) -> NDArray[np.float64]:
+    """Score images with a fine-tuned network.
+
+    Args:
+        task: What was trained.
+        checkpoint: What `fine_tune` gave.
+        images: All rows are scored, whatever their split.
+        data: How images are seen.
+        eval_transforms: What they go through after ``data.eval_transforms``.
+        accelerator: Lightning's accelerator, of which one device is taken.
+        precision: Numeric precision.
+
+    Returns:
+        A score for every row of ``images``, in its order; higher = fake.
+
+    Raises:
+        DataError: If an image cannot be read.
+    """
+    # an image that serves several datasets is scored once
+    once = images.frame.drop_duplicates("path").reset_index(drop=True)
+    transforms = [*data.eval_transforms, *eval_transforms]
+    seen = data.of(Manifest(once, images.root), eval_transforms=transforms)
+    scored = task.untrained(pretrained=False)
     with _quiet(), torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-        best = _train(
-            task, images, folder, trainer, max_epochs=max_epochs, patience=patience, seed=seed
-        )
-        return _score(task, score, data, [*data.eval_transforms, *eval_transforms], best, trainer())
+        trainer = _trainer(checkpoint.parent, accelerator, precision)
+        trainer.predict(scored, datamodule=seen, ckpt_path=checkpoint, return_predictions=False)
+    by_path = scored.scores.set_index("path")["score"]
+    return by_path.loc[images.frame["path"]].to_numpy(dtype=np.float64)
 
 
 def training_settings(task: FineTuneTask) -> Recipe:
@@ -132,23 +178,17 @@ def _train(
     images: ImageDataModule,
     folder: Path,
     trainer: Callable[..., pl.Trainer],
-    *,
     max_epochs: int,
     patience: int | None,
     seed: int,
 ) -> Path:
-    """Train until it is finished, unless it is; return the checkpoint to score with."""
+    """Train until it is finished, or go on with what is in the folder; give the best checkpoint."""
     validated = bool((images.manifest.frame["split"] == "val").any())
     best, last = folder / (_BEST if validated else _LAST), folder / _LAST
-    asked = {"max_epochs": max_epochs, "patience": patience}
-    finished = folder / _FINISHED
-    if finished.exists() and json.loads(finished.read_text()) == asked and best.exists():
-        return best
     state = _read(last)
     resumes = state is not None
     if best.exists() and _has_ended(state, max_epochs, patience if validated else None):
-        _note_finished(finished, asked)  # it was killed before it could
-        return best
+        return best  # it was killed before it could be put in its place
     fresh = task.untrained(pretrained=False) if resumes else task.untrained()
     callbacks = [_EpochSeed(seed), *_keepers(folder, patience if validated else None, validated)]
     limit = {} if validated else {"limit_val_batches": 0}
@@ -157,14 +197,7 @@ def _train(
     made.fit(fresh, datamodule=images, ckpt_path=last if resumes else None)
     if made.interrupted:
         raise KeyboardInterrupt  # Lightning ends quietly, and the training is not finished
-    if made.is_global_zero:
-        _note_finished(finished, asked)
     return best
-
-
-def _note_finished(file: Path, asked: Mapping[str, int | None]) -> None:
-    with writing(file) as partial_file:
-        partial_file.write_text(json.dumps(asked))
 
 
 def _read(last: Path) -> dict[str, Any] | None:
@@ -203,30 +236,12 @@ def _keepers(folder: Path, patience: int | None, validated: bool) -> list[pl.Cal
     return kept
 
 
-def _score(
-    task: FineTuneTask,
-    score: Manifest,
-    data: ImageDataModule,
-    eval_transforms: Sequence[Augmentation],
-    checkpoint: Path,
-    trainer: pl.Trainer,
-) -> NDArray[np.float64]:
-    # an image that serves several datasets is scored once
-    once = score.frame.drop_duplicates("path").reset_index(drop=True)
-    images = data.of(Manifest(once, score.root), eval_transforms=eval_transforms)
-    scored = task.untrained(pretrained=False)
-    trainer.predict(scored, datamodule=images, ckpt_path=checkpoint, return_predictions=False)
-    by_path = scored.scores.set_index("path")["score"]
-    return by_path.loc[score.frame["path"]].to_numpy(dtype=np.float64)
-
-
 def _trainer(
     folder: Path,
+    accelerator: str,
+    precision: SettledPrecision,
     callbacks: Sequence[pl.Callback] = (),
     *,
-    accelerator: str,
-    devices: int | str,
-    precision: SettledPrecision,
     max_epochs: int | None = None,
     num_sanity_val_steps: int | None = None,
     limit_val_batches: int | None = None,
@@ -234,7 +249,7 @@ def _trainer(
     try:
         made = pl.Trainer(
             accelerator=accelerator,
-            devices=devices,
+            devices=1,
             precision=precision,
             max_epochs=max_epochs,
             num_sanity_val_steps=num_sanity_val_steps,
@@ -270,31 +285,6 @@ class _EpochSeed(pl.Callback):
         numbers = f"{self.seed}:{trainer.current_epoch}:{trainer.global_rank}"
         digest = hashlib.blake2b(numbers.encode(), digest_size=8).digest()
         torch.manual_seed(int.from_bytes(digest, "big") >> 1)
-
-
-def _check_folder(folder: Path, task: FineTuneTask, images: ImageDataModule) -> None:
-    """Refuse the folder of another training; say in a new one what it is of."""
-    frame = images.manifest.frame[["path", "label", "split"]]
-    rows = hashlib.sha256(frame.to_csv(index=False).encode()).hexdigest()
-    settings = {
-        **training_settings(task),
-        "rows": rows,
-        "condition": images.preprocess(),
-        "train_crop": describe(images.train_crop),
-        "train_transforms": describe(images.train_transforms),
-        "batch_size": images.batch_size,
-        "seed": images.seed,
-    }
-    text = json.dumps(settings, indent=2)
-    file = folder / _SETTINGS
-    if not file.exists():
-        with writing(file) as partial_file:
-            partial_file.write_text(text)
-    elif json.loads(file.read_text()) != json.loads(text):
-        raise ConfigError(
-            f"{folder} holds a training of other images or settings ({_SETTINGS}); "
-            "name another folder, or delete it"
-        )
 
 
 def _plain(value: object) -> Plain:

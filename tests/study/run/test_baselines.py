@@ -167,13 +167,15 @@ def test_run__a_network_that_fails_stops_no_other(
     bad, good = tiny(), tiny(input_size=64)
 
     def trained(task, *args, **kwargs):
-        if task is good:
-            return np.zeros(held)
-        if err is not None:
+        if task is not good and err is not None:
             raise err
-        return np.r_[np.zeros(held - 2), np.nan, np.inf]
+        return Path("network.ckpt")
+
+    def scored(task, *args, **kwargs):
+        return np.zeros(held) if task is good else np.r_[np.zeros(held - 2), np.nan, np.inf]
 
     monkeypatch.setattr(dfl.study.run.baselines, "fine_tune", trained)
+    monkeypatch.setattr(dfl.study.run.baselines, "score_network", scored)
     networks = baselines(data, tmp_path, bad=bad, good=good)
     assert len(networks.missing(given)) == 2
     outcomes = networks.run(given)
@@ -189,7 +191,8 @@ def test_run__a_damaged_cell_is_made_again(
 ) -> None:
     given = study(data, tmp_path)
     scores = np.arange(len(held_out_rows(given.frames[0])), dtype=np.float64)
-    monkeypatch.setattr(dfl.study.run.baselines, "fine_tune", lambda *args, **kwargs: scores)
+    monkeypatch.setattr(dfl.study.run.baselines, "fine_tune", lambda *_, **__: Path("n.ckpt"))
+    monkeypatch.setattr(dfl.study.run.baselines, "score_network", lambda *_, **__: scores)
     networks = baselines(data, tmp_path)
     networks.run(given)
     assert (networks.run(given), networks.missing(given)) == ([], {})

@@ -1,5 +1,4 @@
 import shutil
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ import pytest
 import torch
 
 import dfl.heads.tasks.finetune
+from dfl.artifacts import Store
 from dfl.cli import main
 from dfl.commands.detect import detect
 from dfl.data import (
@@ -22,11 +22,11 @@ from dfl.data import (
     Resize,
     Splits,
 )
-from dfl.errors import ConfigError, DataError
+from dfl.errors import DataError
 from dfl.evaluation import binary_metrics, read_scores
 from dfl.heads.storage.checkpoint import copy_with_operating_point
 from dfl.heads.tasks.finetune import FineTuneTask
-from dfl.study.run.finetuning import fine_tune
+from dfl.study.run.finetuning import NETWORK, fine_tune, score_network
 from tests.runs import FIT, image_data
 
 
@@ -50,20 +50,26 @@ def tiny(lr: float = 3e-3, **arguments: Any) -> FineTuneTask:
     return FineTuneTask(**settings | {"optimizer": adam} | arguments)
 
 
+KEY = "ab" * 16
+
+
 def run(data: ImageDataModule, folder: Path, **changes: Any) -> np.ndarray:
+    """Fine-tune a network in a folder, and score images with it."""
+    task, rows = changes.pop("task", tiny()), changes.pop("score", data.manifest)
+    transforms = changes.pop("eval_transforms", [])
     settings: dict[str, Any] = {
-        "task": tiny(),
         "train": data.manifest,
-        "score": data.manifest,
-        "data": data,
-        "folder": folder,
+        "store": Store(NETWORK, folder),
+        "key": KEY,
         "max_epochs": 3,
         "patience": None,
         "seed": 1,
         "accelerator": "cpu",
-        "devices": 1,
     }
-    return fine_tune(**settings | changes)
+    best = fine_tune(task, data=data, **settings | changes)
+    assert [path.name for path in folder.iterdir()] == [KEY]
+    assert {path.name for path in best.parent.iterdir()} == {"network.json", "network.ckpt"}
+    return score_network(task, best, rows, data=data, eval_transforms=transforms, accelerator="cpu")
 
 
 @pytest.fixture
@@ -98,37 +104,68 @@ def test_fine_tune__learns_and_leaves_task_and_random_state_alone(
     assert all("images/s" in line for line in captured.err.splitlines())
 
 
+@pytest.mark.parametrize("validated", [True, False])  # the best epoch counts, or the last
 @pytest.mark.parametrize("workers", [0, 1])
 def test_fine_tune__an_interrupted_one_ends_as_it_would_have(
-    data: ImageDataModule, tmp_path: Path, monkeypatch, steps: list[int], workers: int
+    data: ImageDataModule,
+    tmp_path: Path,
+    monkeypatch,
+    steps: list[int],
+    workers: int,
+    validated: bool,
 ) -> None:
     """Where the folder is now, and whether workers decode, makes no difference."""
     data.num_workers = workers
-    whole = run(data, tmp_path / "whole")
+    rows = data.manifest if validated else _training_images(data)
+    whole = run(data, tmp_path / "whole", train=rows)
     batches = len(steps) // 3
+    _stop_in_epoch_2(data, tmp_path / "cell", monkeypatch, train=rows)
+    (tmp_path / "cell").rename(tmp_path / "moved")
+    steps.clear()
+    np.testing.assert_array_equal(run(data, tmp_path / "moved", train=rows), whole)
+    assert steps == [2] * batches
+    files = (tmp_path / name / KEY / "network.ckpt" for name in ("moved", "whole"))
+    one, other = (torch.load(file, weights_only=True)["state_dict"] for file in files)
+    assert all(torch.equal(one[name], other[name]) for name in other)
+
+
+def _training_images(data: ImageDataModule) -> Manifest:
+    frame = data.manifest.frame.query("split == 'train'").reset_index(drop=True)
+    return Manifest(frame, data.manifest.root)
+
+
+def _stop_in_epoch_2(data: ImageDataModule, folder: Path, monkeypatch, **changes: Any) -> Path:
+    """Interrupt a training; give the folder that keeps it."""
     with monkeypatch.context() as patch:
         patch.setattr(FineTuneTask, "on_train_epoch_start", _stop_at_epoch_2, raising=False)
         with pytest.raises(RuntimeError, match="stopped"):
-            run(data, tmp_path / "cell")
-    assert (tmp_path / "cell" / "last.ckpt").exists()
-    (tmp_path / "cell").rename(tmp_path / "moved")
-    steps.clear()
-    np.testing.assert_array_equal(run(data, tmp_path / "moved"), whole)
-    assert steps == [2] * batches
-    files = (tmp_path / name / "last.ckpt" for name in ("moved", "whole"))
-    one, other = (torch.load(file, weights_only=True)["state_dict"] for file in files)
-    assert all(torch.equal(one[name], other[name]) for name in other)  # the best may be an earlier
+            run(data, folder, **changes)
+    assert not (folder / KEY).exists()
+    kept = Store(NETWORK, folder).workspace(KEY)
+    assert (kept / "last.ckpt").exists()
+    return kept
 
 
 def test_fine_tune__begins_anew_where_its_last_epoch_cannot_be_read(
-    data: ImageDataModule, tmp_path: Path, caplog
+    data: ImageDataModule, tmp_path: Path, monkeypatch, caplog
 ) -> None:
-    whole = run(data, tmp_path / "cell")
-    (tmp_path / "cell" / "finished.json").unlink()
-    last = tmp_path / "cell" / "last.ckpt"
+    whole = run(data, tmp_path / "whole")
+    last = _stop_in_epoch_2(data, tmp_path / "cell", monkeypatch) / "last.ckpt"
     last.write_bytes(last.read_bytes()[:1000])
     np.testing.assert_array_equal(run(data, tmp_path / "cell"), whole)
     assert "last.ckpt cannot be read" in caplog.text
+
+
+def test_fine_tune__a_damaged_one_is_named_and_made_anew(
+    data: ImageDataModule, tmp_path: Path, steps: list[int], caplog
+) -> None:
+    whole = run(data, tmp_path / "cell", max_epochs=1)
+    steps.clear()
+    file = tmp_path / "cell" / KEY / "network.ckpt"
+    file.write_bytes(file.read_bytes()[:-1])
+    np.testing.assert_array_equal(run(data, tmp_path / "cell", max_epochs=1), whole)
+    assert caplog.text.count("network.ckpt: damaged; it is made anew") == 1
+    assert steps
 
 
 def _stop_at_epoch_2(task: FineTuneTask) -> None:
@@ -136,34 +173,37 @@ def _stop_at_epoch_2(task: FineTuneTask) -> None:
         raise RuntimeError("stopped")
 
 
-def test_fine_tune__a_finished_one_is_not_repeated_but_prolonged(
-    data: ImageDataModule, tmp_path: Path, monkeypatch, steps: list[int]
+def test_fine_tune__a_finished_one_is_not_repeated(
+    data: ImageDataModule, tmp_path: Path, steps: list[int]
 ) -> None:
     first = run(data, tmp_path / "cell", max_epochs=2)
-    batches = len(steps) // 2
+    assert steps
     steps.clear()
     np.testing.assert_array_equal(run(data, tmp_path / "cell", max_epochs=2), first)
     assert steps == []
-    longer = run(data, tmp_path / "cell", max_epochs=3)
-    assert steps == [2] * batches
-    np.testing.assert_array_equal(longer, run(data, tmp_path / "whole", max_epochs=3))
 
 
 def test_fine_tune__killed_after_its_last_epoch_it_does_not_go_on(
-    data: ImageDataModule, tmp_path: Path, steps: list[int]
+    data: ImageDataModule, tmp_path: Path, monkeypatch, steps: list[int]
 ) -> None:
     """Whether early stopping or the number of epochs ended it, no epoch more is made."""
     for name, settings in {
         "stopped": {"task": tiny(lr=0.3), "max_epochs": 30, "patience": 1},
         "complete": {"max_epochs": 2, "patience": 9},
-        "unvalidated": {"max_epochs": 2, "patience": None},
+        "unvalidated": {"max_epochs": 2, "patience": None, "train": _training_images(data)},
     }.items():
-        scores = run(data, tmp_path / name, **settings)
-        (tmp_path / name / "finished.json").unlink()
+        scores = run(data, tmp_path / "whole" / name, **settings)
+        with monkeypatch.context() as patch:
+            patch.setattr("shutil.copyfile", _stop)
+            with pytest.raises(RuntimeError, match="stopped"):
+                run(data, tmp_path / name, **settings)
         steps.clear()
         np.testing.assert_array_equal(run(data, tmp_path / name, **settings), scores)
         assert steps == []
-        assert (tmp_path / name / "finished.json").is_file()
+
+
+def _stop(*_: object) -> None:
+    raise RuntimeError("stopped")
 
 
 def test_fine_tune__other_seed_other_scores_same_seed_same_scores(
@@ -182,7 +222,7 @@ def test_fine_tune__scores_are_those_of_dfl_test_and_detect(
 ) -> None:
     scores = run(data, tmp_path / "cell", score=data.manifest.select("test"))
     monkeypatch.chdir(tmp_path)
-    best = tmp_path / "cell" / "best.ckpt"
+    best = tmp_path / "cell" / KEY / "network.ckpt"
     model = ["--model=dfl.heads.FineTuneTask", "--model.model=test_resnet", "--model.input_size=32"]
     main(["test", *FIT, *model, *image_data(image_root), f"--ckpt_path={best}"])
     tested = read_scores(next(tmp_path.glob("runs/**/scores.csv")))
@@ -237,13 +277,12 @@ def test_fine_tune__stops_when_validation_gets_no_better(
 def test_fine_tune__without_validation_the_last_epoch_counts(
     data: ImageDataModule, tmp_path: Path, steps: list[int]
 ) -> None:
-    train = Manifest(
-        data.manifest.frame.query("split == 'train'").reset_index(drop=True), data.manifest.root
-    )
-    scores = run(data, tmp_path / "cell", train=train, max_epochs=2, patience=1)
+    rows = _training_images(data)
+    scores = run(data, tmp_path / "cell", train=rows, max_epochs=2, patience=1)
     assert np.isfinite(scores).all()
     assert max(steps) == 1
-    assert not (tmp_path / "cell" / "best.ckpt").exists()
+    kept = torch.load(tmp_path / "cell" / KEY / "network.ckpt", weights_only=True)
+    assert kept["epoch"] == 1
 
 
 def test_fine_tune__resuming_needs_no_first_weights(
@@ -257,23 +296,10 @@ def test_fine_tune__resuming_needs_no_first_weights(
             super().__init__(model, **arguments | {"pretrained": False})
 
     monkeypatch.setattr(dfl.heads.tasks.finetune, "ImageClassifier", Counted)
-    run(data, tmp_path / "cell", task=tiny(pretrained=True), max_epochs=1)
-    assert built == [True, False]
-    run(data, tmp_path / "cell", task=tiny(pretrained=True), max_epochs=2)
-    assert built == [True, False, False, False]
-
-
-def test_fine_tune__folder_of_another_training(data: ImageDataModule, tmp_path: Path) -> None:
-    run(data, tmp_path / "cell", max_epochs=1)
-    for change in (
-        {"seed": 2},
-        {"train": data.manifest.select("train")},
-        {"task": tiny(input_size=48)},
-        {"task": tiny(lr=1e-3)},
-        {"task": tiny(lr_scheduler=partial(torch.optim.lr_scheduler.StepLR, step_size=1))},
-    ):
-        with pytest.raises(ConfigError, match=r"cell holds a training of other images or settings"):
-            run(data, tmp_path / "cell", max_epochs=1, **change)
+    _stop_in_epoch_2(data, tmp_path / "cell", monkeypatch, task=tiny(pretrained=True))
+    assert built == [True]
+    run(data, tmp_path / "cell", task=tiny(pretrained=True))
+    assert built == [True, False, False]
 
 
 def test_fine_tune__nothing_to_learn_from(data: ImageDataModule, tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """From image files to typed batches; the folders stand in the order in which images pass them.
 
-containers/  where the bytes of an image are: a file, or a place in a tar, a table or a stream
+containers/  where the bytes of an image are: a file, or a place in a tar or a table
 manifest/    the table of images: its rules, its splits, and which images are the same
 images/      decoding, crops, augmentations, and the dataset
 sources/     what finds images and tells class, generator, split and group

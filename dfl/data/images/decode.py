@@ -68,7 +68,7 @@ def decode(path: str | Path) -> Tensor:
         UnreadableImageError: If the file is missing, empty, truncated, no image, or has more than
             ``MAX_PIXELS`` pixels.
     """
-    return _decode(read_image(path), str(path))
+    return decode_bytes(read_image(path), str(path))
 
 
 def read_image(path: str | Path) -> bytes:
@@ -101,7 +101,10 @@ def decode_bytes(data: bytes, name: str = "image") -> Tensor:
     Raises:
         UnreadableImageError: As ``decode``.
     """
-    return _decode(data, name)
+    if not data:
+        raise UnreadableImageError(f"{name}: is an empty file; restore or remove it")
+    with _reporting(name), _open(io.BytesIO(data)) as image:
+        return _to_tensor(image, name, data)
 
 
 def decode_opened(image: Image.Image, name: str = "image") -> Tensor:
@@ -118,13 +121,6 @@ def decode_opened(image: Image.Image, name: str = "image") -> Tensor:
         return _to_tensor(image, name)
 
 
-def _decode(data: bytes, name: str) -> Tensor:
-    if not data:
-        raise UnreadableImageError(f"{name}: is an empty file; restore or remove it")
-    with _reporting(name), _open(io.BytesIO(data)) as image:
-        return _to_tensor(image, name, data)
-
-
 @contextmanager
 def _reporting(name: str) -> Iterator[None]:
     try:
@@ -134,9 +130,8 @@ def _reporting(name: str) -> Iterator[None]:
     except UnidentifiedImageError as err:
         raise UnreadableImageError(f"{name}: is no image of a known format; remove it") from err
     except Exception as err:  # decoders raise nearly any class when a file is damaged
-        reason = one_line(err)
         raise UnreadableImageError(
-            f"{name}: cannot be decoded ({reason}); restore or remove it"
+            f"{name}: cannot be decoded ({one_line(err)}); restore or remove it"
         ) from err
 
 

@@ -6,12 +6,12 @@ from typing import Final
 import pandas as pd
 
 from dfl.data.manifest.manifest import Manifest
+from dfl.data.manifest.rules import SPLITS
 from dfl.types import FAKE, REAL, UNKNOWN
 
 logger = logging.getLogger(__name__)
 
 KEYS: Final = ["dataset", "label", "generator", "split"]
-SPLITS: Final = ("train", "val", "test")
 NAMES: Final = {REAL: "real images", FAKE: "fake images", UNKNOWN: "images"}
 
 
@@ -26,7 +26,7 @@ def log_counts(manifest: Manifest) -> None:
     counts = count_images(manifest)
     for (dataset, label, generator), rows in counts.groupby(KEYS[:3], sort=False):
         by_split = dict(zip(rows["split"], rows["images"], strict=True))
-        parts = [f"{by_split[name]} {name}" for name in SPLITS if name in by_split]
+        parts = [f"{by_split[name]} {name}" for name in SPLITS[1:] if name in by_split]
         kind = NAMES[int(str(label))]  # pandas types a key as any hashable
         what = f"{rows['images'].sum()} {kind} ({generator})"
         logger.info("%s: %s", dataset, ": ".join([what, ", ".join(parts)] if parts else [what]))

@@ -15,7 +15,7 @@ from dfl.data.manifest.rules import refuse_two
 from dfl.errors import ConfigError
 
 Numbers = npt.NDArray[np.int64]
-SPLITS: Final = np.array(["train", "val", "test", ""], dtype=object)
+NAMES: Final = np.array(["train", "val", "test", ""], dtype=object)
 TRAIN, VAL, TEST, NONE = range(4)
 
 
@@ -70,7 +70,7 @@ def assign_splits(manifest: Manifest, splits: Splits = DEFAULT_SPLITS, *, seed: 
     group, names = pd.factorize(frame["group"])
     refuse_two(frame[frame["split"] != ""], "group", "split", "manifest")
     dealt = np.full(len(names), NONE)
-    for number, split in enumerate(SPLITS[:NONE]):
+    for number, split in enumerate(NAMES[:NONE]):
         dealt[group[frame["split"] == split]] = number
     sizes = np.bincount(group)
     order = _order(seed, names)
@@ -78,7 +78,7 @@ def assign_splits(manifest: Manifest, splits: Splits = DEFAULT_SPLITS, *, seed: 
     for number in range(stratum.max(initial=-1) + 1):
         members = order[stratum == number]
         dealt[members] = _deal(dealt[members], sizes[members], splits)
-    return replace(manifest, frame=frame.assign(split=SPLITS[dealt[group]]))
+    return replace(manifest, frame=frame.assign(split=NAMES[dealt[group]]))
 
 
 def _strata(frame: pd.DataFrame, group: Numbers) -> Numbers:

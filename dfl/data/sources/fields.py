@@ -10,7 +10,7 @@ from typing import Final
 import pandas as pd
 
 from dfl.data.manifest.manifest import Manifest
-from dfl.data.sources.words import SPLITS, capture_pattern
+from dfl.data.sources.words import SPLIT_WORDS, capture_pattern
 from dfl.errors import DataError
 from dfl.types import FAKE, REAL, UNKNOWN
 
@@ -52,6 +52,38 @@ class Fields:
         names = (_parse(each)[0] for each in every if each)
         return list(dict.fromkeys(name for name in names if name != "__file__"))
 
+    def label_of(self, text: str, path: str) -> int:
+        """Return the class that a value of the field ``label`` means.
+
+        Args:
+            text: The value.
+            path: The image, for the error.
+
+        Raises:
+            DataError: If it is empty, or means none or both.
+        """
+        if not text:
+            raise DataError(f"{path}: its {self.label} is empty; give it one, or remove the row")
+        values = {REAL: [*map(_text, self.real)], FAKE: [*map(_text, self.fake)]}
+        for is_rest in (False, True):
+            found = [
+                label
+                for label, known in values.items()
+                if any(fnmatchcase(text, value) for value in known if (value == REST) == is_rest)
+            ]
+            if len(found) == 1:
+                return found[0]
+            if found:
+                raise DataError(
+                    f"{path}: its {self.label} {text!r} is both a real and a fake value; name it "
+                    "once"
+                )
+        real, fake = (", ".join(known) or "there is none" for known in values.values())
+        raise DataError(
+            f"{path}: its {self.label} {text!r} is neither a real value ({real}) nor a fake one "
+            f"({fake}); add it to fields.real or fields.fake"
+        )
+
 
 @dataclass(frozen=True)
 class Records:
@@ -92,93 +124,50 @@ def records_manifest(
         DataError: If a value means nothing that is known, is missing where one must be, or there is
             no image.
     """
-    labels = _Labels(fields)
     groups_of = dataset if named else ""
-    frames = [_frame(part, fields, labels, dataset, groups_of) for part in records if part.paths]
+    frames = [_frame(part, fields, dataset, groups_of) for part in records if part.paths]
     if not frames:
         raise DataError(f"{root}: its containers hold no image; name others")
     return Manifest.from_frame(pd.concat(frames), root)
 
 
-def _frame(
-    part: Records, fields: Fields, labels: "_Labels", dataset: str, groups_of: str
-) -> pd.DataFrame:
-    size = len(part.paths)
-    classes = [UNKNOWN] * size
+def _frame(part: Records, fields: Fields, dataset: str, groups_of: str) -> pd.DataFrame:
+    paths = list(part.paths)
+
+    def texts_of(asked: str | None) -> list[str]:
+        return _texts(part, asked) if asked else [""] * len(paths)
+
+    labels = [UNKNOWN] * len(paths)
     if fields.label:
-        classes = labels.of(_texts(part, fields.label), part)
-    splits = [part.split] * size
+        texts = texts_of(fields.label)
+        first = dict(zip(reversed(texts), reversed(paths), strict=True))
+        known = {text: fields.label_of(text, first[text]) for text in dict.fromkeys(texts)}
+        labels = [known[text] for text in texts]
+    splits = [part.split] * len(paths)
     if fields.split:
-        texts = _texts(part, fields.split)
-        splits = [_split(text, path) for text, path in zip(texts, part.paths, strict=True)]
-    datasets = _texts(part, fields.dataset) if fields.dataset else [dataset] * size
-    made_by = _texts(part, fields.generator) if fields.generator else [""] * size
-    groups = _texts(part, fields.group) if fields.group else [""] * size
+        splits = [_split(*each) for each in zip(texts_of(fields.split), paths, strict=True)]
+    made_by = zip(labels, texts_of(fields.generator), strict=True)
     names = {REAL: "real", UNKNOWN: "unknown"}
+    groups = zip(texts_of(fields.group), paths, strict=True)
     return pd.DataFrame(
         {
-            "path": list(part.paths),
-            "label": classes,
-            "dataset": [name or dataset for name in datasets],
+            "path": paths,
+            "label": labels,
+            "dataset": [name or dataset for name in texts_of(fields.dataset)],
             "generator": [
                 (text if label == UNKNOWN and text else names.get(label, text)) or dataset
-                for label, text in zip(classes, made_by, strict=True)
+                for label, text in made_by
             ],
             "split": splits,
-            "group": [
-                f"{groups_of}:{text}" if text else path
-                for text, path in zip(groups, part.paths, strict=True)
-            ],
+            "group": [f"{groups_of}:{text}" if text else path for text, path in groups],
         }
     )
 
 
-class _Labels:
-    """The classes of values, each worked out once."""
-
-    def __init__(self, fields: Fields) -> None:
-        self.fields = fields
-        self.values = {
-            REAL: [_text(value) for value in fields.real],
-            FAKE: [_text(value) for value in fields.fake],
-        }
-        self.known: dict[str, int] = {}
-
-    def of(self, texts: list[str], part: Records) -> list[int]:
-        for row, value in enumerate(texts):
-            if value not in self.known:
-                self.known[value] = self._label(value, part.paths[row])
-        return [self.known[value] for value in texts]
-
-    def _label(self, text: str, path: str) -> int:
-        name = self.fields.label
-        if not text:
-            raise DataError(f"{path}: its {name} is empty; give it one, or remove the row")
-        for is_rest in (False, True):
-            found = [
-                label
-                for label, values in self.values.items()
-                if any(fnmatchcase(text, value) for value in values if (value == REST) == is_rest)
-            ]
-            if len(found) == 1:
-                return found[0]
-            if found:
-                raise DataError(
-                    f"{path}: its {name} {text!r} is both a real and a fake value; name it once"
-                )
-        raise DataError(
-            f"{path}: its {name} {text!r} is neither a real value ({self._list(REAL)}) nor a "
-            f"fake one ({self._list(FAKE)}); add it to fields.real or fields.fake"
-        )
-
-    def _list(self, label: int) -> str:
-        return ", ".join(self.values[label]) or "there is none"
-
-
 def _split(text: str, path: str) -> str:
-    if text and text.lower() not in SPLITS:
+    if text and text.lower() not in SPLIT_WORDS:
         raise DataError(f"{path}: its split {text!r} is none; it must be train, val or test")
-    return SPLITS[text.lower()] if text else ""
+    return SPLIT_WORDS[text.lower()] if text else ""
 
 
 def _texts(part: Records, asked: str) -> list[str]:

@@ -1,18 +1,27 @@
 """Hugging Face's datasets: saved, local, from the hub, or streamed."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
+from dfl.artifacts import Kind
 from dfl.data.manifest.manifest import Manifest
 from dfl.data.sources.base import Source
 from dfl.data.sources.fields import Fields, records_manifest
-from dfl.data.sources.hub import HubSplit, download, save_stream, split_names
 from dfl.data.sources.saved_datasets import is_saved, saved_splits, split_roles
+from dfl.data.sources.streams import save_stream
 from dfl.data.sources.table_records import table_records
-from dfl.errors import DataError
-from dfl.folders import locked, making_folder, recover_folder
-from dfl.recipe import Plain, describe, fingerprint_of
+from dfl.errors import ConfigError, DataError, one_line
+from dfl.folders import locked
+from dfl.recipe import Plain, Recipe, describe, fingerprint_of
+
+if TYPE_CHECKING:
+    import datasets
+
+STREAM: Final = Kind("stream", DataError, "stream.json", 1, files=("*.parquet",))
 
 
 @dataclass
@@ -70,15 +79,17 @@ class HuggingFace(Source):
         folder = self._stream
         if folder is None or folder.is_dir():
             return
+        fields = self.fields.names()
         with locked(folder):
-            recover_folder(folder)
             if folder.is_dir():
                 return  # another process was faster
-            chosen = self._chosen(split_names(self._of_library()))
-            with making_folder(folder, workspace=folder.parent) as new:
+            chosen = self._chosen_splits()
+            with STREAM.making(folder, self._stream_recipe(), workspace=folder.parent) as new:
                 for split in chosen:
-                    source = self._of_library(split)
-                    save_stream(source, new, image=self.image, fields=self.fields.names())
+                    stream = self._load(split, streaming=True).decode(False)
+                    save_stream(
+                        stream, split, new, image=self.image, fields=fields, source=self.path
+                    )
 
     def scan(self) -> Manifest:
         """List the images, split by split, in the order of their rows."""
@@ -101,17 +112,21 @@ class HuggingFace(Source):
         """The folder that a stream is written to."""
         if not self.streaming or is_saved(Path(self.path)):
             return None
-        settings = [vars(self._of_library()), self.splits, self.image, self.fields.names()]
         readable = re.sub(r"[^\w.+-]+", "_", Path(self.path).name)[:60]
-        digest = fingerprint_of(describe(settings))[:12]
-        return Path(self.cache_dir or "streams") / f"{readable}-{digest}"
+        fingerprint = fingerprint_of(self._stream_recipe())[:12]
+        return Path(self.cache_dir or "streams") / f"{readable}-{fingerprint}"
+
+    def _stream_recipe(self) -> Recipe:
+        asked = ("path", "config", "splits", "revision", "data_files", "image")
+        settings = {name: getattr(self, name) for name in asked}
+        return {"format": STREAM.format, **settings, "fields": describe(self.fields.names())}
 
     def _files(self) -> tuple[Path, dict[str, list[str]]]:
         """Return the folder of the tables, and the files under it of each split that is used."""
         root = Path(self.path)
         if is_saved(root):
-            files = saved_splits(root)
-            return root, {split: files[split] for split in self._chosen(list(files))}
+            saved = saved_splits(root)
+            return root, {split: saved[split] for split in self._chosen(list(saved))}
         if (stream := self._stream) is not None:
             if not stream.is_dir():
                 raise DataError(f"{stream}: the stream was not read yet; call prepare_data() first")
@@ -119,17 +134,40 @@ class HuggingFace(Source):
             for file in sorted(path.name for path in stream.glob("*.parquet")):
                 written.setdefault(file.rpartition("-")[0], []).append(file)
             return stream, written
-        chosen = self._chosen(split_names(self._of_library()))
-        there = {split: download(self._of_library(split), self.cache_dir) for split in chosen}
-        folders = [file.parent for paths in there.values() for file in paths]
+        there = {
+            split: [Path(file["filename"]) for file in self._load(split).cache_files]
+            for split in self._chosen_splits()
+        }
+        folders = [file.parent for files in there.values() for file in files]
         if not folders:
-            raise DataError(f"{self.path}: its splits {', '.join(chosen)} have no row; name others")
+            raise DataError(f"{self.path}: its splits {', '.join(there)} have no row; name others")
         # relative to the folder of this version, whose own name depends on the machine
         root = folders[0]
         return root, {
-            split: [path.relative_to(root).as_posix() for path in paths]
-            for split, paths in there.items()
+            split: [file.relative_to(root).as_posix() for file in files]
+            for split, files in there.items()
         }
+
+    def _load(self, split: str, *, streaming: bool = False) -> Any:  # noqa: ANN401 - of a package
+        """Load a split: download it once, or open it as a stream."""
+        kept = {} if streaming else {"cache_dir": self.cache_dir}
+        with self._library() as library:
+            return library.load_dataset(
+                self.path,
+                self.config,
+                data_files=self.data_files,
+                split=split,
+                revision=self.revision,
+                streaming=streaming,
+                **kept,
+            )
+
+    def _chosen_splits(self) -> list[str]:
+        with self._library() as library:
+            names = library.get_dataset_split_names(
+                self.path, self.config, data_files=self.data_files, revision=self.revision
+            )
+        return self._chosen([str(name) for name in names])
 
     def _chosen(self, there: list[str]) -> list[str]:
         wanted = self.splits or there
@@ -139,5 +177,19 @@ class HuggingFace(Source):
             raise DataError(f"{self.path}: has no split {gone[0]!r}; it has {has}")
         return list(dict.fromkeys(wanted))
 
-    def _of_library(self, split: str = "train") -> HubSplit:
-        return HubSplit(self.path, self.config, split, self.revision, self.data_files)
+    @contextmanager
+    def _library(self) -> Iterator["datasets"]:
+        try:
+            import datasets
+        except ImportError as err:
+            raise ConfigError(
+                f'{self.path}: needs Hugging Face\'s datasets; pip install "dfl[hf]" (a folder '
+                "written by save_to_disk, or Parquet files, are read without it)"
+            ) from err
+        try:
+            yield datasets
+        except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as err:
+            raise DataError(
+                f"{self.path}: cannot be loaded ({one_line(err)}); give the name of a dataset on "
+                "the hub, a folder, or a format and data_files"
+            ) from err

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from dfl.data.sources.words import SPLITS, split_role
+from dfl.data.sources.words import SPLIT_WORDS, split_role
 from dfl.errors import DataError
 
 
@@ -42,13 +42,13 @@ def split_roles(names: Sequence[str], source: str) -> dict[str, str]:
     """
     if len(names) == 1:
         return {names[0]: ""}
-    unknown = [name for name in names if name.lower() not in SPLITS]
+    unknown = [name for name in names if name.lower() not in SPLIT_WORDS]
     if unknown:
         raise DataError(
             f"{source}: its split {unknown[0]!r} is neither train, validation nor test; choose "
             f"from {', '.join(names)} with splits"
         )
-    roles = {name: SPLITS[name.lower()] for name in names}
+    roles = {name: SPLIT_WORDS[name.lower()] for name in names}
     has_test = "test" in roles.values()
     return {name: split_role(role, has_test=has_test) for name, role in roles.items()}
 

@@ -24,7 +24,7 @@ SIDE_LABELS: Final = {
 
 SIDE_NAMES: Final = {REAL: "real", FAKE: "fake"}
 
-SPLITS: Final = {
+SPLIT_WORDS: Final = {
     "train": "train",
     "training": "train",
     "val": "val",
@@ -35,7 +35,7 @@ SPLITS: Final = {
 }
 """What a column, or the name of a split of a dataset, calls the three splits; in any case."""
 
-SPLIT_FOLDERS: Final = frozenset(SPLITS.values())
+SPLIT_FOLDERS: Final = frozenset(SPLIT_WORDS.values())
 """What folders of a layout are called for them."""
 
 

@@ -1,3 +1,4 @@
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ from torch.utils.data import DataLoader
 from dfl.data import CenterCrop, Fields, HuggingFace, ImageDataModule, ManifestFile, Splits
 from dfl.data.containers.content import content_hash, read_bytes
 from dfl.data.images.decode import decode_bytes
-from dfl.data.sources.hub import HubSplit, save_stream
+from dfl.data.sources.streams import save_stream
 from dfl.errors import ConfigError, DataError
 from tests.data.packing import image_table, noted, pack_parquet, png, save_to_disk
 
@@ -151,8 +152,9 @@ def test_stream__is_read_once(
 
 def test_stream__keeps_what_is_asked_for(here: Path, files: list[str]) -> None:
     module = ready("parquet", data_files=files, streaming=True, fields=Fields())
-    (file,) = module.manifest.root.iterdir()
+    file, said = sorted(module.manifest.root.iterdir(), reverse=True)
     assert file.name == "train-00000.parquet"
+    assert json.loads(said.read_text())["data_files"] == files
     table = pq.read_table(file)
     assert table.column_names == ["image", "label"]
     # other fields need other columns, and do not meet these
@@ -160,8 +162,11 @@ def test_stream__keeps_what_is_asked_for(here: Path, files: list[str]) -> None:
 
 
 def test_stream__many_files_and_row_groups(here: Path, files: list[str]) -> None:
-    source = HubSplit("parquet", data_files=files)
-    save_stream(source, here, image=None, fields=["label"], group_bytes=1, file_groups=1)
+    from datasets import load_dataset
+
+    stream = load_dataset("parquet", data_files=files, split="train", streaming=True).decode(False)
+    small = {"group_bytes": 1, "file_groups": 1}
+    save_stream(stream, "train", here, image=None, fields=["label"], source="parquet", **small)
     names = ["train-00000.parquet", "train-00001.parquet"]
     tables = [pq.read_table(here / name) for name in names]
     assert [row["bytes"] for table in tables for row in table["image"].to_pylist()] == IMAGES

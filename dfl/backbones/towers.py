@@ -42,7 +42,7 @@ class Tower(nn.Module, ABC):
         """Run open_clip's own pass: the tower's output, if needed, and the blocks' features."""
         # a ResNet tower stops at the last index unless it is told of its very last stage
         indices = sorted({*plan.blocks, last}) if plan.has_final else list(plan.blocks)
-        forward = cast(Callable[..., dict[str, object]], self.visual.forward_intermediates)
+        forward = cast("Callable[..., dict[str, object]]", self.visual.forward_intermediates)
         output = forward(
             image,
             indices=indices,

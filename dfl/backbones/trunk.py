@@ -61,7 +61,7 @@ def _blocks(
 ) -> tuple[Tensor | None, dict[str, Tensor]]:
     """Give the trunk's last output, if it is needed, and the blocks' features."""
     has_prefix = _has_prefix(network)
-    forward = cast(Callable[..., object], getattr(network, "forward_intermediates"))  # noqa: B009
+    forward = cast("Callable[..., object]", getattr(network, "forward_intermediates"))  # noqa: B009
     output = forward(
         image,
         indices=list(plan.blocks),
@@ -88,4 +88,4 @@ def _has_prefix(network: nn.Module) -> bool:
 
 def _method(network: nn.Module, name: str) -> Callable[..., Tensor]:
     """Give a method of the network."""
-    return cast(Callable[..., Tensor], getattr(network, name))
+    return cast("Callable[..., Tensor]", getattr(network, name))

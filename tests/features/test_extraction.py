@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -179,13 +180,21 @@ def test_extract__waits_for_another_that_makes_the_same(
     manifest: Path, tmp_path: Path, caplog
 ) -> None:
     caplog.set_level("INFO", "dfl")
+    waiting = "another process is making it; waiting for that"
     with ExitStack() as stack:
         stack.enter_context(locked(tmp_path / "f"))
-        release = threading.Timer(0.5, stack.close)
-        release.start()
+
+        def release() -> None:
+            until = time.monotonic() + 60
+            while waiting not in caplog.text and time.monotonic() < until:
+                time.sleep(0.01)
+            stack.close()
+
+        other = threading.Thread(target=release)
+        other.start()
         store = run(manifest, tmp_path / "f", backbone())
-        release.join()
-    assert "another process is making it; waiting for that" in caplog.text
+        other.join()
+    assert waiting in caplog.text
     np.testing.assert_allclose(store.matrix(), expected(store), atol=1e-6)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["f", "images"]
 

@@ -33,6 +33,14 @@ FLOORS = {
     "__main__": 9,
 }
 ORDER = {
+    "app": [
+        *("source", "signature", "renamed", "given", "check", "help", "wording", "quiet"),
+        *("parser", "prediction", "extraction", "register", "lightning_cli", "dispatch"),
+    ],
+    "backbones": [
+        *("weights", "layers", "precision", "pixels", "base", "fused", "engines", "runner"),
+        *("trunk", "timm_network", "timm", "towers", "open_clip", "zoo", "text"),
+    ],
     "data": ["containers", "manifest", "images", "sources", "modules"],
     "heads": ["modules", "estimators", "out_of_core", "storage", "tasks"],
     "report": ["progress", "figures", "runs", "study"],

@@ -1,6 +1,7 @@
 """The commands by name; what a command needs is imported when it is run, not for its help."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from difflib import get_close_matches
 from importlib import import_module
 from itertools import pairwise
@@ -46,15 +47,17 @@ def run(argv: Sequence[str]) -> None:
         near = "".join(f"{each}? " for each in get_close_matches(name, known, n=1))
         raise ConfigError(f"no sub-command {name!r}; {near}there are: {', '.join(known)}")
     signature = _signature(name)
-    if (shown := _help(name, signature, args)) is not None:
-        print(shown)
+    if (asked := _asked(args)) is None:
+        args = with_flags(signature, args)
+        check_given(signature, args)
+    elif (shown := _help(name, signature, *asked)) is not None:
+        with suppress(BrokenPipeError):  # into `head`
+            print(shown, flush=True)
         raise SystemExit(0)
-    args = with_flags(signature, args)
-    check_given(signature, args)
     if name in LIGHTNING:
         from dfl.app.lightning_cli import run_trainer
 
-        run_trainer([name, *args])
+        run_trainer([name, *(arg.removesuffix("=all") if asked else arg for arg in args)])
     else:
         from dfl.app.parser import run_command
 
@@ -69,15 +72,21 @@ def _signature(name: str) -> Signature:
     return signature
 
 
-def _help(name: str, signature: Signature, args: list[str]) -> str | None:
-    """Write the help that is asked for; None if none is, or if it is the parser's to give."""
-    for arg, following in pairwise([*args, ""]):
+def _asked(args: Sequence[str]) -> tuple[str, str] | None:
+    """Find what help is asked for: the option, none for that of the command, and the name there."""
+    for arg, following in pairwise([*args, "--"]):
         option, _, value = arg.partition("=")
-        if option in ("-h", "--help") and name not in LIGHTNING:
-            return command_help(name, signature)
-        if option in ("-h", "--help") and value != "all":
-            return command_help(name, signature, summary=LIGHTNING[name])
-        if option.endswith(".help"):
-            named = value or ("" if following.startswith("-") else following)
-            return option_help(signature, option[2:-5], named or None)
+        if option in ("-h", "--help"):
+            return "", value
+        if option.startswith("--") and option.endswith(".help"):
+            return option[2:-5], value or ("" if following.startswith("-") else following)
     return None
+
+
+def _help(name: str, signature: Signature, option: str, value: str) -> str | None:
+    """Write a help; None if it is the parser's to give."""
+    if option:
+        return option_help(signature, option, value or None)
+    if value == "all" and name in LIGHTNING:
+        return None
+    return command_help(name, signature, summary=LIGHTNING.get(name, ""))

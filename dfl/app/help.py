@@ -84,20 +84,27 @@ def option_help(command: Signature, path: str, name: str | None) -> str | None:
         known = [signature_of(base) for base in _bases(option)]
         option = next((each.option(key) for each in known if each and each.option(key)), option)
     candidates = _candidates(option) if option is not None else []
+    is_foreign = not candidates or ("." in (name or "") and not str(name).startswith("dfl."))
+    if option is None or (name is not None and is_foreign):
+        return None
     choices = {each.rpartition(".")[2]: each for each in candidates or _bases(option)}
-    if name is None and len(candidates) > 1:
-        known = [signature_of(each) for each in candidates]
+    if not choices:
+        return _row(option)
+    full = name if name in choices.values() else choices.get(name or "")
+    if full is None and len(choices) == 1:
+        (full,) = choices.values()
+    described = signature_of(full) if full is not None else None
+    if described is None:
+        known = [signature_of(each) for each in choices.values()]
         rows = [_entry(each.path, each.summary) for each in known if each is not None]
         return "\n".join([f"--{path} takes one of these (`--{path}.help NAME`):", "", *rows])
-    full = choices.get(name) if name is not None else next(iter(choices.values()), None)
-    described = signature_of(full or name or "")
-    if described is None:
+    if not described.options:
         return None
-    is_by_name = option is not None and not inner and _value(option).startswith("{NAME")
+    is_by_name = not inner and _value(option).startswith("{NAME")
     prefix = f"{path}.NAME." if is_by_name else f"{path}."
-    lines = [described.path, "", described.summary, ""]
-    lines += [_paragraphs(described.text), ""] if described.text else []
-    return "\n".join([*lines, *(_row(each, prefix) for each in described.options)])
+    parts = [described.path, _paragraphs(described.summary), _paragraphs(described.text)]
+    parts += ["\n".join(_row(each, prefix) for each in described.options)]
+    return "\n\n".join(part for part in parts if part)
 
 
 def _bases(option: Option | None) -> list[str]:

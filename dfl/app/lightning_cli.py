@@ -152,7 +152,7 @@ def run_trainer(args: list[str]) -> None:
         ArgumentError: If an argument is unknown, missing or of the wrong type.
         DflError: If the data, the weights or the checkpoint cannot be used.
     """
-    raising = {"exit_on_error": False}
+    raising = {"exit_on_error": False, "prog": "dfl"}
     callbacks = [ThroughputBar(), ScoreWriter(), ResultsPrinter(), WandbReport()]
     with quiet_lightning():
         DflCLI(

@@ -66,3 +66,24 @@ def test_help__every_option_is_described(name: str, capsys) -> None:
     for row in rows:
         place = shown.index(row)
         assert row[26:].strip() or shown[place + 1].startswith(" " * 26), row
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["fit", "--help=all"], "--trainer.gradient_clip_val"),
+        (["fit", "--trainer.logger.help", "WandbLogger"], "--trainer.logger.project"),
+        (["fit", "--trainer.help"], "--trainer.max_epochs"),
+        (["fit", "--model.help", "LinearProbeTask"], "--model.optimizer"),
+        (["heads", "--heads.help=rbf_svm"], "--heads.NAME.gamma NUMBER|{scale,auto}"),
+        (["heads", "--heads.help=no_such"], "dfl.heads.estimators.rbf_svm"),
+        (["study", "--grids.help"], "--grids.NAME.features"),
+        (["extract", "--data.crop.help"], "dfl.data.Resize"),
+        (["detect", "--images.help"], "--images PATH"),
+    ],
+)
+def test_help__of_classes(args: list[str], said: str, capsys) -> None:
+    with pytest.raises(SystemExit) as caught:
+        run(args)
+    assert caught.value.code == 0
+    assert said in capsys.readouterr().out

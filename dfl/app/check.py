@@ -64,12 +64,24 @@ def _in_arguments(
         if option is not None:
             yield from _in_value(option.annotation, option.module, value, f"--{path}{name}")
         elif name not in names and not known.is_open:
-            near = get_close_matches(name, names, n=1)
+            near = [*_deeper(name, known), *get_close_matches(name, names, n=1)]
             nearest = f", nearest: --{path}{near[0]}" if near else ""
             yield f"--{path}{name}: no such option{of}{nearest}"
     for option in known.options:
         if option.default is None and option.name not in given:
             yield f"{MISSING}--{path}{option.name}"
+
+
+def _deeper(name: str, known: Signature) -> Iterator[str]:
+    """Find a name that a class takes which is an argument, as in --data.num_workers."""
+    for option in known.options:
+        bases = class_names(option.annotation, option.module)
+        for each in (*bases, *(full for base in bases for full in definitions_of(base))):
+            inner = signature_of(each)
+            if inner is not None and inner.option(name) is not None:
+                is_by_name = ast.unparse(option.annotation).startswith("dict")
+                yield f"{option.name}.{'NAME.' * is_by_name}{name}"
+                break
 
 
 def _in_value(kind: ast.expr, module: str, value: object, path: str) -> Iterator[str]:

@@ -69,6 +69,8 @@ def test_check__all_that_is_unknown_is_named_with_what_is_nearest(look: Signatur
         ("--bodies.a.weight_g=heavy", "--bodies.a.weight_g: expected int, got heavy"),
         ("--crop=dfl.data.Zzz", "--crop: no class dfl.data.Zzz, --crop.help lists what there is"),
         ("--body.lens.zooom=2", "--body.lens.zooom: no such option of Lens, nearest: --body.l"),
+        ("--weight_g=3", "--weight_g: no such option, nearest: --body.weight_g"),
+        ("--body.zoom=3", "--body.zoom: no such option of Body, nearest: --body.lens.zoom"),
         ("--config=none.yaml", "--config none.yaml: no such file"),
     ],
 )

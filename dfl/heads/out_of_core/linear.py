@@ -27,9 +27,8 @@ from dfl.types import FAKE
 
 Array = npt.NDArray[np.float64]
 
-TOLERANCE: Final = 1e-6
-"""Largest entry of the gradient at the end, in the coordinates of unit curvature."""
-
+_TOLERANCE: Final = 1e-6  # of the gradient, in the coordinates of unit curvature
+_NEAR: Final = 1e-5  # of the gradient by the value: what such a step gains is not lost in rounding
 _LEAST: Final = 1e-14  # of progress in a step: about the last bits of a mean loss
 _JITTER: Final = 1e-12  # of the mean curvature: keeps the factor of a singular matrix finite
 _STEPS: Final = 40  # of L-BFGS, of which a dozen do where the curvature stays what it is
@@ -85,11 +84,11 @@ def _minimise(
     objective = _Objective(stream, loss, ridge)
     at_zero, _ = loss.of(np.zeros(1))
     most = min(_STEPS, estimator.max_iter)
-    options = {"maxiter": most, "gtol": TOLERANCE, "ftol": _LEAST}
+    options = {"maxiter": most, "gtol": _TOLERANCE, "ftol": _LEAST}
     found = minimize(objective, np.zeros(len(ridge)), jac=True, method="L-BFGS-B", options=options)
     steps = int(found.nit)
     if (not found.success or found.fun < _FALL * at_zero) and steps < estimator.max_iter:
-        options = {"maxiter": estimator.max_iter - steps, "gtol": TOLERANCE * found.fun}
+        options = {"maxiter": estimator.max_iter - steps, "gtol": _NEAR * found.fun}
         hessian = objective.hessian
         found = minimize(
             objective, found.x, jac=True, hess=hessian, method="trust-exact", options=options

@@ -5,7 +5,7 @@ from typing import TypedDict, cast
 
 import lightning.pytorch as pl
 import pandas as pd
-from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
+from lightning.pytorch.cli import LightningCLI, LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torchmetrics.classification import BinaryAccuracy
@@ -94,15 +94,12 @@ class ScoringTask(pl.LightningModule, ABC):
             raise ConfigError("fit needs model.optimizer, for example torch.optim.AdamW")
         try:
             optimizer = self.optimizer(self.model.parameters())
-            if self.lr_scheduler is None:
-                return optimizer
-            scheduler = self.lr_scheduler(optimizer)
+            scheduler = self.lr_scheduler(optimizer) if self.lr_scheduler else None
         except (TypeError, ValueError) as err:
             raise ConfigError(f"model.optimizer or model.lr_scheduler: {err}") from err
-        config: dict[str, object] = {"scheduler": scheduler}
-        if isinstance(scheduler, ReduceLROnPlateau):
-            config["monitor"] = scheduler.monitor
-        return cast(OptimizerLRScheduler, {"optimizer": optimizer, "lr_scheduler": config})
+        return cast(
+            OptimizerLRScheduler, LightningCLI.configure_optimizers(self, optimizer, scheduler)
+        )
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Learn from a batch."""

@@ -1,6 +1,7 @@
 """The command `study`: every backbone with every head, trained and tested across datasets."""
 
 from pathlib import Path
+from typing import Literal
 
 from lightning.pytorch.loggers import Logger, WandbLogger
 from sklearn.pipeline import Pipeline
@@ -20,6 +21,7 @@ from dfl.study.design.training_sets import TrainOn, training_sets
 from dfl.study.run.baselines import Baselines, FineTuning
 from dfl.study.run.features import FeatureFolders, frames_by_seed
 from dfl.study.run.inputs import StudyInput
+from dfl.study.run.workers import choose_workers
 from dfl.study.session import WholeStudy
 
 __all__ = ["study"]
@@ -45,6 +47,8 @@ def study(
     title: str = "Which detector generalises?",
     features_dir: Path | None = None,
     jobs: int | None = None,
+    executor: Literal["processes", "dask"] = "processes",
+    scheduler: str | None = None,
     plan_only: bool = False,
     logger: Logger | None = None,
     precision: SettledPrecision = "32-true",
@@ -92,6 +96,10 @@ def study(
         title: Title of the report.
         features_dir: Folder of the features, which studies may share; OUT/features by default.
         jobs: Processes that fit cells, one thread each; one for each core by default.
+        executor: Whether cells are fitted in processes of this machine, or by the workers of a Dask
+            cluster, which need the extra [dask] and see the same folders; configs/slurm has a
+            script.
+        scheduler: Address of Dask's scheduler, as tcp://10.0.0.1:8786, or its scheduler file.
         plan_only: Print the plan and stop.
         logger: Lightning's W&B logger, as in configs/logger, for tables and the report.
         precision: Numeric precision of the backbones.
@@ -119,7 +127,6 @@ def study(
         title=title,
         metric=metric,
         replicates=replicates,
-        jobs=jobs,
         claims=claims or [],
         config=resolved_config(),
     )
@@ -131,7 +138,7 @@ def study(
         data,
         backbones,
         conditions,
-        features_dir or out / "features",
+        (features_dir or out / "features").absolute(),  # workers may be elsewhere
         precision,
         accelerator=accelerator,
     )
@@ -145,7 +152,9 @@ def study(
         train_conditions=list(plan),
         seeds=list(frames),
     )
-    inputs = StudyInput(frames, folders.paths, plan, sets, reductions, heads, folder=out / "cells")
+    inputs = StudyInput(
+        frames, folders.paths, plan, sets, reductions, heads, folder=(out / "cells").absolute()
+    )
     networks = Baselines(
         baselines or {},
         data,
@@ -155,11 +164,12 @@ def study(
         accelerator=accelerator,
         precision=precision,
     )
-    whole = WholeStudy(inputs, cells, folders, networks, settings)
-    whole.print_plan()
-    if plan_only:
-        return None
-    is_first = folders.extract(accelerator, devices, num_nodes, strategy)
-    if is_first:  # one process is enough from here on
-        whole.finish(data.manifest, logger)
+    with choose_workers(executor, scheduler, jobs) as workers:
+        whole = WholeStudy(inputs, cells, folders, networks, settings, workers)
+        whole.print_plan()
+        if plan_only:
+            return None
+        is_first = folders.extract(accelerator, devices, num_nodes, strategy)
+        if is_first:  # one process is enough from here on
+            whole.finish(data.manifest, logger)
     return settings.page

@@ -40,6 +40,7 @@ from dfl.study.run.condition_features import ConditionFeatures
 from dfl.study.run.fitting import cause_of
 from dfl.study.run.inputs import StudyInput
 from dfl.study.run.missing import CellRun
+from dfl.study.run.workers import Workers
 
 __all__ = ["Published", "Publisher", "fingerprint_of"]
 
@@ -97,6 +98,7 @@ class Publisher:
         study: What the cells were fitted on.
         conditions: The features by condition.
         settings: Where the study goes and what it is judged by.
+        workers: The processes that judge.
         manifest: The images, for thumbnails.
         checkpoint_of: Gives the checkpoint of a fine-tuned network's cell by its key.
     """
@@ -106,11 +108,12 @@ class Publisher:
         study: StudyInput,
         conditions: Mapping[str, ConditionFeatures],
         settings: Settings,
+        workers: Workers,
         *,
         manifest: Manifest,
         checkpoint_of: Callable[[str], Path],
     ) -> None:
-        self.checkpoint_of = checkpoint_of
+        self.checkpoint_of, self.workers = checkpoint_of, workers
         self.study, self.conditions, self.settings, self.manifest = (
             study,
             conditions,
@@ -135,9 +138,9 @@ class Publisher:
             cells,
             run.keys,
             self.study,
+            self.workers,
             metric=settings.metric,
             replicates=settings.replicates,
-            jobs=settings.processes,
         )
         write_tables(results.table, settings.out)
         store = CellStore(self.study.folder)

@@ -28,6 +28,7 @@ from dfl.study.run.keys import CellKeys
 from dfl.study.run.missing import CellRun, run_missing
 from dfl.study.run.plan import StudyPlan, forward_passes
 from dfl.study.run.time_estimate import cell_seconds
+from dfl.study.run.workers import Workers
 from dfl.types import backbone_of
 
 __all__ = ["WholeStudy"]
@@ -48,6 +49,7 @@ class WholeStudy:
         folders: The features.
         baselines: Networks that are fine-tuned, for comparison.
         settings: Where it goes and what it is judged by.
+        workers: The processes that fit and judge cells.
     """
 
     def __init__(
@@ -57,9 +59,10 @@ class WholeStudy:
         folders: FeatureFolders,
         baselines: Baselines,
         settings: Settings,
+        workers: Workers,
     ) -> None:
         self.study, self.cells, self.folders, self.settings = study, cells, folders, settings
-        self.baselines = baselines
+        self.baselines, self.workers = baselines, workers
         self.started = time.monotonic()
         self.plan = self._plan()
 
@@ -85,7 +88,7 @@ class WholeStudy:
         )
         if plan.seconds is not None:
             print(
-                f"time left: about {_duration(plan.seconds)} on {self.settings.processes} "
+                f"time left: about {_duration(plan.seconds)} on {self.workers.count} "
                 "processes (backbones timed on the CPU)"
             )
 
@@ -97,9 +100,7 @@ class WholeStudy:
             logger: Lightning's W&B logger; None for none.
         """
         extracted = time.monotonic()
-        run = run_missing(
-            self.cells, self.study, self.folders.conditions, jobs=self.settings.processes
-        )
+        run = run_missing(self.cells, self.study, self.folders.conditions, self.workers)
         run = self._with_baselines(run)
         fingerprint = fingerprint_of(run, self.study, self.settings)
         if self._is_published(fingerprint, logged=logger is not None):
@@ -119,6 +120,7 @@ class WholeStudy:
             self.study,
             self.folders.conditions,
             self.settings,
+            self.workers,
             manifest=manifest,
             checkpoint_of=self.baselines.checkpoint,
         )
@@ -187,7 +189,7 @@ class WholeStudy:
             for (_, name), count in pending.items()
             if count
         )
-        left += cell_seconds(missing, self.study, self.folders.dims) / self.settings.processes
+        left += cell_seconds(missing, self.study, self.folders.dims) / self.workers.count
         return StudyPlan(
             cells=len(self.cells),
             cells_done=len(self.cells) - len(missing),
@@ -246,7 +248,7 @@ class WholeStudy:
             ("time of planning and features in this run", _duration(extraction)),
             ("time of the cells in this run", _duration(run.seconds)),
             ("time of all cells, one after the other", _duration(self._cell_seconds(run))),
-            ("processes", str(self.settings.processes)),
+            ("processes", str(self.workers.count)),
             ("versions", ", ".join(f"{name} {version(name)}" for name in _PACKAGES)),
         ]
 

@@ -2,7 +2,11 @@
 
 import io
 import json
+import os
 import shutil
+import subprocess
+import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -28,8 +32,10 @@ from dfl.cli import main
 from dfl.heads.storage.head_folder import load_head
 from dfl.study.analysis.judge import AXES
 from dfl.study.design.grid import Cell
+from tests.conftest import REPOSITORY
 from tests.processes import start
 from tests.runs import image_data
+from tests.study.dask_cluster import cluster
 
 IMAGES = 36  # 12 real ones that both pairs share, and 12 fakes of each
 CS = (0.001, 0.1, 10.0)
@@ -66,6 +72,16 @@ NETWORK = {
         "optimizer": {"class_path": "torch.optim.Adam", "init_args": {"lr": 0.001}},
     },
 }
+SRUN = """#!/bin/bash
+tasks=$SLURM_NTASKS
+while [[ $1 == --* ]]; do [[ $1 == --ntasks=* ]] && tasks=${1#*=}; shift; done
+trap 'kill $(jobs -p)' TERM
+for n in $(seq "$tasks"); do SLURM_NTASKS=$tasks SLURM_PROCID=$((n - 1)) "$@" & done
+for job in $(jobs -p); do wait "$job" || exit; done
+"""
+DASK = """#!/bin/bash
+exec {} -m dask "$@" --host=127.0.0.1
+"""
 CLAIM = {"statement": "The SVM is best", "axis": "head", "better": ["svm"]}
 
 
@@ -320,11 +336,11 @@ def test_study__again_there_is_nothing_to_do(home: Path, finished: Finished) -> 
     assert {file: file.stat().st_mtime_ns for file in before} == before
 
 
-def small(home: Path, *heads: str) -> list[str]:
+def small(home: Path, *heads: str, out: str = "small") -> list[str]:
     """A study of one backbone without reductions, in a folder of its own."""
     return options(
         home,
-        "small",
+        out,
         grids={"frozen": {"features": [["net"]], "reductions": ["none"]}},
         heads={name: HEADS[name] for name in heads},
         reductions=None,
@@ -450,6 +466,62 @@ def test_study__killed_it_goes_on_and_ends_the_same(home: Path, finished: Finish
     seals = {"checksum": "", "checksums": {}}
     assert heads[0] | seals == heads[1] | seals  # a zip file holds the time
     assert (out / "report.html").is_file()
+
+
+def test_study__on_a_cluster_whose_worker_is_killed_it_ends_the_same(
+    home: Path, finished: Finished, tmp_path: Path
+) -> None:
+    pytest.importorskip("distributed", reason="needs the extra [dask]")
+    args = [*options(home, "cluster"), f"--features_dir={finished.out / 'features'}"]
+
+    def kill() -> None:
+        while there.workers[0].poll() is None:
+            time.sleep(0.002)
+            if kept(home / "cluster"):
+                there.workers[0].kill()
+
+    with cluster(tmp_path) as there:
+        killer = threading.Thread(target=kill)
+        killer.start()
+        printed = run([*args, "--executor=dask", f"--scheduler={there.address}"])
+        killer.join()
+    assert "6 cells failed" in printed
+    assert set(kept(home / "cluster")) == set(finished.cells)
+    numbers = [(out / "results.csv").read_bytes() for out in (home / "cluster", finished.out)]
+    assert numbers[0] == numbers[1]
+    assert "nothing to do" in run(args)  # on one machine
+
+
+def test_slurm__study(home: Path, finished: Finished, tmp_path: Path) -> None:
+    """The batch script, with a stand-in for srun that starts as many processes as it is told."""
+    pytest.importorskip("distributed", reason="needs the extra [dask]")
+    for name, text in (("srun", SRUN), ("dask", DASK.format(sys.executable))):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    environment = os.environ | {
+        "PATH": f"{tmp_path}:{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PYTHONPATH": str(REPOSITORY),
+        "SLURM_JOB_ID": "7",
+        "SLURM_NTASKS": "2",
+        "SLURM_NTASKS_PER_NODE": "2",
+        "SLURM_CPUS_ON_NODE": "2",
+    }
+    config = tmp_path / "study.yaml"
+    config.write_text("title: On several machines\n")
+    args = [*small(home, "lda", out="slurm"), f"--features_dir={finished.out / 'features'}"]
+    done = subprocess.run(
+        ["bash", str(REPOSITORY / "configs/slurm/study.sbatch"), str(config), *args],
+        env=environment,
+        cwd=home,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "On several machines" in done.stdout
+    assert not list(home.glob(".dask-*"))
+    title = "--title=On several machines"
+    assert "nothing to do: 3 cells are there" in run([*args, title])  # on one
 
 
 # Mistakes: each ends in one line that says what to do, before anything is extracted

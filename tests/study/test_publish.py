@@ -13,7 +13,7 @@ from tests.study.study_examples import cell, example
 def test_fingerprint__of_rows_and_failures(tmp_path: Path) -> None:
     """Intervals rest on groups, which decide no cell's scores."""
     study = example(tmp_path)
-    settings = Settings(tmp_path, "t", "auroc", 100, 1, [], "")
+    settings = Settings(tmp_path, "t", "auroc", 100, [], "")
     run = CellRun({cell("lda"): "ab"}, [Outcome(cell(name), "x") for name in ("p", "q")], 0, 0.0)
     first = fingerprint_of(run, study, settings)
     assert fingerprint_of(run, example(tmp_path), settings) == first

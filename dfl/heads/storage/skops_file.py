@@ -1,15 +1,16 @@
 """A fitted pipeline as a skops file: an archive that runs no code of its own when it is read.
 
-skops is imported where it is used: it walks through all of sklearn, which imports torch where that
-is installed.
+skops is imported where it is used, and slow: it walks through all of sklearn.
 """
 
 import json
+import sys
 import warnings
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
-from typing import Final
+from types import ModuleType
+from typing import Final, cast
 from zipfile import ZipFile
 
 from sklearn.exceptions import InconsistentVersionWarning
@@ -33,6 +34,19 @@ TRUSTED_TYPES: Final = (
 _SCHEMA: Final = "schema.json"  # skops's name for what the archive's arrays belong to
 
 
+def _skops_io() -> ModuleType:
+    """Import skops without torch: a part of sklearn that nothing here uses would load it."""
+    hidden = "torch" not in sys.modules
+    if hidden:
+        sys.modules["torch"] = None  # type: ignore[assignment]  # Python's way to forbid an import
+    try:
+        from skops import io
+    finally:
+        if hidden:
+            del sys.modules["torch"]
+    return cast(ModuleType, io)
+
+
 def dump_pipeline(pipeline: Pipeline, file: Path) -> None:
     """Write a pipeline that `load_pipeline` can read.
 
@@ -44,7 +58,7 @@ def dump_pipeline(pipeline: Pipeline, file: Path) -> None:
         HeadError: If the pipeline holds a type that is not trusted; the file is useless then.
         OSError: If the disk does not take it.
     """
-    from skops import io
+    io = _skops_io()
 
     try:
         io.dump(pipeline, file)
@@ -73,7 +87,7 @@ def load_pipeline(file: Path) -> Pipeline:
         HeadError: If the file is damaged, holds another type or no pipeline, or was made by another
             version of sklearn.
     """
-    from skops import io
+    io = _skops_io()
 
     named = check_types(file)
     with warnings.catch_warnings():
@@ -107,7 +121,7 @@ def check_types(file: Path) -> set[str]:
         HeadError: If it cannot be read, or names a type that neither skops nor `TRUSTED_TYPES`
             trusts.
     """
-    from skops import io
+    io = _skops_io()
 
     try:
         named = io.get_untrusted_types(file=file)

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from dfl.errors import StudyError
 from dfl.evaluation import (
     METRICS,
     calibrated,
@@ -23,7 +24,7 @@ from dfl.study.design.training_sets import TrainingSet
 from dfl.study.run.cells import CellStore, Scores
 from dfl.study.run.fitting import held_out_rows, operating_point
 from dfl.study.run.inputs import StudyInput, judged_condition
-from dfl.study.run.workers import in_processes
+from dfl.study.run.workers import DIED, Workers
 from dfl.types import FAKE
 
 __all__ = ["AXES", "Judge", "Results", "cell_axes", "judge_cells"]
@@ -43,6 +44,7 @@ AXES: Final = (
 Values = npt.NDArray[np.float64]
 Metrics = dict[str, Values]
 TestSet = tuple[str, str, npt.NDArray[np.int64], npt.NDArray[np.uint8]]
+_Judged = tuple[list[dict[str, object]], npt.NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -196,10 +198,10 @@ def judge_cells(
     cells: Sequence[Cell],
     keys: Mapping[Cell, str],
     study: StudyInput,
+    workers: Workers,
     *,
     metric: str,
     replicates: int,
-    jobs: int,
 ) -> Results:
     """Judge all finished cells, in processes.
 
@@ -207,43 +209,35 @@ def judge_cells(
         cells: The cells.
         keys: Their keys.
         study: What they were fitted on.
+        workers: The processes.
         metric: The primary metric.
         replicates: How many bootstrap replicates.
-        jobs: How many processes.
 
     Returns:
         Their numbers, in the order of `cells`.
+
+    Raises:
+        StudyError: If a process dies.
     """
     chunks = [cells[start : start + 16] for start in range(0, len(cells), 16)]
     todo = [[(cell, keys[cell]) for cell in chunk] for chunk in chunks]
-    rows: list[dict[str, object]] = []
-    kept: list[npt.NDArray[np.float32]] = []
     judge = Judge(study, metric=metric, replicates=replicates)
-    with in_processes(min(jobs, len(todo)), _start_worker, (judge,)) as pool:
-        for found, values in pool.map(_judge_chunk, todo):
-            rows += found
-            kept.append(values)
-    return Results(pd.DataFrame(rows), np.concatenate(kept))
+    found: dict[int, _Judged] = {}
+    for place, judged in workers.run(_judge_chunk, todo, judge, folder=study.folder):
+        if judged is None:
+            raise StudyError(f"judging {todo[place][0][0]} and those after it: {DIED}")
+        found[place] = judged
+    in_order = [found[place] for place in range(len(todo))]
+    table = pd.DataFrame([row for rows, _ in in_order for row in rows])
+    return Results(table, np.concatenate([replicates for _, replicates in in_order]))
 
 
-_judge: Judge | None = None  # in a worker
-
-
-def _start_worker(judge: Judge) -> None:
-    global _judge  # what a process of the pool keeps between chunks
-    _judge = judge
-
-
-def _judge_chunk(
-    todo: list[tuple[Cell, str]],
-) -> tuple[list[dict[str, object]], npt.NDArray[np.float32]]:
-    if _judge is None:
-        raise RuntimeError("a worker begins with _start_worker")
-    store = CellStore(_judge.study.folder)
+def _judge_chunk(judge: Judge, todo: list[tuple[Cell, str]]) -> _Judged:
+    store = CellStore(judge.study.folder)
     rows: list[dict[str, object]] = []
     kept: list[npt.NDArray[np.float32]] = []
     for cell, key in todo:
-        found, values = _judge(cell, store.read(key)[0])
+        found, values = judge(cell, store.read(key)[0])
         rows += found
         kept.append(values)
     return rows, np.concatenate(kept)

@@ -8,7 +8,6 @@ from pathlib import Path
 from dfl.errors import ConfigError
 from dfl.evaluation import METRICS
 from dfl.study.design.claims import Claim
-from dfl.threads import cores
 
 __all__ = ["Settings", "check_names"]
 
@@ -24,7 +23,6 @@ class Settings:
         title: Title of the report.
         metric: The primary metric, a name of ``METRICS`` that has intervals.
         replicates: Bootstrap replicates behind each interval.
-        jobs: Processes; None for one a core.
         claims: Statements that are put to the test.
         config: The resolved config as YAML.
 
@@ -36,7 +34,6 @@ class Settings:
     title: str
     metric: str
     replicates: int
-    jobs: int | None
     claims: list[Claim]
     config: str
 
@@ -48,21 +45,12 @@ class Settings:
             raise ConfigError(
                 f"replicates: at least 100 for an interval of 95 %, got {self.replicates}"
             )
-        if self.jobs is not None and self.jobs < 1:
-            raise ConfigError(f"jobs: must be at least 1, got {self.jobs}")
         for claim in self.claims:
             if not claim.better or set(claim.better) & set(claim.others):
                 raise ConfigError(
                     f"claims: {claim.statement!r} says that {claim.better} is better than "
                     f"{claim.others or 'the others'}; name levels of {claim.axis}, each once"
                 )
-
-    @property
-    def processes(self) -> int:
-        """How many processes fit cells."""
-        if self.jobs is not None:
-            return self.jobs
-        return cores()
 
     @property
     def page(self) -> Path:

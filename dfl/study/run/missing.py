@@ -1,19 +1,22 @@
 """Fitting what is missing of a study, and showing how far it is."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from dfl.progress import progress
 from dfl.study.design.grid import Cell
 from dfl.study.run.cells import CellStore
 from dfl.study.run.condition_features import ConditionFeatures
-from dfl.study.run.fitting import Outcome
+from dfl.study.run.fitting import Outcome, fit_cells
 from dfl.study.run.inputs import StudyInput
 from dfl.study.run.keys import CellKeys
-from dfl.study.run.workers import run_cells
+from dfl.study.run.workers import DIED, Workers
 
-__all__ = ["CellRun", "run_missing"]
+__all__ = ["CellRun", "run_cells", "run_missing"]
+
+_Shared = tuple[StudyInput, Mapping[str, ConditionFeatures]]
 
 
 @dataclass(frozen=True)
@@ -37,8 +40,7 @@ def run_missing(
     cells: Sequence[Cell],
     study: StudyInput,
     conditions: Mapping[str, ConditionFeatures],
-    *,
-    jobs: int,
+    workers: Workers,
 ) -> CellRun:
     """Fit the cells that are not there yet, or cannot be read; show how far it is.
 
@@ -46,7 +48,7 @@ def run_missing(
         cells: All cells of the study.
         study: What they are fitted on.
         conditions: The features by condition.
-        jobs: How many processes.
+        workers: What fits them.
 
     Returns:
         What became of them.
@@ -66,7 +68,7 @@ def run_missing(
             bar.update()
 
         if missing:
-            run_cells(missing, study, jobs=jobs, done=done)
+            run_cells(missing, study, workers, done=done)
     failed = {outcome.cell for outcome in failures}
     return CellRun(
         {cell: key for cell, key in keys.items() if cell not in failed},
@@ -74,3 +76,38 @@ def run_missing(
         len(missing) - len(failures),
         time.monotonic() - start,
     )
+
+
+def run_cells(
+    cells: Sequence[Cell], study: StudyInput, workers: Workers, *, done: Callable[[Outcome], None]
+) -> None:
+    """Fit cells in processes.
+
+    Args:
+        cells: What is to be done.
+        study: What cells are fitted on.
+        workers: The processes.
+        done: Called with the outcome of each cell as it comes.
+    """
+    groups = [list(group) for _, group in groupby(cells, key=_shared_by)]
+    # opened anew in each process, which keeps them open
+    unopened = {name: ConditionFeatures(folders) for name, folders in study.features.items()}
+    shared = study, unopened
+    while groups:
+        lost: list[Cell] = []
+        for place, outcomes in workers.run(_fit_group, groups, shared, folder=study.folder):
+            if outcomes is None and len(groups[place]) > 1:
+                lost += groups[place]  # whose fault it was shows when each is a group of its own
+                continue
+            for outcome in outcomes or [Outcome(groups[place][0], DIED)]:
+                done(outcome)
+        groups = [[cell] for cell in lost]
+
+
+def _fit_group(shared: _Shared, cells: list[Cell]) -> list[Outcome]:
+    return list(fit_cells(cells, *shared))
+
+
+def _shared_by(cell: Cell) -> tuple[object, ...]:
+    """Tell what cells of one group have in common: all but the head."""
+    return cell.seed, cell.train_condition, cell.train_set, cell.features, cell.reduction, cell.grid

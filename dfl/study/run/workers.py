@@ -1,158 +1,293 @@
-"""Running cells in processes: one that dies takes no other with it; what is finished is kept."""
+"""Work in processes of one thread each: one that dies loses its own item, and no other."""
 
 import os
-import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+import time
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import CancelledError, Executor, Future, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
-from itertools import groupby
-from multiprocessing import connection, get_context, parent_process
-from multiprocessing.context import BaseContext
+from functools import lru_cache, partial
+from importlib.metadata import version
 from pathlib import Path
-from typing import Final
+from types import TracebackType
+from typing import Any, Final, Literal, Self, TypeVar, cast
 
+import joblib
+from joblib.externals.loky import get_reusable_executor
 from threadpoolctl import threadpool_limits
 
-from dfl.study.design.grid import Cell
-from dfl.study.run.condition_features import ConditionFeatures
-from dfl.study.run.fitting import Outcome, fit_cells
-from dfl.study.run.inputs import StudyInput
+from dfl.errors import ConfigError, StudyError
+from dfl.files import own_token
+from dfl.threads import cores
 
-__all__ = ["in_processes", "run_cells"]
+__all__ = ["DIED", "DaskWorkers", "LocalWorkers", "Workers", "choose_workers"]
 
-_THREAD_LIMITS: Final = (
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
+DIED: Final = "its process died, most likely for want of memory; give fewer jobs"
+"""What became of an item without result, in one line."""
+
+_ONE_THREAD: Final = dict.fromkeys(
+    ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1"
 )
-_DIED: Final = "its process died, most likely for want of memory; give fewer jobs"
+_IDLE_S: Final = 300.0
+_LOOK_S: Final = 1.0
+_SHARED: Final = ".shared."
+_ABANDONED_S: Final = 86400.0
 
-_study: tuple[StudyInput, dict[str, ConditionFeatures]] | None = None  # in a worker
+Shared = TypeVar("Shared")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
-def run_cells(
-    cells: Sequence[Cell], study: StudyInput, *, jobs: int, done: Callable[[Outcome], None]
-) -> None:
-    """Fit cells in processes of one thread each, so that results do not depend on their number.
+class Workers(ABC):
+    """Processes that work on many items, whose results do not depend on how many processes.
+
+    What is begun is ended by leaving the context.
+    """
+
+    deaths: tuple[type[Exception], ...]
+    """What the future of an item that was lost with its process raises."""
+
+    @property
+    @abstractmethod
+    def count(self) -> int:
+        """How many items are worked on at once, at least 1."""
+
+    @abstractmethod
+    def executor(self, items: int) -> Executor:
+        """Give what so many items can be submitted to."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """End what was begun."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        err: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def run(
+        self,
+        function: Callable[[Shared, Item], Result],
+        items: Sequence[Item],
+        shared: Shared,
+        *,
+        folder: Path,
+    ) -> Iterator[tuple[int, Result | None]]:
+        """Call a function on every item, in processes.
+
+        Args:
+            function: Called as ``function(shared, item)``; what it returns is not None.
+            items: The items.
+            shared: What all calls share; a process reads it once.
+            folder: Where that is written meanwhile; all processes see the folder.
+
+        Yields:
+            The place of an item and its result, as they come; None where the process died, with
+            this item alone in work.
+        """
+        with _written(shared, folder) as file, warnings.catch_warnings():
+            # loky replaces a process that has grown by 300 MB
+            warnings.filterwarnings("ignore", "A worker stopped while some jobs were given")
+            calls = [partial(_call, function, file, item) for item in items]
+            left = list(range(len(items)))
+            while left:
+                lost = yield from self._round(calls, left)
+                if len(left) == len(lost) == 1:
+                    yield lost[0], None
+                    return
+                # one process that dies may take the others with it; items are begun in their order,
+                # so that it was at one of the first: whose fault it was shows when each is alone
+                for place in lost[: self.count]:
+                    if (yield from self._round(calls, [place])):
+                        yield place, None
+                left = lost[self.count :]
+
+    def _round(
+        self, calls: Sequence[Callable[[], Result]], places: Sequence[int]
+    ) -> Generator[tuple[int, Result], None, list[int]]:
+        """Work on some items; return the places of those that were lost with a process."""
+        executor = self.executor(len(places))
+        futures: dict[Future[Result], int] = {}
+        with suppress(*self.deaths):  # what is not submitted is lost as well
+            for place in places:
+                futures[executor.submit(calls[place])] = place
+        finished: set[int] = set()
+        for future in as_completed(futures):
+            try:
+                result = future.result()
+            except self.deaths:
+                continue
+            except CancelledError as err:
+                raise StudyError(
+                    "the scheduler is gone; what is finished is kept, so run the same command again"
+                ) from err
+            finished.add(futures[future])
+            yield futures[future], result
+        return [place for place in places if place not in finished]
+
+
+class LocalWorkers(Workers):
+    """Processes of this machine, which end with this one, however it ends.
 
     Args:
-        cells: What is to be done.
-        study: What cells are fitted on.
-        jobs: How many processes.
-        done: Called with the outcome of each cell as it comes.
+        jobs: How many.
+
+    Raises:
+        ConfigError: If it is none.
     """
-    groups = [list(group) for _, group in groupby(cells, key=_shared)]
-    while groups:
-        lost = _run(groups, study, jobs=jobs, done=done)
-        # a process that died took the pool with it; groups are begun in their order, so that it was
-        # at one of the first: whose fault it was shows when each of their cells is alone
-        _run_alone([cell for group in lost[:jobs] for cell in group], study, done=done)
-        groups = lost[jobs:]
+
+    deaths = (BrokenProcessPool,)
+
+    def __init__(self, jobs: int) -> None:
+        if jobs < 1:
+            raise ConfigError(f"jobs: must be at least 1, got {jobs}")
+        self._jobs = jobs
+        self._executor: Executor | None = None
+
+    @property
+    def count(self) -> int:
+        """How many items are worked on at once."""
+        return self._jobs
+
+    def executor(self, items: int) -> Executor:
+        """Give no more processes than there are items; those that are there serve again."""
+        self._executor = get_reusable_executor(
+            max_workers=min(self._jobs, items),
+            timeout=_IDLE_S,
+            initializer=_end_with,
+            initargs=(os.getpid(),),
+            env=_ONE_THREAD,
+        )
+        return self._executor
+
+    def close(self) -> None:
+        """End the processes, whatever they are at."""
+        if self._executor is not None:
+            self._executor.shutdown(kill_workers=True)  # type: ignore[call-arg]  # loky's own
 
 
-def _run_alone(
-    cells: Sequence[Cell], study: StudyInput, *, done: Callable[[Outcome], None]
-) -> None:
-    while cells:
-        lost = [cell for (cell,) in _run([[cell] for cell in cells], study, jobs=1, done=done)]
-        if lost:
-            done(Outcome(lost[0], _DIED))
-        cells = lost[1:]
+class DaskWorkers(Workers):
+    """The workers of a Dask cluster, which see the same folders as this process.
+
+    A worker that dies has its item done by another one; an item that takes several workers with
+    it is given up.
+
+    Args:
+        scheduler: Address of the scheduler, as ``tcp://10.0.0.1:8786``, or the file that it was
+            told to write (``--scheduler-file``).
+        timeout_s: Seconds after which it counts as gone.
+
+    Raises:
+        StudyError: If Dask is not installed, or the scheduler does not answer.
+    """
+
+    def __init__(self, scheduler: str, *, timeout_s: float = 30.0) -> None:
+        try:
+            import distributed
+        except ImportError as err:
+            raise StudyError(
+                f"executor dask: {err}; install it with: pip install 'dfl[dask]'"
+            ) from err
+        self.deaths = (distributed.KilledWorker,)
+        connect: Any = distributed.Client  # half of its methods have no types
+        place = "scheduler_file" if scheduler.endswith(".json") else "address"
+        try:
+            self._client = connect(**{place: scheduler}, timeout=timeout_s, set_as_default=False)
+        except (OSError, ValueError) as err:
+            raise StudyError(f"scheduler {scheduler}: no Dask scheduler answers: {err}") from err
+
+    @property
+    def count(self) -> int:
+        """How many threads the workers have that are there now."""
+        return int(max(1, sum(self._client.nthreads().values())))
+
+    def executor(self, items: int) -> Executor:
+        """Give the cluster, which takes items before its first worker is there."""
+        return cast(Executor, self._client.get_executor(pure=False))
+
+    def close(self) -> None:
+        """Leave the cluster; workers begin no further item."""
+        self._client.close()
 
 
-def _run(
-    groups: Sequence[list[Cell]],
-    study: StudyInput,
-    *,
-    jobs: int,
-    done: Callable[[Outcome], None],
-) -> list[list[Cell]]:
-    """Run groups of cells; give those that were lost with a process, in their order."""
-    finished: set[int] = set()
-    with in_processes(min(jobs, len(groups)), _start_worker, (study,)) as pool:
-        futures: dict[Future[list[Outcome]], int] = {}
-        with suppress(BrokenProcessPool):  # what is not submitted is lost as well
-            for place, group in enumerate(groups):
-                futures[pool.submit(_fit_group, group)] = place
-        for future in as_completed(futures):
-            with suppress(BrokenProcessPool):
-                for outcome in future.result():
-                    done(outcome)
-                finished.add(futures[future])
-    return [group for place, group in enumerate(groups) if place not in finished]
+def choose_workers(
+    executor: Literal["processes", "dask"], scheduler: str | None, jobs: int | None
+) -> Workers:
+    """Give the workers that a user asks for.
+
+    Args:
+        executor: Processes of this machine, or Dask's workers.
+        scheduler: Address or file of Dask's scheduler.
+        jobs: How many processes of this machine; one for each core by default.
+
+    Raises:
+        ConfigError: If scheduler and executor do not go together, or there is no job.
+        StudyError: If there is no Dask, or no such scheduler.
+    """
+    if (scheduler is None) != (executor == "processes"):
+        raise ConfigError(
+            f"executor {executor}, scheduler {scheduler}: give --executor dask with the address "
+            "of its scheduler, or neither"
+        )
+    if scheduler is not None:
+        return DaskWorkers(scheduler)
+    return LocalWorkers(cores() if jobs is None else jobs)
 
 
 @contextmanager
-def in_processes(
-    jobs: int, start: Callable[..., None], arguments: tuple[object, ...]
-) -> Iterator[ProcessPoolExecutor]:
-    """Give a pool of fresh processes, of one thread each, that end with this one.
-
-    Args:
-        jobs: How many processes.
-        start: Called once in each, with `arguments`.
-        arguments: What it gets.
-    """
-    # what processes are forked from imports before it is told where this one has its modules from
-    path = os.pathsep.join(folder or str(Path.cwd()) for folder in sys.path)
-    own = dict.fromkeys(_THREAD_LIMITS, "1") | {"PYTHONPATH": path}
-    before = {name: os.environ.get(name) for name in own}
-    os.environ.update(own)
-    pool = ProcessPoolExecutor(
-        max(1, jobs), _context(), initializer=_begin, initargs=(start, arguments)
-    )
+def _written(shared: object, folder: Path) -> Iterator[Path]:
+    """Write what all calls share, for as long as they last."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for left in folder.glob(f"{_SHARED}*"):  # by a study that was killed
+        if time.time() - left.stat().st_mtime > _ABANDONED_S:
+            left.unlink(missing_ok=True)
+    file = folder.absolute() / f"{_SHARED}{own_token()}"
     try:
-        yield pool
+        joblib.dump((_versions(), shared), file)
+        yield file
     finally:
-        pool.shutdown(cancel_futures=True)
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+        file.unlink(missing_ok=True)
 
 
-def _context() -> BaseContext:
-    """Take processes from one that has done the imports, where that is safe."""
-    if sys.platform != "linux":  # frameworks of macOS do not survive a fork
-        return get_context("spawn")
-    context = get_context("forkserver")
-    context.set_forkserver_preload(["dfl.study.run.fitting", "dfl.study.analysis.judge"])
-    return context
+def _call(function: Callable[[Shared, Item], Result], file: Path, item: Item) -> Result:
+    _use_one_thread()
+    return function(cast(Shared, _read(file)), item)
 
 
-def _begin(start: Callable[..., None], arguments: tuple[object, ...]) -> None:
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    os.environ.update(dict.fromkeys(_THREAD_LIMITS, "1"))  # for what is loaded later
-    threadpool_limits(1)  # the libraries that are there may come from a process with more
-    start(*arguments)
+@lru_cache(maxsize=1)
+def _read(file: Path) -> object:
+    asked, shared = joblib.load(file)
+    if asked != (own := _versions()):
+        raise StudyError(f"a worker has {own}, the study {asked}; start it in the same environment")
+    return shared
 
 
-def _end_with_parent() -> None:
-    """Leave when the study is killed: a pool's processes would wait for work for ever."""
-    parent = parent_process()
-    if parent is not None:
-        connection.wait([parent.sentinel])
+def _versions() -> str:
+    return ", ".join(f"{name} {version(name)}" for name in ("dfl", "scikit-learn", "numpy"))
+
+
+@lru_cache(maxsize=1)
+def _use_one_thread() -> None:
+    """Limit a process that may have begun with more: Dask's, where a user starts it otherwise."""
+    os.environ.update(_ONE_THREAD)  # for what is loaded later
+    threadpool_limits(1)
+
+
+def _end_with(parent: int) -> None:
+    """Leave when the study is killed: a process would finish its item, and wait for another."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_LOOK_S)
         os._exit(1)
 
-
-def _start_worker(study: StudyInput) -> None:
-    global _study  # what a process of the pool keeps between groups
-    _study = (
-        study,
-        {condition: ConditionFeatures(folders) for condition, folders in study.features.items()},
-    )
-
-
-def _fit_group(cells: list[Cell]) -> list[Outcome]:
-    if _study is None:
-        raise RuntimeError("a worker begins with _start_worker")
-    return list(fit_cells(cells, *_study))
-
-
-def _shared(cell: Cell) -> tuple[object, ...]:
-    """Tell what cells of one group have in common: all but the head."""
-    return cell.seed, cell.train_condition, cell.train_set, cell.features, cell.reduction, cell.grid
+    threading.Thread(target=watch, daemon=True).start()

@@ -17,6 +17,7 @@ from dfl.study.analysis.judge import AXES, Judge, judge_cells
 from dfl.study.run.cells import CellStore
 from dfl.study.run.fitting import held_out_rows, judged_condition
 from dfl.study.run.inputs import StudyInput
+from dfl.study.run.workers import LocalWorkers
 from tests.evaluation.reference import reference
 from tests.study.study_examples import cell, example
 
@@ -283,7 +284,8 @@ def test_judge_cells__as_one_by_one_in_order(study: StudyInput) -> None:
         rows, replicates = judge(c, scores)
         expected += rows
         kept.append(replicates)
-    results = judge_cells(cells, keys, study, metric="auroc", replicates=B, jobs=1)
+    with LocalWorkers(1) as workers:
+        results = judge_cells(cells, keys, study, workers, metric="auroc", replicates=B)
     pd.testing.assert_frame_equal(results.table, pd.DataFrame(expected))
     np.testing.assert_array_equal(results.replicates, np.concatenate(kept))
     assert list(results.table.columns[: len(AXES)]) == list(AXES)

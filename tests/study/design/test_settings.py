@@ -13,23 +13,16 @@ def made(**changes: object) -> Settings:
         "title": "t",
         "metric": "ap",
         "replicates": 100,
-        "jobs": None,
         "claims": [],
         "config": "",
     }
     return Settings(**given | changes)
 
 
-def test_settings__processes() -> None:
-    assert made(jobs=3).processes == 3
-    assert made().processes >= 1
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"replicates": 99}, "replicates: at least 100 for an interval of 95 %, got 99"),
-        ({"jobs": 0}, "jobs: must be at least 1, got 0"),
         ({"claims": [Claim("so", "condition", [])]}, "'so' says that .. is better than the others"),
         (
             {"claims": [Claim("so", "condition", ["a"], ["b", "a"])]},

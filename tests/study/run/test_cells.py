@@ -18,6 +18,7 @@ from dfl.study.run.cells import CellStore
 from dfl.study.run.fitting import Outcome, fit_cells, fit_head, held_out_rows
 from dfl.study.run.keys import CellKeys
 from dfl.study.run.missing import run_missing
+from dfl.study.run.workers import LocalWorkers
 from tests.study.study_examples import Dies, cell, example, opened, pipeline
 
 SCORES = {"none": np.array([0.5, -1.0, 2.0]), "blur": np.array([1.0, 0.0, -3.5])}
@@ -94,21 +95,21 @@ def test_run_missing__makes_a_damaged_cell_again(tmp_path: Path, monkeypatch, ca
     study = example(tmp_path, conditions=["none"])
     conditions = opened(study)
 
-    def here(cells, study, *, jobs, done: Callable[[Outcome], None]) -> None:
+    def here(cells, study, workers, *, done: Callable[[Outcome], None]) -> None:
         for one in cells:
             for outcome in fit_cells([one], study, conditions):
                 done(outcome)
 
     monkeypatch.setattr(missing, "run_cells", here)
     cells = [cell("lda"), cell("bayes")]
-    first = run_missing(cells, study, conditions, jobs=1)
+    first = run_missing(cells, study, conditions, LocalWorkers(1))
     store = CellStore(study.folder)
     key = first.keys[cells[0]]
     file = study.folder / key / "scores.npz"
     expected = store.read(key)[0]["none"]
     file.write_bytes(file.read_bytes()[:100])
     with caplog.at_level(logging.WARNING):
-        again = run_missing(cells, study, conditions, jobs=1)
+        again = run_missing(cells, study, conditions, LocalWorkers(1))
     assert (again.fitted, again.failures, again.keys) == (1, [], first.keys)
     assert caplog.text.count("it is made anew") == 1
     np.testing.assert_array_equal(store.read(key)[0]["none"], expected)

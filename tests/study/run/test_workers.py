@@ -1,12 +1,21 @@
 """What happens to cells in processes; slow, because every pool has to start."""
 
 import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
+import pytest
+
+from dfl.errors import ConfigError, StudyError
 from dfl.heads.estimators import lda
 from dfl.study.run.cells import CellStore
 from dfl.study.run.keys import CellKeys
 from dfl.study.run.missing import run_missing
+from dfl.study.run.workers import DIED, DaskWorkers, LocalWorkers, choose_workers
+from dfl.threads import cores
 from tests.study.study_examples import Dies, Tells, cell, example, opened, pipeline
 
 
@@ -14,21 +23,138 @@ def test_run_missing__a_process_that_dies_takes_its_own_cell_alone(
     tmp_path: Path, monkeypatch
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "5")
+    before = dict(os.environ)
     heads = {"lda": [lda()], "tells": [pipeline(Tells())], "dies": [pipeline(Dies())]}
     study = example(tmp_path, conditions=["none"], heads=heads)
     cells = [*(cell(name) for name in heads), cell("lda", train_set="beta")]
-    run = run_missing(cells, study, opened(study), jobs=1)
+    with LocalWorkers(1) as workers:
+        run = run_missing(cells, study, opened(study), workers)
+        assert dict(os.environ) == before
     assert {outcome.cell: outcome.cause for outcome in run.failures} == {
         cells[1]: "RuntimeError: in a process of 1 thread",
         cells[2]: "its process died, most likely for want of memory; give fewer jobs",
     }
-    assert os.environ["OMP_NUM_THREADS"] == "5"
+    assert dict(os.environ) == before
     key_of = CellKeys(study, opened(study))
     assert run.keys == {c: key_of(c) for c in (cells[0], cells[3])}
     assert run.fitted == 2
     assert CellStore(study.folder).finished() == set(run.keys.values())
 
     files = {file: file.stat().st_mtime_ns for file in study.folder.iterdir()}
-    again = run_missing(list(run.keys), study, opened(study), jobs=1)
+    with LocalWorkers(1) as workers:
+        again = run_missing(list(run.keys), study, opened(study), workers)
     assert (again.fitted, again.failures, again.keys) == (0, [], run.keys)
     assert {file: file.stat().st_mtime_ns for file in study.folder.iterdir()} == files
+
+
+def work(shared: str, item: int) -> str:
+    """Be one of several items: the third kills its process, the others take their time."""
+    if item == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(0.05)
+    return f"{shared} {item} {'torch' in sys.modules} {os.environ['OPENBLAS_NUM_THREADS']}"
+
+
+def test_run__only_what_kills_its_process_is_lost(tmp_path: Path) -> None:
+    new, old = (tmp_path / f".shared.{n}-00000000" for n in range(2))
+    for left in (new, old):  # by killed studies
+        left.touch()
+    os.utime(old, (0, 0))
+    with LocalWorkers(2) as workers:
+        found = dict(workers.run(work, range(6), "shared", folder=tmp_path))
+        assert found == {n: None if n == 2 else f"shared {n} False 1" for n in range(6)}
+        # the same processes serve again
+        assert dict(workers.run(work, [7], "other", folder=tmp_path)) == {0: "other 7 False 1"}
+    assert list(tmp_path.iterdir()) == [new]
+
+
+def loaded(study: object, name: str) -> list[str]:
+    """Tell what is loaded when a cell has been fitted."""
+    fit_group(study, [cell(name)])
+    return [module for module in ("torch", "lightning", "matplotlib") if module in sys.modules]
+
+
+def fit_group(study, cells) -> list[str | None]:
+    from dfl.study.run.fitting import fit_cells
+
+    return [outcome.cause for outcome in fit_cells(cells, study, opened(study))]
+
+
+def test_run__a_cell_loads_no_torch(tmp_path: Path) -> None:
+    study = example(tmp_path, conditions=["none"])
+    with LocalWorkers(1) as workers:
+        assert dict(workers.run(loaded, ["lda"], study, folder=study.folder)) == {0: []}
+
+
+def sleep(file: Path, seconds: int) -> int:
+    with file.open("a") as said:
+        said.write(f"{os.getpid()}\n")
+    time.sleep(seconds)
+    return seconds
+
+
+def test_run__killed_it_leaves_no_process(tmp_path: Path) -> None:
+    """One process works and one is idle when the one that started them is killed."""
+    file = tmp_path / "pids"
+    code = (
+        "from pathlib import Path\n"
+        "from dfl.study.run.workers import LocalWorkers\n"
+        "from tests.study.run.test_workers import sleep\n"
+        f"file = Path({str(file)!r})\n"
+        "with LocalWorkers(2) as workers:\n"
+        "    list(workers.run(sleep, [0, 0, 300], file, folder=file.parent))\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
+    wait_until(lambda: file.exists() and len(file.read_text().split()) == 3, 60)
+    assert len(members(process.pid)) > 2
+    process.kill()
+    process.wait()
+    wait_until(lambda: not members(process.pid), 30)
+
+
+def wait_until(happens, seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while not happens():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def members(session: int) -> list[int]:
+    """List the processes of a session, those that wait to be buried apart."""
+    found = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, _, own = status.read_text().rpartition(")")[2].split()[:4]
+        except OSError:
+            continue  # it has just ended
+        if int(own) == session and state != "Z":
+            found.append(int(status.parent.name))
+    return found
+
+
+def test_choose_workers__one_for_each_core(monkeypatch) -> None:
+    assert choose_workers("processes", None, None).count == cores()
+    assert choose_workers("processes", None, 3).count == 3
+
+
+@pytest.mark.parametrize(
+    ("executor", "scheduler", "jobs", "message"),
+    [
+        ("processes", None, 0, "jobs: must be at least 1, got 0"),
+        ("processes", "tcp://a:1", None, "executor processes, scheduler tcp://a:1: give"),
+        ("dask", None, None, "executor dask, scheduler None: give --executor dask with"),
+    ],
+)
+def test_choose_workers__mistakes(executor, scheduler, jobs, message) -> None:
+    with pytest.raises(ConfigError, match=message):
+        choose_workers(executor, scheduler, jobs)
+
+
+def test_dask_workers__not_installed(monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(StudyError, match=r"install it with: pip install 'dfl\[dask\]'"):
+        DaskWorkers("tcp://127.0.0.1:1")
+
+
+def test_died__says_what_to_do() -> None:
+    assert "fewer jobs" in DIED

@@ -7,9 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from dfl.data.containers.arrow import ArrowFile
 from dfl.data.containers.base import Container
-from dfl.data.containers.parquet import ParquetFile
+from dfl.data.containers.tables import ArrowFile, ParquetFile
 from dfl.data.containers.tar import TarFile
 
 KINDS: Final[dict[str, Callable[[Path], Container]]] = {
@@ -19,44 +18,58 @@ KINDS: Final[dict[str, Callable[[Path], Container]]] = {
 }
 """By the ending of a container's name, what reads it."""
 
-OPEN_TARS: Final = 1 << 14  # an index of offsets each
-OPEN_TABLES: Final = 4  # some decoded rows each
 
-_Key = tuple[str, int, int]
-_lock = threading.Lock()
-_tars: OrderedDict[_Key, Container] = OrderedDict()
-_tables: OrderedDict[_Key, Container] = OrderedDict()
+class OpenContainers:
+    """Containers that are open; the least recently used are closed.
+
+    Args:
+        most: How many are open at once.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._opened: OrderedDict[tuple[str, int, int], Container] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def open(self, path: Path) -> Container:
+        """Open a container, or give the one that is open.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            ContainerError: If it is damaged.
+        """
+        state = path.stat()
+        key = (str(path), state.st_size, state.st_mtime_ns)
+        with self._lock:
+            container = self._opened.get(key)
+            if container is None:
+                container = self._opened[key] = KINDS[path.suffix](path)
+                while len(self._opened) > self._most:
+                    self._opened.popitem(last=False)
+            self._opened.move_to_end(key)
+            return container
+
+    def after_fork(self, *, keeps: bool) -> None:
+        """Begin anew in a forked process; what has no position in its file may stay open."""
+        self._lock = threading.Lock()
+        if not keeps:
+            self._opened.clear()
+
+
+_tars = OpenContainers(1 << 14)  # an index of offsets each
+_tables = OpenContainers(4)  # some decoded rows each, and a position that a fork would share
 
 
 def open_container(path: Path) -> Container:
-    """Open a container, or give the one that is open; the least recently used are closed.
+    """Open a container, or give the one that is open.
 
     Raises:
         FileNotFoundError: If there is no such file.
         ContainerError: If it is damaged.
     """
-    state = path.stat()
-    key = (str(path), state.st_size, state.st_mtime_ns)
-    opened, most = (_tars, OPEN_TARS) if path.suffix == ".tar" else (_tables, OPEN_TABLES)
-    with _lock:
-        container = opened.get(key)
-        if container is None:
-            container = opened[key] = KINDS[path.suffix](path)
-            while len(opened) > most:
-                opened.popitem(last=False)
-        opened.move_to_end(key)
-        return container
-
-
-def _forget() -> None:
-    """Open tables again in a forked process, which shares their positions with its parent.
-
-    Tars have no position: their indexes stay.
-    """
-    global _lock
-    _lock = threading.Lock()
-    _tables.clear()
+    return (_tars if path.suffix == ".tar" else _tables).open(path)
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(after_in_child=_forget)
+    os.register_at_fork(after_in_child=lambda: _tars.after_fork(keeps=True))
+    os.register_at_fork(after_in_child=lambda: _tables.after_fork(keeps=False))

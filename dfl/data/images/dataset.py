@@ -108,18 +108,15 @@ class ImageDataset(Dataset[Sample]):
         row = int(self.rows[~index if padding else index])
         frame = self.manifest.frame
         path = str(frame["path"].iloc[row])
+        view = Preprocess(self.crop, self.transforms, self.seed)
         return Sample(
-            image=self._image(path),
+            image=view.of(decode(self.manifest.resolve(path)), path, epoch=self.epoch),
             label=int(frame["label"].iloc[row]),
             path=path,
             dataset=str(frame["dataset"].iloc[row]),
             generator=str(frame["generator"].iloc[row]),
             index=PADDING if padding else row,
         )
-
-    def _image(self, path: str) -> Tensor:
-        view = Preprocess(self.crop, self.transforms, self.seed)
-        return view.of(decode(self.manifest.resolve(path)), path, epoch=self.epoch)
 
 
 def collate(samples: Sequence[Sample]) -> Batch:

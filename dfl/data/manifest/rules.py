@@ -3,6 +3,7 @@
 import os
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -55,11 +56,6 @@ def check_frame(frame: pd.DataFrame, source: str) -> None:
     )
     bad_split = ~frame["split"].isin(SPLITS).to_numpy()
     _refuse(frame, bad_split, source, "split must be train, val, test or empty, got {split!r}")
-    _check_repeated(frame, source)
-
-
-def _check_repeated(frame: pd.DataFrame, source: str) -> None:
-    """Check what rows of one path, or of one group, have to have in common."""
     decided = frame[frame["split"] != ""]
     if not frame["path"].is_unique:
         twice = frame.duplicated(["path", "dataset"]).to_numpy()
@@ -88,7 +84,9 @@ def check_files(paths: Sequence[str], root: Path, source: str) -> None:
         wanted[path.rpartition("/")[0] or path[: path.startswith("/")]].append(path)
     gone: set[str] = set()
     for parent, members in wanted.items():
-        names = _file_names(root / parent)
+        names: set[str] = set()
+        with suppress(OSError), os.scandir(root / parent) as entries:
+            names = {entry.name for entry in entries if entry.is_file()}
         # A name that is not listed may still open: file systems fold case and unicode forms.
         gone.update(
             path
@@ -101,14 +99,6 @@ def check_files(paths: Sequence[str], root: Path, source: str) -> None:
             f"{source}: {len(gone)} of {len(set(paths))} images are missing, the first is "
             f"{root / first}; restore them, give another root, or remove their rows"
         )
-
-
-def _file_names(folder: Path) -> set[str]:
-    try:
-        with os.scandir(folder) as entries:
-            return {entry.name for entry in entries if entry.is_file()}
-    except OSError:
-        return set()
 
 
 def _refuse(

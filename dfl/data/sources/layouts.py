@@ -71,8 +71,9 @@ def read_tree(top: Path) -> FolderTree:
     tree = FolderTree()
     _read_into(tree, top, ())
     if tree.sides and tree.loose:
+        first = "/".join((*tree.sides[0].parts, tree.sides[0].name))
         raise DataError(
-            f"{top}: has a layout's folders ({_place(tree.sides[0])}) and images beside them "
+            f"{top}: has a layout's folders ({first}) and images beside them "
             f"({tree.loose[0]}); keep one of the two (known layouts: {KNOWN_LAYOUTS})"
         )
     if not tree.loose and not any(side.images for side in tree.sides):
@@ -147,7 +148,3 @@ def may_be_image(name: str) -> bool:
     """Tell from a file's name whether it counts as an image: unless it is known not to be one."""
     ending = name[name.rfind(".") :]
     return not OTHER_ENDINGS.fullmatch(ending) and name.lower() not in OTHER_NAMES
-
-
-def _place(side: Side) -> str:
-    return "/".join((*side.parts, side.name))

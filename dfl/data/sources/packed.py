@@ -6,10 +6,10 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from dfl.data.containers.base import CONTAINER_ENDINGS, SEPARATOR
-from dfl.data.sources.layouts import list_images
+from dfl.data.containers.tar import members_of
+from dfl.data.sources.layouts import list_images, may_be_image
 from dfl.data.sources.saved_datasets import is_saved, saved_splits, split_roles
 from dfl.data.sources.table_records import table_images
-from dfl.data.sources.tar_records import tar_images
 from dfl.errors import DataError
 
 WILD: Final = frozenset("*?[")
@@ -97,5 +97,12 @@ def packed_images(name: str, root: Path) -> list[tuple[str, str]]:
     """
     file = root / name
     if name.endswith(".tar"):
-        return [(f"{name}{SEPARATOR}{member}", member) for member in tar_images(file)]
+        members = [member for member, _, _ in members_of(file) if not is_hidden(member)]
+        images = [member for member in members if may_be_image(member.rpartition("/")[2])]
+        return [(f"{name}{SEPARATOR}{member}", member) for member in images]
     return table_images(file, name)
+
+
+def is_hidden(member: str) -> bool:
+    """Tell from the name of a tar's member whether a system has put it there."""
+    return any(part.startswith((".", "__")) for part in member.split("/"))

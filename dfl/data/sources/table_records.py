@@ -8,9 +8,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from dfl.data.containers.arrow import open_table
 from dfl.data.containers.base import SEPARATOR
-from dfl.data.containers.table import is_image_type, reading
+from dfl.data.containers.tables import is_image_type, open_table, reading
 from dfl.data.sources.fields import Records
 from dfl.errors import DataError
 
@@ -131,14 +130,13 @@ def _values(file: Path, schema: pa.Schema, fields: Sequence[str]) -> dict[str, l
             table = pq.ParquetFile(file).read(columns=list(fields), use_threads=False)
         else:
             table = open_table(file)
-        return {name: _named(_dig(table, name), schema, name) for name in fields}
-
-
-def _dig(table: pa.Table, name: str) -> pa.ChunkedArray:
-    if name in table.column_names:
-        return table.column(name)
-    top, *parts = name.split(".")
-    return pc.struct_field(table.column(top), parts)
+        columns = {
+            name: table.column(name)
+            if name in table.column_names
+            else pc.struct_field(table.column(name.split(".")[0]), name.split(".")[1:])
+            for name in fields
+        }
+    return {name: _named(values, schema, name) for name, values in columns.items()}
 
 
 def _named(values: pa.ChunkedArray, schema: pa.Schema, name: str) -> list[object]:

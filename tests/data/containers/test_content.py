@@ -11,9 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from dfl.data.containers import content, parquet, registry
+from dfl.data.containers import content
 from dfl.data.containers.base import ContainerError, order_of, place_of
 from dfl.data.containers.content import content_hash, is_there, read_bytes, size_of
+from dfl.data.containers.registry import OpenContainers
+from dfl.data.containers.tables import ParquetFile
 from dfl.data.images.decode import UnreadableImageError, decode, decode_bytes
 from dfl.data.manifest.duplicates import find_identical
 from dfl.data.manifest.manifest import Manifest
@@ -61,15 +63,11 @@ def test_read__any_order(packed: dict[str, list[Path]], kind: str) -> None:
         assert read_bytes(packed[kind][i]) == IMAGES[i]
 
 
-def test_read__large_row_groups(
-    packed: dict[str, list[Path]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    registry._tables.clear()
-    monkeypatch.setattr(parquet, "GROUP_BYTES", 10)
-    monkeypatch.setattr(parquet, "BATCH_ROWS", 1)
+def test_read__large_row_groups(packed: dict[str, list[Path]]) -> None:
+    file = packed["file"][0].with_name("p.parquet")
+    opened = ParquetFile(file, group_bytes=10, batch_rows=1)
     for i in [*range(COUNT), 3, 22, 21, 20, 16, 0, 1]:
-        assert read_bytes(packed["parquet"][i]) == IMAGES[i]
-    registry._tables.clear()
+        assert opened.read(f"image/{i}") == IMAGES[i]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -221,11 +219,9 @@ def test_manifest__places_are_read_again(tmp_path: Path) -> None:
         Manifest.from_rows(gone, tmp_path / "moved").validate()
 
 
-def test_open__least_recently_used_are_closed(
-    packed: dict[str, list[Path]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(registry, "OPEN_TARS", 2)
-    for name in "abc":
-        pack_tar(tmp_path / f"{name}.tar", {"x.png": IMAGES[0]})
-        assert read_bytes(tmp_path / f"{name}.tar::x.png") == IMAGES[0]
-    assert [Path(key[0]).name for key in registry._tars] == ["b.tar", "c.tar"]
+def test_open__least_recently_used_are_closed(tmp_path: Path) -> None:
+    opened = OpenContainers(2)
+    paths = [pack_tar(tmp_path / f"{name}.tar", {"x.png": IMAGES[0]}) for name in "abc"]
+    first, second, _ = [opened.open(path) for path in paths]
+    assert opened.open(paths[1]) is second
+    assert opened.open(paths[0]) is not first

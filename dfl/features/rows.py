@@ -17,12 +17,10 @@ import numpy.typing as npt
 from dfl.errors import FeatureError
 from dfl.features.store import FeatureStore, Matrix, inode_of, replaced
 
-__all__ = ["FeatureRows", "MatrixFile"]
-
 BLOCK_BYTES: Final = 2**22
 """About what a block of rows takes: enough for BLAS, and float64 copies of it stay in the cache."""
 
-_CAN_PEEK: Final = hasattr(os, "RWF_NOWAIT") and hasattr(os, "posix_fadvise")  # Linux
+_ADVICE: Final = hasattr(os, "posix_fadvise")  # Linux and others
 _GAP: Final = 4  # as many rows that nobody asked for are read over rather than jumped over
 
 Indices = npt.NDArray[np.int64]
@@ -150,58 +148,35 @@ class FeatureRows:
             return out
         starts = np.flatnonzero(np.diff(rows, prepend=rows[0] - _GAP - 2) > _GAP + 1)
         ends = np.append(starts[1:], len(rows))
-        pairs = zip(starts.tolist(), ends.tolist(), strict=True)
-        spans = [slice(start, end) for start, end in pairs]
+        firsts, lasts = rows[starts], rows[ends - 1]
+        spans = [*zip(*(x.tolist() for x in (starts, ends, firsts, lasts)), strict=True)]
         column = 0
         for file in self._files:
-            block = out[:, column : column + file.dim]
-            left = spans
-            if _CAN_PEEK and len(spans) > 1:  # what has to come from the disk comes all at once
-                left = [
-                    span
-                    for span in spans
-                    if not self._read_span(file, rows[span], block[span], wait=False)
-                ]
-            for span in left:
-                self._read_span(file, rows[span], block[span])
+            descriptor, size = self._descriptor(file), 4 * file.dim
+            if len(spans) > 1 and _ADVICE:  # what has to come from the disk comes all at once
+                for _, _, first, last in spans:
+                    place, count = file.offset + size * first, size * (last - first + 1)
+                    os.posix_fadvise(descriptor, place, count, os.POSIX_FADV_WILLNEED)
+            for start, end, first, last in spans:
+                part = out[start:end, column : column + file.dim]
+                own, count = rows[start:end], last - first + 1
+                is_whole = count == len(own) and (count < 3 or bool((np.diff(own) == 1).all()))
+                if is_whole and part.flags.c_contiguous:
+                    _fill(part, descriptor, file, first)
+                else:
+                    span = np.empty((count, file.dim), dtype=np.float32)
+                    _fill(span, descriptor, file, first)
+                    part[:] = span[own - first]
             column += file.dim
         return out
-
-    def _read_span(
-        self, file: MatrixFile, rows: Indices, out: Matrix, *, wait: bool = True
-    ) -> bool:
-        """Read rows that lie close together, in ascending order; see `_fill`."""
-        first, count = int(rows[0]), int(rows[-1]) - int(rows[0]) + 1
-        is_whole = count == len(rows) and (count < 3 or bool((np.diff(rows) == 1).all()))
-        if is_whole and out.flags.c_contiguous:
-            return self._fill(file, first, out, wait=wait)
-        span = np.empty((count, file.dim), dtype=np.float32)
-        if not self._fill(file, first, span, wait=wait):
-            return False
-        out[:] = span[rows - first]
-        return True
-
-    def _fill(self, file: MatrixFile, row: int, out: Matrix, *, wait: bool) -> bool:
-        """Read rows; without `wait`, only from the system's cache, or else have them fetched."""
-        view, place = out.data.cast("B"), file.offset + 4 * file.dim * row
-        try:
-            descriptor = self._descriptor(file)
-            if not wait:
-                return _peeked(descriptor, view, place)
-            while view:
-                count = os.preadv(descriptor, [view], place)
-                if not count:
-                    raise FeatureError(f"{file.path}: shorter than it was; extract it again")
-                view, place = view[count:], place + count
-        except OSError as err:
-            reason = err.strerror or str(err)
-            raise FeatureError(f"{file.path}: cannot be read ({reason}); extract again") from err
-        return True
 
     def _descriptor(self, file: MatrixFile) -> int:
         if (found := self._open.get(file.path)) is not None:
             return found
-        opened = os.open(file.path, os.O_RDONLY)
+        try:
+            opened = os.open(file.path, os.O_RDONLY)
+        except OSError as err:
+            raise _unreadable(file, err) from err
         if inode_of(os.fstat(opened)) != file.inode:
             os.close(opened)
             raise replaced(file.path)
@@ -211,11 +186,18 @@ class FeatureRows:
         return kept
 
 
-def _peeked(descriptor: int, view: memoryview, place: int) -> bool:
+def _fill(out: Matrix, descriptor: int, file: MatrixFile, row: int) -> None:
+    """Read consecutive rows, from one on."""
+    view, place = out.data.cast("B"), file.offset + 4 * file.dim * row
     try:
-        if os.preadv(descriptor, [view], place, os.RWF_NOWAIT) == len(view):
-            return True
-    except OSError:  # it is not in the cache, or the file system cannot tell
-        pass
-    os.posix_fadvise(descriptor, place, len(view), os.POSIX_FADV_WILLNEED)
-    return False
+        while view:
+            count = os.preadv(descriptor, [view], place)
+            if not count:
+                raise FeatureError(f"{file.path}: shorter than it was; extract it again")
+            view, place = view[count:], place + count
+    except OSError as err:
+        raise _unreadable(file, err) from err
+
+
+def _unreadable(file: MatrixFile, err: OSError) -> FeatureError:
+    return FeatureError(f"{file.path}: cannot be read ({err.strerror or err}); extract again")

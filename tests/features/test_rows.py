@@ -65,13 +65,10 @@ def test_rows__are_those_of_the_matrices(
 
 
 @pytest.mark.parametrize("order", ORDERS)
-@pytest.mark.parametrize("peek", ["cached", "not cached", "no such call"])
-def test_rows__whether_the_system_has_them_in_its_cache(
-    folder: Path, order: str, peek: str, monkeypatch: pytest.MonkeyPatch
+def test_rows__of_a_system_that_takes_no_advice(
+    folder: Path, order: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if peek == "not cached":
-        monkeypatch.setattr(module, "_peeked", lambda *_: False)
-    monkeypatch.setattr(module, "_CAN_PEEK", peek != "no such call")
+    monkeypatch.setattr(module, "_ADVICE", False)
     chosen = np.arange(60) if ORDERS[order] is None else ORDERS[order]
 
     rows = FeatureRows.of(FeatureStore.open(folder), None, chosen)
@@ -79,18 +76,27 @@ def test_rows__whether_the_system_has_them_in_its_cache(
     np.testing.assert_array_equal(rows.read(), whole(folder, "clip", "dino")[chosen])
 
 
-@pytest.mark.skipif(not module._CAN_PEEK, reason="the system cannot tell what it has cached")
-def test_peeked__file_system_that_cannot_tell(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[int, ...]] = []
+@pytest.mark.skipif(not module._ADVICE, reason="the system takes no such advice")
+def test_rows__are_announced_before_the_first_is_read(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[tuple[str, int]] = []
+    read, advise = os.preadv, os.posix_fadvise
 
-    def refuse(*_: object) -> int:
-        raise OSError(95, "Operation not supported")
+    def reading(descriptor: int, buffers: list[memoryview], place: int) -> int:
+        done.append(("read", place))
+        return read(descriptor, buffers, place)
 
-    monkeypatch.setattr(os, "preadv", refuse)
-    monkeypatch.setattr(os, "posix_fadvise", lambda *given: asked.append(given))
+    def announcing(descriptor: int, place: int, size: int, advice: int) -> None:
+        done.append(("announced", place))
+        advise(descriptor, place, size, advice)
 
-    assert not module._peeked(5, memoryview(bytearray(12)), 128)
-    assert asked == [(5, 128, 12, os.POSIX_FADV_WILLNEED)]
+    monkeypatch.setattr(os, "preadv", reading)
+    monkeypatch.setattr(os, "posix_fadvise", announcing)
+    FeatureRows.of(FeatureStore.open(folder), ["clip"], np.array([40, 3])).read()
+
+    first, second = 128 + 16 * 3, 128 + 16 * 40
+    assert done == [(what, at) for what in ("announced", "read") for at in (first, second)]
 
 
 def test_rows__in_threads_and_pickled(folder: Path) -> None:

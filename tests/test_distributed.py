@@ -15,7 +15,8 @@ from safetensors.torch import save_file
 
 from dfl.backbones import runner
 from dfl.evaluation import read_scores
-from dfl.features import FeatureStore, agreement, plan, writer
+from dfl.features import FeatureStore, shards, writer
+from dfl.features.processes import check_visible
 from tests.conftest import REPOSITORY
 from tests.processes import Prepare, run_ranks
 from tests.runs import FIT, image_data
@@ -62,7 +63,7 @@ def _run(args: list[str], processes: int, *, prepare: Prepare | None = None) -> 
 
 
 def _few_rows_a_shard() -> None:
-    plan._SHARD_ROWS = 4  # two batches: twelve shards
+    shards._SHARD_ROWS = 4  # two batches: twelve shards
 
 
 def _extract_args(images: Path, out: str) -> list[str]:
@@ -128,8 +129,8 @@ def _other_precision() -> None:
 
 def _other_folder() -> None:
     if os.environ["RANK"] == "1":
-        agreement._PATIENCE_S = 0.0
-        plan.ExtractionPlan.folder = property(lambda self: Path("of this machine"))
+        check_visible.__kwdefaults__["patience_s"] = 0.0
+        shards.ExtractionPlan.folder = property(lambda self: Path("of this machine"))
 
 
 @pytest.mark.parametrize(

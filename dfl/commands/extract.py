@@ -75,7 +75,7 @@ def extract(
     trainer = run_extraction(images, runner, accelerator, devices, num_nodes, strategy)
     store = FeatureStore.open(out)
     if trainer.is_global_zero:
-        done = "wrote" if images.plans != [None] else "nothing to do, already there:"
+        done = "wrote" if images.plans else "nothing to do, already there:"
         size, layers = sum(layer.dim for layer in store.spec), ", ".join(store.layers())
         print(f"{done} {out}: {len(store.manifest)} rows x {size} values ({layers})")
     return store

@@ -12,7 +12,6 @@ from sklearn.pipeline import Pipeline
 
 from dfl.errors import HeadError
 from dfl.evaluation import SCORE_COLUMNS, known_rows, metric_table, write_scores
-from dfl.features.origin import backbones_of
 from dfl.features.rows import FeatureRows
 from dfl.features.store import FeatureStore
 from dfl.heads.estimators.reductions import reduced
@@ -75,8 +74,7 @@ def heads(
     _check_names(heads)
     store = FeatureStore.open(features)
     spec = store.select(layers)
-    backbones = backbones_of(spec, store.metadata.get("backbones"))
-    preprocess = store.metadata.get("preprocess")
+    backbones, preprocess = store.origin(layers)
     planned = {
         name: SklearnHead(
             reduced(pipeline, reduction), spec, backbones=backbones, preprocess=preprocess

@@ -10,18 +10,15 @@ from typing import Any
 import lightning.pytorch as pl
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from dfl.data.manifest.manifest import Manifest
 from dfl.data.modules.samplers import EvalSampler, TrainSampler
 from dfl.errors import ConfigError, DataError
-from dfl.features.origin import backbones_of
 from dfl.features.rows import FeatureRows
 from dfl.features.store import FeatureStore
 from dfl.recipe import Plain
 from dfl.types import PADDING, Batch, FeatureSpec
-
-__all__ = ["FeatureDataModule", "FeatureDataset"]
 
 
 class FeatureDataset(Dataset[Batch]):
@@ -116,9 +113,7 @@ class FeatureDataModule(pl.LightningDataModule):
     @property
     def feature_origin(self) -> tuple[Plain, Plain]:
         """The descriptions of the backbones and of the preprocessing that made the features."""
-        made_by = self.store.metadata
-        backbones = backbones_of(self.feature_spec, made_by.get("backbones"))
-        return backbones, made_by.get("preprocess")
+        return self.store.origin(self.layers)
 
     def setup(self, stage: str) -> None:
         """Open the folder, and check that the layers are there."""
@@ -126,34 +121,21 @@ class FeatureDataModule(pl.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Load the training rows in random order; an image that serves two pairs comes once."""
-        dataset = self._dataset("train")
-        rank, world = self._process()
-        sampler = TrainSampler(dataset, num_replicas=world, rank=rank, seed=self.seed)
-        return DataLoader(
-            dataset, batch_size=self.batch_size, sampler=sampler, collate_fn=_as_it_is
-        )
+        return self._loader("train")
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Load the validation rows in order."""
-        return self._evaluation_loader("val")
+        return self._loader("val")
 
     def test_dataloader(self) -> DataLoader[Batch]:
         """Load the test rows in order."""
-        return self._evaluation_loader("test")
+        return self._loader("test")
 
     def predict_dataloader(self) -> DataLoader[Batch]:
         """Load all rows in order."""
-        return self._evaluation_loader(None)
+        return self._loader(None)
 
-    def _evaluation_loader(self, split: str | None) -> DataLoader[Batch]:
-        dataset = self._dataset(split)
-        rank, world = self._process()
-        sampler = EvalSampler(dataset, num_replicas=world, rank=rank)
-        return DataLoader(
-            dataset, batch_size=self.batch_size, sampler=sampler, collate_fn=_as_it_is
-        )
-
-    def _dataset(self, split: str | None) -> FeatureDataset:
+    def _loader(self, split: str | None) -> DataLoader[Batch]:
         frame = self.manifest.frame
         chosen = np.ones(len(frame), dtype=bool) if split is None else frame["split"] == split
         rows = np.flatnonzero(chosen)
@@ -164,12 +146,18 @@ class FeatureDataModule(pl.LightningDataModule):
                 f"{self.features} has no rows of split {split!r}; "
                 "extract from a data module that splits, or from a manifest with that split"
             )
-        return FeatureDataset(self.store, self.layers, rows)
-
-    def _process(self) -> tuple[int, int]:
-        if self.trainer is None:
-            return 0, 1
-        return self.trainer.global_rank, self.trainer.world_size
+        dataset = FeatureDataset(self.store, self.layers, rows)
+        rank, world = 0, 1
+        if self.trainer is not None:
+            rank, world = self.trainer.global_rank, self.trainer.world_size
+        sampler: Sampler[int] = (
+            TrainSampler(dataset, num_replicas=world, rank=rank, seed=self.seed)
+            if split == "train"
+            else EvalSampler(dataset, num_replicas=world, rank=rank)
+        )
+        return DataLoader(
+            dataset, batch_size=self.batch_size, sampler=sampler, collate_fn=_as_it_is
+        )
 
 
 def _as_it_is(batch: Any) -> Any:  # noqa: ANN401  torch types what a dataset fetches as a list

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import lightning.pytorch as pl
 import numpy as np
@@ -18,17 +19,17 @@ from dfl.backbones.runner import Pending, Runner
 from dfl.data import ImageDataModule, Manifest
 from dfl.data.images.views import FixedBatch, ViewsBatch
 from dfl.errors import FeatureError
-from dfl.features.agreement import check_alike, check_visible, facts_of
-from dfl.features.first_process import on_first_process
 from dfl.features.images import HashedImages, distinct_images, hash_images
-from dfl.features.plan import REPLACE, ExtractionPlan, finished_store, method_digest
+from dfl.features.processes import check_alike, check_visible, facts_of, on_first_process
+from dfl.features.shards import ExtractionPlan, method_fingerprint
+from dfl.features.store import FEATURES, FeatureStore
 from dfl.folders import locked, recover_folder
 from dfl.recipe import Recipe
 from dfl.types import FeatureSpec
 
-__all__ = ["ExtractionDataModule", "FeatureExtractionTask", "Target", "Work"]
-
 logger = logging.getLogger(__name__)
+
+REPLACE: Final = "name another folder with --out, or replace them with --overwrite=true"
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ class ExtractionDataModule(pl.LightningDataModule):
         advice: What to do where they may not.
 
     Attributes:
-        plans: The shards of each target; None before setup, and where the features are there.
+        plans: The shards of each target whose features are not there, by its position among all.
         work: The batches of this process, in their order.
         images: The distinct images.
         image_of_row: For every row of the manifest the position of its image among them, ``(N,)``.
@@ -120,9 +121,9 @@ class ExtractionDataModule(pl.LightningDataModule):
         self.run = run
         self.overwrite = overwrite
         self.advice = advice
-        self.plans: list[ExtractionPlan | None] = [None] * len(self.targets)
+        self.plans: dict[int, ExtractionPlan] = {}
         self.work: list[Work] = []
-        self._shards: list[list[int]] = []
+        self._shards: dict[int, list[int]] = {}
         self._locks = ExitStack()
         # Lightning's switch: there may be fewer shards than processes
         self.allow_zero_length_dataloader_with_multiple_devices = True
@@ -176,8 +177,6 @@ class ExtractionDataModule(pl.LightningDataModule):
             FeatureError: If one has: its features would be taken for those of what it was.
         """
         plan = self.plans[work.targets[0]]  # all are of the same images
-        if plan is None:
-            return
         rows = work.batch.rows
         hashed = plan.hashed.each[rows.start : rows.stop]
         changed = np.flatnonzero((named_hash.cpu().numpy() != hashed).any(axis=1))
@@ -192,6 +191,15 @@ class ExtractionDataModule(pl.LightningDataModule):
         """Let other processes have the folders."""
         self._locks.close()
 
+    def pending(self) -> list[int]:
+        """Count, for each target, the images that it has still to see; nothing is begun.
+
+        Raises:
+            FeatureError: If a folder holds other features.
+        """
+        plans = self._plans(hash_images(self.source.manifest))
+        return [plan.pending_images(advice=self.advice) for plan in plans]
+
     def _facts(self) -> dict[str, str]:
         return facts_of(
             [target.spec for target in self.targets],
@@ -203,83 +211,82 @@ class ExtractionDataModule(pl.LightningDataModule):
 
     def _marks(self, token: str) -> dict[Path, Path]:
         """Name a file of each target that is there by now, for whoever sees its folder."""
-        return {
-            target.out: target.out / "features.json" if plan is None else plan.mark(token)
-            for target, plan in zip(self.targets, self.plans, strict=True)
-        }
+        marks = {target.out: target.out / FEATURES.document for target in self.targets}
+        return marks | {plan.out: plan.mark(token) for plan in self.plans.values()}
 
-    def _start(self) -> tuple[list[ExtractionPlan | None], list[list[int]], str]:
+    def _plans(self, hashed: HashedImages) -> list[ExtractionPlan]:
+        return [
+            ExtractionPlan(
+                target.out,
+                hashed,
+                method_fingerprint(
+                    target.spec, preprocess=self.views[target.view].preprocess(), run=self.run
+                ),
+                self.source.batch_size,
+                target.spec,
+            )
+            for target in self.targets
+        ]
+
+    def _start(self) -> tuple[dict[int, ExtractionPlan], dict[int, list[int]], str]:
         """Lock the folders and look which shards of which target are missing.
 
         Returns:
-            The plans, their missing shards, and the token that marks their folders.
+            The plans of what is not there, their missing shards, and the token that marks their
+            folders.
         """
-        hashed = hash_images(self.source.manifest)
-        asked = [self._asked(target, hashed) for target in self.targets]
+        asked = self._plans(hash_images(self.source.manifest))
         # all processes lock in the same order, so that none waits for one that waits for it
-        for wanted in sorted(asked, key=lambda each: each.out.absolute()):
-            self._lock(wanted.out, wanted.fingerprint)
-        plans = [self._begun(plan) for plan in asked]
+        for plan in sorted(asked, key=lambda plan: plan.out.absolute()):
+            self._lock(plan)
+        plans = {n: plan.start() for n, plan in enumerate(asked) if not self._is_there(plan)}
+        for plan in asked:
+            for other in plan.others():
+                logger.info(
+                    "%s: of an extraction of other images, backbones or settings that was "
+                    "interrupted; remove it if it is not to go on",
+                    other,
+                )
         token = uuid.uuid4().hex
-        for plan in plans:
-            if plan is not None:
-                plan.mark(token).touch()  # anew: a folder of this name may be left on a machine
+        for plan in plans.values():
+            plan.mark(token).touch()  # anew: a folder of this name may be left on a machine
         # a damaged shard has to go, or the writer takes it for one that another process has written
-        shards = [plan.pending(remove=True) if plan is not None else [] for plan in plans]
-        return plans, shards, token
+        return plans, {n: plan.pending(remove=True) for n, plan in plans.items()}, token
 
-    def _asked(self, target: Target, hashed: HashedImages) -> ExtractionPlan:
-        method = method_digest(
-            target.spec, preprocess=self.views[target.view].preprocess(), run=self.run
-        )
-        return ExtractionPlan(target.out, hashed, method, self.source.batch_size, target.spec)
-
-    def _lock(self, out: Path, fingerprint: str) -> None:
-        last = fingerprint
+    def _lock(self, plan: ExtractionPlan) -> None:
+        last = plan.fingerprint
 
         def check(note: str) -> None:
             # twice: who has just got the lock may not have written its own note yet
             nonlocal last
-            if note == last != fingerprint and note and not self.overwrite:
+            if note == last != plan.fingerprint and note and not self.overwrite:
                 raise FeatureError(
-                    f"{out}: another process is making other features there; name another folder"
+                    f"{plan.out}: another process is making other features there; name another "
+                    "folder"
                 )
             last = note
 
-        self._locks.enter_context(locked(out, note=fingerprint, on_wait=check))
-        recover_folder(out)
+        self._locks.enter_context(locked(plan.out, note=plan.fingerprint, on_wait=check))
+        recover_folder(plan.out)
 
-    def _begun(self, plan: ExtractionPlan) -> ExtractionPlan | None:
-        """Begin an extraction, or go on with it; None where its features are there already."""
-        store = finished_store(
+    def _is_there(self, plan: ExtractionPlan) -> bool:
+        """Say whether the features are there; then only the folder of the images may be new."""
+        store = FeatureStore.find(
             plan.out, plan.fingerprint, overwrite=self.overwrite, advice=self.advice
         )
         if store is not None:
             store.note_root(self.source.manifest.root)
             shutil.rmtree(plan.folder, ignore_errors=True)  # of a run killed while it cleaned up
-            _name_others(plan)
-            return None
-        begun = plan.start()
-        if count := begun.take_over():
-            logger.info(
-                "%s: %d of %d shards were made of the same images before and are kept",
-                begun.out,
-                count,
-                begun.shards,
-            )
-        _name_others(begun)
-        return begun
+        return store is not None
 
     def _deal(self, rank: int, world_size: int) -> Iterator[Work]:
         """Cut the shards of a process into batches; targets that miss the same one share them."""
         wanted: dict[tuple[int, int], list[int]] = {}
         plan_of: dict[int, ExtractionPlan] = {}
-        for target, (plan, shards) in enumerate(zip(self.plans, self._shards, strict=True)):
-            if plan is None:
-                continue
+        for target, plan in self.plans.items():
             # an interrupted extraction goes on with batches of the size it was begun with
             plan_of.setdefault(plan.batch_size, plan)
-            for shard in shards:
+            for shard in self._shards[target]:
                 wanted.setdefault((plan.batch_size, shard), []).append(target)
         for size, shard in sorted(wanted)[rank::world_size]:
             targets = tuple(wanted[size, shard])
@@ -288,15 +295,6 @@ class ExtractionDataModule(pl.LightningDataModule):
             for rows in batches:
                 ends = rows is batches[-1]
                 yield Work(FixedBatch(rows, views), targets, shard, ends)
-
-
-def _name_others(plan: ExtractionPlan) -> None:
-    for other in plan.others():
-        logger.info(
-            "%s: of an extraction of other images, backbones or settings that was interrupted; "
-            "remove it if it is not to go on",
-            other,
-        )
 
 
 class FeatureExtractionTask(pl.LightningModule):

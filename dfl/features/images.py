@@ -1,10 +1,8 @@
 """The images of an extraction: each once, and hashed."""
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from hashlib import sha256
-from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -16,10 +14,6 @@ from dfl.threads import in_threads
 if TYPE_CHECKING:
     from _hashlib import HASH
 
-__all__ = ["HashedImages", "distinct_images", "hash_images", "rows_digest"]
-
-T = TypeVar("T")
-
 _THREADS: Final = 8
 _AT_ONCE: Final = 4096
 """Rows of the table that are looked at together: a million of them never are."""
@@ -30,12 +24,12 @@ class HashedImages:
     """What the images of a manifest hold, wherever they are.
 
     Attributes:
-        digest: Of the table and of the content of all images, a hexadecimal SHA-256.
+        fingerprint: Of the table and of the content of all images, a hexadecimal SHA-256.
         each: For every distinct image, in the order of their first rows, its `named_hash`, shape
             ``(M, 16)``, uint8.
     """
 
-    digest: str
+    fingerprint: str
     each: npt.NDArray[np.uint8]
 
 
@@ -68,21 +62,17 @@ def hash_images(manifest: Manifest) -> HashedImages:
     digest = _hashed_rows(manifest)
     paths = manifest.frame["path"].drop_duplicates()
     each = np.empty((len(paths), NAMED_BYTES), dtype=np.uint8)
-    contents = _of_each_image(manifest, content_hash, "hash images")
+    files = map(manifest.resolve, paths)
+    contents = in_threads(
+        content_hash, files, threads=_THREADS, what="hash images", total=len(paths)
+    )
     for row, (path, content) in enumerate(zip(paths, contents, strict=True)):
         digest.update(content.encode())
         each[row] = np.frombuffer(named_hash(path, content), dtype=np.uint8)
     return HashedImages(digest.hexdigest(), each)
 
 
-def _of_each_image(manifest: Manifest, look: Callable[[Path], T], what: str) -> Iterator[T]:
-    """Apply something to every distinct image, some at once, in the order of their first rows."""
-    paths = manifest.frame["path"].drop_duplicates()
-    files = map(manifest.resolve, paths)
-    return in_threads(look, files, threads=_THREADS, what=what, total=len(paths))
-
-
-def rows_digest(manifest: Manifest) -> str:
+def rows_fingerprint(manifest: Manifest) -> str:
     """Hash a table alone, none of whose images is read.
 
     Args:

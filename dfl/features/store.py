@@ -144,6 +144,56 @@ class FeatureStore:
         store.check_unchanged()
         return store
 
+    @classmethod
+    def find(
+        cls, path: Path, fingerprint: str, *, overwrite: bool, advice: str
+    ) -> "FeatureStore | None":
+        """Look for features, and read all of them to see whether they are whole.
+
+        Args:
+            path: The folder.
+            fingerprint: What identifies the features wanted.
+            overwrite: Whether other features may be replaced.
+            advice: What to do where they may not.
+
+        Returns:
+            The store; None if there is work to do, as where the features are there but damaged.
+
+        Raises:
+            FeatureError: If the folder holds something else that may not be replaced.
+        """
+        is_own = FEATURES.is_of(path, fingerprint)
+        if is_own and FEATURES.find(path, fingerprint) is not None:
+            return cls.open(path)
+        wanted: Recipe = {"fingerprint": fingerprint}
+        FEATURES.check_replaceable(path, wanted, overwrite=overwrite or is_own, advice=advice)
+        return None
+
+    def origin(self, layers: Sequence[str] | None = None) -> tuple[Plain, Plain]:
+        """Describe what makes layers: backbones that make no others, and the preprocessing.
+
+        Args:
+            layers: As for `select`.
+
+        Returns:
+            Both as a head keeps them; None for the backbones where they are not known.
+
+        Raises:
+            FeatureError: As for `select`.
+        """
+        preprocess, backbones = self.metadata.get("preprocess"), self.metadata.get("backbones")
+        used: dict[str, list[Plain]] = {}
+        for layer in self.select(layers):
+            used.setdefault(layer.backbone, []).append(layer.layer)
+        kept: Recipe = {}
+        for name, names in used.items():
+            recipe = backbones.get(name) if isinstance(backbones, dict) else None
+            arguments = recipe.get("init_args") if isinstance(recipe, dict) else None
+            if not isinstance(recipe, dict) or not isinstance(arguments, dict):
+                return None, preprocess
+            kept[name] = recipe | {"init_args": arguments | {"layers": names}}
+        return kept, preprocess
+
     def check_unchanged(self) -> None:
         """Refuse a folder in whose place another one has been put since it was opened.
 

@@ -15,9 +15,8 @@ from dfl.data.images.views import ViewsBatch
 from dfl.data.manifest.manifest import Manifest
 from dfl.errors import FeatureError
 from dfl.features.extraction import ExtractionDataModule, Work
-from dfl.features.first_process import on_first_process
-from dfl.features.plan import ExtractionPlan
-from dfl.features.shard import write_shard
+from dfl.features.processes import on_first_process
+from dfl.features.shards import ExtractionPlan
 from dfl.features.store import FEATURES, Matrix, new_store
 from dfl.files import is_full_disk
 from dfl.recipe import Recipe
@@ -93,8 +92,6 @@ class FeatureWriter(pl.Callback):
 
     def _write(self, target: int, shard: int) -> None:
         plan, batches = self._extraction.plans[target], self._done.pop(target)
-        if plan is None:
-            return
         features = {
             layer.name: np.concatenate([batch[layer.name] for batch in batches])
             for layer in plan.spec
@@ -106,7 +103,7 @@ class FeatureWriter(pl.Callback):
                     f"{self._extraction.run.get('precision')}; take bf16-mixed or 32-true"
                 )
         try:
-            write_shard(plan.file(shard), features, identity=plan.identity(shard))
+            plan.write(shard, features)
         except OSError as err:
             if not is_full_disk(err):
                 raise
@@ -119,7 +116,7 @@ class FeatureWriter(pl.Callback):
     def _wait_for_others(self) -> None:
         """Wait at leisure: a barrier gives up after half an hour, whether or not all are well."""
         left, pause, news = -1, 0.1, time.monotonic()
-        plans = [plan for plan in self._extraction.plans if plan is not None]
+        plans = self._extraction.plans.values()
         while time.monotonic() - news < _PATIENCE_S:
             missing = sum(len(plan.missing()) for plan in plans)
             if missing == 0:
@@ -131,15 +128,14 @@ class FeatureWriter(pl.Callback):
 
     def _join(self) -> None:
         extraction = self._extraction
-        for target, plan in zip(extraction.targets, extraction.plans, strict=True):
-            if plan is not None:
-                join_shards(
-                    plan,
-                    extraction.source.manifest,
-                    extraction.image_of_row,
-                    metadata=target.metadata,
-                    overwrite=extraction.overwrite,
-                )
+        for target, plan in extraction.plans.items():
+            join_shards(
+                plan,
+                extraction.source.manifest,
+                extraction.image_of_row,
+                metadata=extraction.targets[target].metadata,
+                overwrite=extraction.overwrite,
+            )
         extraction.close()
 
 

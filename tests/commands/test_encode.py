@@ -7,7 +7,6 @@ import torch
 from dfl.commands.encode import encode
 from dfl.errors import CheckpointError, FeatureError
 from dfl.features import FeatureStore
-from dfl.features.plan import finished_store
 from dfl.heads.tasks.bottleneck import BottleneckTask
 from dfl.heads.tasks.linear_probe import LinearProbeTask
 from dfl.types import FeatureLayer
@@ -45,7 +44,7 @@ def test_encode__codes_are_not_the_features_of_an_extraction(folder: Path, tmp_p
     store = encode(folder / "features", folder / "bottleneck.ckpt", tmp_path / "codes")
     source = str(FeatureStore.open(folder / "features").metadata["fingerprint"])
     with pytest.raises(FeatureError, match="holds other features"):
-        finished_store(tmp_path / "codes", source, overwrite=False)
+        FeatureStore.find(tmp_path / "codes", source, overwrite=False, advice="")
     assert store.metadata["backbones"] is None
     assert store.metadata["encoded_from"] == str(folder / "features")
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from dfl.cli import main
 from dfl.data import Crop, Resize
 from dfl.data.images import views
-from dfl.features import plan, writer
+from dfl.features import shards, writer
 from tests.processes import start
 from tests.runs import image_data
 
@@ -22,7 +22,7 @@ from tests.runs import image_data
 def _decode_slowly() -> None:
     read = views.read_image
     views.read_image = lambda path: (time.sleep(0.03), read(path))[1]
-    plan._SHARD_ROWS, writer._UNDER_WAY = 4, 0
+    shards._SHARD_ROWS, writer._UNDER_WAY = 4, 0
 
 
 class DeadlyCrop(Crop):
@@ -40,7 +40,7 @@ class DeadlyCrop(Crop):
 @pytest.fixture
 def args(image_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("dfl.features.plan._SHARD_ROWS", 4)
+    monkeypatch.setattr("dfl.features.shards._SHARD_ROWS", 4)
     torch.manual_seed(0)
     save_file(timm.create_model("test_vit").state_dict(), "vit.safetensors")
     return [

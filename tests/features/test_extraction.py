@@ -28,7 +28,7 @@ from tests.features.small_extraction import backbone, expected, images, run
 
 @pytest.fixture
 def manifest(tmp_path: Path, monkeypatch) -> Path:
-    monkeypatch.setattr("dfl.features.plan._SHARD_ROWS", 4)
+    monkeypatch.setattr("dfl.features.shards._SHARD_ROWS", 4)
     monkeypatch.setattr("dfl.features.writer._UNDER_WAY", 0)
     return images(tmp_path / "images")
 
@@ -74,8 +74,8 @@ def test_extract__finished_run_looks_at_no_image_again(
 def test_extract__interrupted_run_goes_on(manifest: Path, tmp_path: Path) -> None:
     shards = _interrupted(manifest, tmp_path)
     assert [file.name for file in sorted(shards.glob("shard*"))] == [
-        "shard-0000000.safetensors",
-        "shard-0000001.safetensors",
+        "shard-2-0000000.safetensors",
+        "shard-2-0000001.safetensors",
     ]
     rest = backbone()
     store = run(manifest, tmp_path / "f", rest)
@@ -116,7 +116,7 @@ def test_extract__damaged_shard_is_made_anew(
     caplog.set_level("INFO", "dfl")
     whole = _bytes(run(manifest, tmp_path / "f", backbone()).path)
     shutil.rmtree(tmp_path / "f")
-    damage(_interrupted(manifest, tmp_path) / "shard-0000001.safetensors")
+    damage(_interrupted(manifest, tmp_path) / "shard-2-0000001.safetensors")
     rest = backbone()
     store = run(manifest, tmp_path / "f", rest)
     assert rest.batches == [2] * 4
@@ -129,10 +129,10 @@ def test_extract__damaged_shard_counts_as_missing_from_the_start(
 ) -> None:
     """Who waits for the other processes goes by which shards are there, and reads none."""
     folder = _interrupted(manifest, tmp_path)
-    (folder / "shard-0000000.safetensors").write_bytes(b"")
+    (folder / "shard-2-0000000.safetensors").write_bytes(b"")
     with pytest.raises((SystemExit, KeyboardInterrupt)):
         run(manifest, tmp_path / "f", backbone(fail_after=0))
-    assert [file.name for file in folder.glob("shard*")] == ["shard-0000001.safetensors"]
+    assert [file.name for file in folder.glob("shard*")] == ["shard-2-0000001.safetensors"]
 
 
 def _bytes(folder: Path) -> dict[str, bytes]:
@@ -437,7 +437,7 @@ def test_run_extraction__only_what_is_missing(manifest: Path, tmp_path: Path) ->
     shutil.rmtree(tmp_path / "f" / "jittered" / "n")
     _flip(tmp_path / "f" / "plain" / "n" / "n.mean.npy")
     images = together.run()
-    assert [plan is None for plan in images.plans] == [True, False, True, False]
+    assert sorted(images.plans) == [1, 3]
     assert together.passes() == {"m": 0, "n": 24}
     assert _bytes(tmp_path / "f" / "jittered" / "n") == whole
     together.run()

@@ -9,7 +9,7 @@ import pytest
 
 from dfl.data.manifest.manifest import Manifest
 from dfl.errors import FeatureError
-from dfl.features.store import FeatureStore, new_store
+from dfl.features.store import FEATURES, FeatureStore, new_store
 from dfl.types import FeatureLayer
 
 SPEC = (
@@ -267,3 +267,30 @@ def test_open__missing_manifest(tmp_path: Path) -> None:
     (tmp_path / "f" / "manifest.csv").unlink()
     with pytest.raises(FeatureError, match="run `dfl extract` again"):
         FeatureStore.open(tmp_path / "f")
+
+
+CLIP = {"class_path": "c", "init_args": {"layers": ["pooled", "block1.cls"], "size": 32}}
+DINO = {"class_path": "d", "init_args": {"layers": ["pooled"]}}
+
+
+def _origin(out: Path, backbones: object, layers: list[str]) -> tuple[object, object]:
+    made_by = {"backbones": backbones, "preprocess": {"is": "square"}}
+    manifest = Manifest(pd.DataFrame({"path": []}), out)
+    with new_store(out, manifest, spec=SPEC, metadata=made_by, overwrite=True):
+        pass
+    return FeatureStore(out, SPEC, manifest, FEATURES.read(out), (0, 0)).origin(layers)
+
+
+def test_origin__those_and_the_layers_that_are_used(tmp_path: Path) -> None:
+    known = {"clip": CLIP, "dino": DINO}
+    found, preprocess = _origin(tmp_path / "f", known, ["clip.block1.cls"])
+    assert found == {"clip": CLIP | {"init_args": {"layers": ["block1.cls"], "size": 32}}}
+    assert preprocess == {"is": "square"}
+    both, _ = _origin(tmp_path / "f", known, ["dino.pooled", "clip.pooled"])
+    assert isinstance(both, dict)
+    assert list(both) == ["dino", "clip"]
+
+
+@pytest.mark.parametrize("backbones", [None, {}, {"clip": None}, {"clip": {"class_path": "c"}}])
+def test_origin__not_known(tmp_path: Path, backbones: object) -> None:
+    assert _origin(tmp_path / "f", backbones, ["clip.pooled"]) == (None, {"is": "square"})

@@ -37,14 +37,14 @@ class Late(Pending):
 
 @pytest.fixture
 def plan(tmp_path: Path, monkeypatch) -> ExtractionPlan:
-    monkeypatch.setattr("dfl.features.plan._SHARD_ROWS", 4)
+    monkeypatch.setattr("dfl.features.shards._SHARD_ROWS", 4)
     return ExtractionPlan(tmp_path / "f", hashed(7), "ab" * 32, 2, SPEC).start()
 
 
 def _run(plan: ExtractionPlan, shards: list[int]) -> list[int]:
     """Write shards; give the first image of each batch in the order in which it was waited for."""
     data = ExtractionDataModule({}, [Target(plan.out, "v", SPEC, {})], run={})
-    data.plans = [plan]
+    data.plans = {0: plan}
     waited: list[int] = []
     writer = FeatureWriter(data)
     for shard in shards:
@@ -104,7 +104,7 @@ def test_writer__full_disk_is_one_line_and_keeps_what_is_there(
         _run(plan, [0])
     assert "\n" not in str(caught.value)
     assert plan.pending() == [0]
-    assert len(list(plan.folder.iterdir())) == 2
+    assert len(list(plan.folder.iterdir())) == 1
 
 
 def _join(plan: ExtractionPlan, numbers: list[int]) -> None:
@@ -125,7 +125,7 @@ def test_join__rows_of_an_image_in_any_order(plan: ExtractionPlan) -> None:
 def test_join__a_shard_that_became_damaged_is_named(plan: ExtractionPlan) -> None:
     _run(plan, [0, 1])
     plan.file(1).write_bytes(plan.file(1).read_bytes()[:-1])
-    with pytest.raises(FeatureError, match=r"shard-0000001.*damaged; run the same command again"):
+    with pytest.raises(FeatureError, match=r"shard-2-0000001.*damaged; run the same command again"):
         _join(plan, list(range(7)))
     assert not plan.out.exists()
     _run(plan, plan.pending())
@@ -138,7 +138,7 @@ def test_teardown__waits_for_the_shards_of_other_processes(
 ) -> None:
     seen: list[str] = []
     data = ExtractionDataModule({}, [Target(plan.out, "v", SPEC, {})], run={})
-    data.plans = [plan]
+    data.plans = {0: plan}
     sleeps = iter([[0], [], [1]])
     monkeypatch.setattr("time.sleep", lambda _: _run(plan, next(sleeps)))
     strategy = SimpleNamespace(
@@ -155,6 +155,6 @@ def test_teardown__does_not_wait_for_ever(plan: ExtractionPlan, monkeypatch) -> 
     monkeypatch.setattr("time.monotonic", lambda: next(clock))
     monkeypatch.setattr("time.sleep", lambda _: None)
     data = ExtractionDataModule({}, [Target(plan.out, "v", SPEC, {})], run={})
-    data.plans = [plan]
+    data.plans = {0: plan}
     FeatureWriter(data)._wait_for_others()
     assert next(clock) < 4000

@@ -16,7 +16,7 @@ from dfl.data import ImageDataModule, Manifest
 from dfl.data.images.transforms import Augmentation
 from dfl.errors import ConfigError
 from dfl.features.images import hash_images
-from dfl.features.plan import extraction_fingerprint, method_digest
+from dfl.features.shards import extraction_fingerprint, method_fingerprint
 from dfl.heads.tasks.finetune import FineTuneTask
 from dfl.progress import progress
 from dfl.recipe import Recipe, describe
@@ -179,8 +179,8 @@ class Baselines:
     @cached_property
     def _images(self) -> str:
         """Identify the images, all of which are read for it."""
-        method = method_digest((), preprocess=self._data.preprocess(), run=self._precision)
-        return extraction_fingerprint(hash_images(self._data.manifest).digest, method)
+        method = method_fingerprint((), preprocess=self._data.preprocess(), run=self._precision)
+        return extraction_fingerprint(hash_images(self._data.manifest), method)
 
     def _train(self, cell: Cell, key: str, study: StudyInput) -> Scores:
         frame = study.frames[cell.seed]

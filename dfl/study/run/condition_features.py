@@ -7,7 +7,6 @@ import numpy as np
 import numpy.typing as npt
 
 from dfl.errors import FeatureError
-from dfl.features.origin import backbones_of
 from dfl.features.rows import FeatureRows
 from dfl.features.store import FeatureStore, Matrix
 from dfl.recipe import Plain, Recipe
@@ -73,9 +72,8 @@ class ConditionFeatures:
         """Describe the backbones of some layers, and the preprocessing, for a head taken home."""
         backbones: Recipe = {}
         for name in dict.fromkeys(backbone_of(layer) for layer in layers):
-            store = self.store(name)
-            own = tuple(layer for layer in self.spec(layers) if layer.backbone == name)
-            found = backbones_of(own, store.metadata.get("backbones"))
+            own = [layer for layer in layers if backbone_of(layer) == name]
+            found, _ = self.store(name).origin(own)
             if not isinstance(found, dict):
                 return None, None
             backbones |= found

@@ -19,8 +19,7 @@ from dfl.data.images.transforms import Augmentation
 from dfl.errors import DataError
 from dfl.evaluation import known_rows
 from dfl.features.extraction import ExtractionDataModule, Target
-from dfl.features.images import distinct_images, hash_images
-from dfl.features.plan import ExtractionPlan, method_digest, pending_images
+from dfl.features.images import distinct_images
 from dfl.study.run.condition_features import ConditionFeatures
 
 __all__ = ["FeatureFolders", "frames_by_seed"]
@@ -126,24 +125,7 @@ class FeatureFolders:
                 key: 0 if (target.out / "features.json").is_file() else self.images
                 for key, target in self._targets.items()
             }
-        hashed = hash_images(next(iter(self._data.values())).manifest)
-        return {
-            (condition, name): pending_images(
-                ExtractionPlan(
-                    target.out,
-                    hashed,
-                    method_digest(
-                        target.spec,
-                        preprocess=self._data[condition].preprocess(),
-                        run=self._runner.description,
-                    ),
-                    batch_size=1,
-                    spec=target.spec,
-                ),
-                advice=_ADVICE,
-            )
-            for (condition, name), target in self._targets.items()
-        }
+        return dict(zip(self._targets, self._extraction().pending(), strict=True))
 
     @cached_property
     def complete(self) -> bool:
@@ -168,6 +150,14 @@ class FeatureFolders:
             for condition, paths in self.paths.items()
             for name, path in paths.items()
         }
+
+    def _extraction(self) -> ExtractionDataModule:
+        return ExtractionDataModule(
+            self._data,
+            list(self._targets.values()),
+            run=self._runner.description,
+            advice=_ADVICE,
+        )
 
     def seconds_per_image(self, name: str) -> float:
         """Time a backbone on one small batch, on the CPU, after one to warm up; once a backbone."""
@@ -194,17 +184,12 @@ class FeatureFolders:
         """
         if self.complete and not _is_one_of_several():
             return True
-        images = ExtractionDataModule(
-            self._data,
-            list(self._targets.values()),
-            run=self._runner.description,
-            advice=_ADVICE,
-        )
+        images = self._extraction()
         trainer = run_extraction(images, self._runner, accelerator, devices, num_nodes, strategy)
         if trainer.is_global_zero:
-            for (condition, name), plan in zip(self._targets, images.plans, strict=True):
-                if plan is not None:
-                    print(f"wrote {self.paths[condition][name]}: {self.images} images")
+            paths = [path for named in self.paths.values() for path in named.values()]
+            for number in images.plans:
+                print(f"wrote {paths[number]}: {self.images} images")
         return trainer.is_global_zero
 
 

@@ -26,7 +26,7 @@ def test_pending__one_of_several_processes_reads_no_image(
     """The others wait for it in the process group, half an hour at most."""
     _folders(tmp_path).extract("cpu", 1, 1, "auto")
     (tmp_path / "features" / "plain" / "n" / "features.json").unlink()
-    monkeypatch.setattr("dfl.study.run.features.hash_images", _hashes_nothing)
+    monkeypatch.setattr("dfl.features.extraction.hash_images", _hashes_nothing)
     with pytest.raises(RuntimeError, match="images are read"):
         _ = _folders(tmp_path).pending
     monkeypatch.setenv("RANK", "0")

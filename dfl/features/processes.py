@@ -1,17 +1,19 @@
-"""What all processes have to see alike before they share the work of one extraction.
+"""What several processes need in order to share one extraction, which the first of them plans.
 
-One process plans, and its fingerprint stands for the features of all; so another one that saw other
-images or weights, or wrote elsewhere, would spoil the result without anybody noticing.
+Its fingerprint stands for the features of all; so another process that saw other images or weights,
+or wrote elsewhere, would spoil the result without anybody noticing.
 """
 
 import json
 import socket
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, wait
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, TypeVar, cast
 
 import lightning.pytorch as pl
 import numpy as np
@@ -19,11 +21,9 @@ import numpy as np
 from dfl.data.containers.content import content_hash
 from dfl.data.manifest.manifest import Manifest
 from dfl.errors import DflError, FeatureError
-from dfl.features.images import rows_digest
+from dfl.features.images import rows_fingerprint
 from dfl.recipe import Plain, fingerprint_of
 from dfl.types import FeatureSpec
-
-__all__ = ["check_alike", "check_visible", "facts_of"]
 
 T = TypeVar("T")
 
@@ -66,8 +66,8 @@ def facts_of(
         json.dumps(run, sort_keys=True),
         fingerprint_of(layers),
         fingerprint_of(views),
-        rows_digest(rows),
-        _sample_digest(images, sample),
+        rows_fingerprint(rows),
+        _sample_fingerprint(images, sample),
     )
     return dict(zip(_ADVICE, values, strict=True))
 
@@ -141,7 +141,7 @@ def _appears(file: Path, patience_s: float, poll_s: float) -> bool:
     return True
 
 
-def _sample_digest(images: Manifest, sample: int) -> str:
+def _sample_fingerprint(images: Manifest, sample: int) -> str:
     count = min(sample, len(images))
     positions = np.linspace(0, len(images) - 1, count).astype(np.int64)
     contents: list[Plain] = []
@@ -151,3 +151,46 @@ def _sample_digest(images: Manifest, sample: int) -> str:
         except (OSError, DflError) as err:  # told to all, instead of letting them wait
             contents.append(type(err).__name__)
     return fingerprint_of(contents)
+
+
+def on_first_process(trainer: pl.Trainer, work: Callable[[], T], *, news_s: float = 20.0) -> T:
+    """Do something on the first process, and give all of them its result, or its error.
+
+    It may take as long as it takes: the first process tells the others now and then that it is at
+    it, so that none of them gives up.
+
+    Args:
+        trainer: The trainer of this process; every process has to call this.
+        work: What to do; only the first process does.
+        news_s: Seconds between two signs of life, far below the half hour that a collective waits
+            by default.
+
+    Returns:
+        What `work` returned there.
+
+    Raises:
+        Exception: What `work` raised there; without it the others would wait for ever.
+    """
+    if trainer.world_size == 1:
+        return work()
+    future: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except Exception as err:
+            future.set_exception(err)
+
+    if trainer.is_global_zero:  # a daemon does not outlive an interrupted program
+        threading.Thread(target=run, daemon=True).start()
+    while True:
+        if trainer.is_global_zero:
+            wait([future], news_s)
+        if trainer.strategy.broadcast(future.done()):
+            break
+    error = future.exception() if trainer.is_global_zero else None
+    result = future.result() if trainer.is_global_zero and error is None else None
+    result, error = trainer.strategy.broadcast((result, error))
+    if error is not None:
+        raise error
+    return cast(T, result)

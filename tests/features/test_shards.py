@@ -8,14 +8,8 @@ import pytest
 from dfl.data.manifest.manifest import Manifest
 from dfl.errors import FeatureError
 from dfl.features.images import distinct_images, hash_images
-from dfl.features.plan import (
-    ExtractionPlan,
-    extraction_fingerprint,
-    finished_store,
-    method_digest,
-    pending_images,
-)
-from dfl.features.shard import write_shard
+from dfl.features.shards import ExtractionPlan, extraction_fingerprint, method_fingerprint
+from dfl.features.store import FeatureStore
 from dfl.types import FeatureLayer
 from tests.features.small_extraction import hashed
 
@@ -42,8 +36,8 @@ def _manifest(root: Path, content: str = "x") -> Manifest:
 
 def _fingerprint(manifest: Manifest, **changes) -> str:
     arguments = {"spec": SPEC, "preprocess": {"size": 8}, "run": {"precision": "32-true"}} | changes
-    method = method_digest(arguments.pop("spec"), **arguments)
-    return extraction_fingerprint(hash_images(manifest).digest, method)
+    method = method_fingerprint(arguments.pop("spec"), **arguments)
+    return extraction_fingerprint(hash_images(manifest), method)
 
 
 def test_distinct_images__shared_image_once(tmp_path: Path) -> None:
@@ -81,7 +75,7 @@ def _begun(tmp_path: Path) -> ExtractionPlan:
     plan = ExtractionPlan(tmp_path / "f", hashed(300), "ab" * 32, 32, SPEC).start()
     for shard in (0, 1):
         rows = np.full((len(plan.rows(shard)), 3), shard, np.float32)
-        write_shard(plan.file(shard), {"clip.pooled": rows}, identity=plan.identity(shard))
+        plan.write(shard, {"clip.pooled": rows})
     return plan
 
 
@@ -90,8 +84,8 @@ def test_start__goes_on_with_the_batch_size_it_began_with(tmp_path: Path) -> Non
     other = replace(plan, batch_size=7)
     assert other.start() == plan
     assert plan.pending() == [2]
-    assert pending_images(other) == 300 - 256
-    assert pending_images(replace(other, method="cd" * 32)) == 300
+    assert other.pending_images(advice="") == 300 - 256
+    assert replace(other, method="cd" * 32).pending_images(advice="") == 300
 
 
 def test_pending__any_flipped_bit_or_foreign_shard_is_found(tmp_path: Path, caplog) -> None:
@@ -120,21 +114,6 @@ def test_pending__removes_only_damaged_shards_and_only_when_asked(tmp_path: Path
     assert plan.file(0).exists()
 
 
-@pytest.mark.parametrize("place", [2, 17, -5])
-def test_start__damaged_plan_is_written_anew_and_shards_prove_themselves(
-    tmp_path: Path, caplog, place: int
-) -> None:
-    caplog.set_level("INFO")
-    plan = _begun(tmp_path)
-    file = plan.folder / "plan.json"
-    content = bytearray(file.read_bytes())
-    content[place] ^= 1
-    file.write_bytes(content)
-    assert plan.start().pending() == [2]
-    assert "plan.json: damaged; shards that are whole are kept" in caplog.text
-    assert plan.begun() == plan
-
-
 def test_start__size_of_batches_is_kept_for_the_sake_of_a_shard_alone(
     tmp_path: Path, caplog
 ) -> None:
@@ -149,57 +128,51 @@ def test_start__size_of_batches_is_kept_for_the_sake_of_a_shard_alone(
     assert smaller.begun() == smaller
 
 
-def test_begun__an_error_that_may_pass_is_not_taken_for_damage(tmp_path: Path, monkeypatch) -> None:
+def test_pending__an_error_that_may_pass_is_no_damage(tmp_path: Path, monkeypatch) -> None:
     plan = _begun(tmp_path)
 
     def stale(*_: object, **__: object) -> str:
         raise OSError(116, "Stale file handle")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "read_text", stale)
-        with pytest.raises(OSError, match="Stale"):
-            plan.start()
-    with monkeypatch.context() as patch:
-        patch.setattr("dfl.features.shard.safe_open", stale)
+        patch.setattr("dfl.features.shards.safe_open", stale)
         with pytest.raises(OSError, match="Stale"):
             plan.pending(remove=True)
     assert plan.missing() == [2]
 
 
-def test_finished_store__something_else_is_not_touched(tmp_path: Path) -> None:
+def test_find__something_else_is_not_touched(tmp_path: Path) -> None:
     out = tmp_path / "f"
-    assert finished_store(out, "aa", overwrite=False) is None
+    assert FeatureStore.find(out, "aa", overwrite=False, advice="") is None
     out.mkdir()
-    assert finished_store(out, "aa", overwrite=False) is None
+    assert FeatureStore.find(out, "aa", overwrite=False, advice="") is None
     (out / "holiday.jpg").touch()
     for overwrite in (False, True):
         with pytest.raises(FeatureError, match=r"holiday\.jpg is no part of a feature folder"):
-            finished_store(out, "aa", overwrite=overwrite)
+            FeatureStore.find(out, "aa", overwrite=overwrite, advice="")
 
 
-def test_take_over__shards_of_the_same_images_and_the_same_method(tmp_path: Path) -> None:
+def test_start__takes_over_shards_of_the_same_images_and_the_same_method(tmp_path: Path) -> None:
     """One image of the second shard was repaired; the first shard serves, the second does not."""
     begun = _begun(tmp_path)
-    repaired = replace(begun, hashed=hashed(300, changed=[200])).start()
+    repaired = replace(begun, hashed=hashed(300, changed=[200]))
     assert repaired.missing() == [0, 1, 2]
-    assert repaired.take_over() == 1
+    assert repaired.start() == repaired
     assert repaired.pending() == [1, 2]
     assert begun.pending() == [2]
-    assert repaired.take_over() == 0
-    one_less = replace(begun, hashed=hashed(299)).start()
-    assert one_less.take_over() == 2
-    assert one_less.pending() == [2]
+    one_less = replace(begun, hashed=hashed(299))
+    assert list(one_less.elsewhere([0, 1, 2])) == [0, 1]
+    assert one_less.start().pending() == [2]
     for other in (
         replace(begun, method="cd" * 32),
         replace(begun, spec=(FeatureLayer("clip.pooled", 4, "aa"),), method="ef" * 32),
         replace(begun, out=tmp_path / "g"),
     ):
-        assert other.start().take_over() == 0
+        assert other.start().pending() == [0, 1, 2]
 
 
-def test_take_over__damaged_shards_are_left(tmp_path: Path) -> None:
+def test_start__leaves_damaged_shards_of_others(tmp_path: Path) -> None:
     begun = _begun(tmp_path)
     begun.file(0).write_bytes(begun.file(0).read_bytes()[:-1] + b"!")
     repaired = replace(begun, hashed=hashed(300, changed=[299])).start()
-    assert repaired.take_over() == 1
     assert repaired.pending() == [0, 2]

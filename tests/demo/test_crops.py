@@ -4,6 +4,8 @@ import pytest
 from dfl.demo.crops import CROP_SIZE, cut_crops, imitated_crops
 from dfl.demo.photographs import PHOTOGRAPHS, load_photograph
 
+pytest.importorskip("skimage", reason="needs the extra [demo]")
+
 SOME = [next(p for p in PHOTOGRAPHS if p.split == split) for split in ("train", "val", "test")]
 
 

@@ -11,6 +11,8 @@ from dfl.demo.dataset import FAMILIES, cut_sheet, write_demo
 from dfl.demo.photographs import PHOTOGRAPHS
 from dfl.errors import ConfigError
 
+pytest.importorskip("skimage", reason="needs the extra [demo]")
+
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):

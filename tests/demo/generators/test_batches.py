@@ -1,8 +1,11 @@
+import pytest
 import torch
 
 from dfl.demo.generators import batches
 from dfl.demo.generators.batches import RandomCrops
 from dfl.demo.photographs import load_photograph
+
+pytest.importorskip("skimage", reason="needs the extra [demo]")
 
 
 def test_random_crops__open_no_photograph_but_the_train_ones(monkeypatch):

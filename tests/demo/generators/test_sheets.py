@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
@@ -6,6 +7,8 @@ from dfl.demo.crops import imitated_crops
 from dfl.demo.generators.imitator import Imitator
 from dfl.demo.generators.sheets import imitate_photograph, match_exposure, write_sheets
 from dfl.demo.photographs import PHOTOGRAPHS
+
+pytest.importorskip("skimage", reason="needs the extra [demo]")
 
 COLOURED = next(p for p in PHOTOGRAPHS if not p.is_grey)
 GREY = next(p for p in PHOTOGRAPHS if p.is_grey)

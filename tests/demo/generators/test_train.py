@@ -1,8 +1,11 @@
+import pytest
 import torch
 
 from dfl.demo.generators import train
 from dfl.demo.generators.train import Recipe, TrainingRun
 from dfl.demo.generators.vae import VaeImitator
+
+pytest.importorskip("skimage", reason="needs the extra [demo]")
 
 
 class TinyVae(VaeImitator):

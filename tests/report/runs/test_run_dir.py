@@ -12,6 +12,8 @@ from tests.report.tiny_run import TinyData, TinyTask, tiny_trainer
 @pytest.mark.parametrize("named", [{"name": "n"}, {"name": None}, {"name": "n", "version": "v"}])
 @pytest.mark.filterwarnings("ignore:.*distutils Version classes:DeprecationWarning")
 def test_run_dir__is_where_lightning_puts_checkpoints(tmp_path, logger, named):
+    if logger is TensorBoardLogger:
+        pytest.importorskip("tensorboard", reason="needs the extra [tensorboard]")
     checkpoints = ModelCheckpoint()
     trainer = tiny_trainer(
         tmp_path,

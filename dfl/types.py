@@ -1,25 +1,12 @@
 """The vocabulary every room shares: labels, the typed batch, the identity of features."""
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, NotRequired, Protocol, TypedDict, runtime_checkable
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Final, NotRequired, Protocol, TypedDict, cast, runtime_checkable
 
 if TYPE_CHECKING:  # the sklearn side shares these types and loads without torch
     from torch import Tensor
 
 from dfl.recipe import Plain
-
-__all__ = [
-    "FAKE",
-    "PADDING",
-    "REAL",
-    "UNKNOWN",
-    "Batch",
-    "FeatureLayer",
-    "FeatureSource",
-    "FeatureSpec",
-    "Sample",
-    "backbone_of",
-]
 
 REAL: Final = 0
 FAKE: Final = 1
@@ -85,6 +72,55 @@ def backbone_of(name: str) -> str:
 
 FeatureSpec = tuple[FeatureLayer, ...]
 """The layers of a feature vector in the order in which they are concatenated."""
+
+
+def spec_to_plain(spec: FeatureSpec) -> list[Plain]:
+    """Give a feature specification as plain data, as files keep it."""
+    return [dict(asdict(layer)) for layer in spec]
+
+
+def spec_from_plain(layers: Plain) -> FeatureSpec:
+    """Read a feature specification that `spec_to_plain` gave.
+
+    Raises:
+        TypeError: If it is none.
+    """
+    found = cast(list[dict[str, object]], layers)
+    return tuple(FeatureLayer(**layer) for layer in found)  # type: ignore[arg-type]
+
+
+def spec_difference(
+    expected: FeatureSpec, found: FeatureSpec, *, subset: bool = False
+) -> str | None:
+    """Say where two feature specifications differ first.
+
+    Args:
+        expected: What something was trained on.
+        found: What it is to be applied to.
+        subset: Whether `found` may have further layers and another order, because the expected
+            layers are then picked by name.
+
+    Returns:
+        A phrase that names the layer, or None where they agree.
+    """
+    for layer in expected:
+        same = next((other for other in found if other.name == layer.name), None)
+        if same is None:
+            return f"layer {layer.name!r} is missing (there: {_names(found)})"
+        if same.fingerprint != layer.fingerprint:
+            return (
+                f"layer {layer.name!r} has the fingerprint {same.fingerprint[:8]}, "
+                f"not {layer.fingerprint[:8]}"
+            )
+        if same.dim != layer.dim:
+            return f"layer {layer.name!r} has {same.dim} columns, not {layer.dim}"
+    if not subset and expected != found:
+        return f"it takes {_names(expected)} in this order, not {_names(found)}"
+    return None
+
+
+def _names(spec: FeatureSpec) -> str:
+    return ", ".join(layer.name for layer in spec) or "none"
 
 
 @runtime_checkable

@@ -8,8 +8,7 @@ from dfl.features.rows import FeatureRows
 from dfl.features.store import FeatureStore, new_store
 from dfl.files import checksum_of
 from dfl.heads.estimators.encoder_step import BottleneckEncoder
-from dfl.heads.storage.spec import spec_difference
-from dfl.types import FeatureLayer
+from dfl.types import FeatureLayer, spec_difference
 
 _PART = "code"
 

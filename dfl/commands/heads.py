@@ -17,7 +17,7 @@ from dfl.features.store import FeatureStore
 from dfl.heads.estimators.reductions import reduced
 from dfl.heads.out_of_core.fit import OutOfCore, is_streamed
 from dfl.heads.out_of_core.stream import Stream
-from dfl.heads.storage.head_folder import SCORES, check_replaceable, recover_head, writing_head
+from dfl.heads.storage.head_folder import SCORES, check_replaceable, writing_head
 from dfl.heads.storage.sklearn_head import SklearnHead
 from dfl.progress import progress
 from dfl.report.figures.terminal import print_comparison
@@ -82,7 +82,6 @@ def heads(
         for name, pipeline in heads.items()
     }
     for name, head in planned.items():
-        recover_head(out / name)
         check_replaceable(out / name, head, overwrite=overwrite)
     table = known_rows(store.manifest.frame)
     train = _training_rows(table, features)

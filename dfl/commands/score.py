@@ -9,9 +9,8 @@ from dfl.evaluation import metric_table, write_scores
 from dfl.features.rows import FeatureRows
 from dfl.features.store import FeatureStore
 from dfl.heads.storage.head_folder import load_head
-from dfl.heads.storage.spec import spec_difference
 from dfl.report.figures.terminal import print_metrics
-from dfl.types import UNKNOWN
+from dfl.types import UNKNOWN, spec_difference
 
 
 def score(features: Path, head: Path, *, out: Path, overwrite: bool = False) -> pd.DataFrame:

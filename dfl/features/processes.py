@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, wait
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import Final, TypeVar, cast
 
@@ -23,7 +22,7 @@ from dfl.data.manifest.manifest import Manifest
 from dfl.errors import DflError, FeatureError
 from dfl.features.images import rows_fingerprint
 from dfl.recipe import Plain, fingerprint_of
-from dfl.types import FeatureSpec
+from dfl.types import FeatureSpec, spec_to_plain
 
 T = TypeVar("T")
 
@@ -61,7 +60,7 @@ def facts_of(
     Returns:
         By fact, a text that is equal in two processes exactly where the fact is.
     """
-    layers: Plain = [[dict(asdict(layer)) for layer in spec] for spec in specs]
+    layers: Plain = [spec_to_plain(spec) for spec in specs]
     values = (
         json.dumps(run, sort_keys=True),
         fingerprint_of(layers),

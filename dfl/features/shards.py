@@ -11,7 +11,7 @@ import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from itertools import repeat
 from pathlib import Path
@@ -25,8 +25,8 @@ from safetensors.numpy import save
 from dfl.features.images import HashedImages
 from dfl.features.store import FeatureStore, Matrix
 from dfl.files import writing
-from dfl.recipe import Plain, fingerprint_of
-from dfl.types import FeatureSpec
+from dfl.recipe import Plain, Recipe, fingerprint_of
+from dfl.types import FeatureSpec, spec_to_plain
 
 logger = logging.getLogger(__name__)
 
@@ -45,8 +45,8 @@ def method_fingerprint(spec: FeatureSpec, *, preprocess: Plain, run: Plain) -> s
         preprocess: The description of the crop and the perturbations.
         run: How the backbones are run: their numeric precision and what carries it out.
     """
-    layers: list[Plain] = [dict(asdict(layer)) for layer in spec]
-    return fingerprint_of({"layers": layers, "preprocess": preprocess, "run": run})
+    made_by: Recipe = {"layers": spec_to_plain(spec), "preprocess": preprocess, "run": run}
+    return fingerprint_of(made_by)
 
 
 def extraction_fingerprint(images: HashedImages, method: str) -> str:

@@ -9,9 +9,9 @@ manifest.csv    the manifest's rows, in the order of the matrices
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, cast
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +21,7 @@ from dfl.data.manifest.manifest import Manifest
 from dfl.errors import FeatureError, ManifestError
 from dfl.features.written_matrix import WrittenMatrix
 from dfl.recipe import Plain, Recipe
-from dfl.types import FeatureLayer, FeatureSpec
+from dfl.types import FeatureLayer, FeatureSpec, spec_from_plain, spec_to_plain
 
 _MANIFEST: Final = "manifest.csv"
 FEATURES: Final = Kind(
@@ -72,7 +72,7 @@ def new_store(
         "format": FEATURES.format,
         "rows": len(manifest),
         "root": manifest.root.as_posix(),
-        "layers": [dict(asdict(layer)) for layer in spec],
+        "layers": spec_to_plain(spec),
     }
     room = sum(4 * layer.dim for layer in spec) * len(manifest)
     with FEATURES.making(
@@ -124,8 +124,7 @@ class FeatureStore:
         """
         inode = inode_of(path.stat()) if path.is_dir() else (0, 0)  # before anything is read
         document = FEATURES.read(path)
-        layers = cast(list[dict[str, object]], document["layers"])
-        spec = tuple(FeatureLayer(**layer) for layer in layers)  # type: ignore[arg-type]
+        spec = spec_from_plain(document["layers"])
         if FEATURES.damaged(path, document, only=(_MANIFEST,)):
             raise FeatureError(
                 f"{path}: its manifest is missing or was changed; run `dfl extract` again"

@@ -21,8 +21,6 @@ from dfl.features.store import FEATURES, Matrix, new_store
 from dfl.files import is_full_disk
 from dfl.recipe import Recipe
 
-__all__ = ["FeatureWriter", "join_shards"]
-
 logger = logging.getLogger(__name__)
 
 _UNDER_WAY: Final = 128

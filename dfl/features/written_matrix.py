@@ -16,8 +16,6 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib.format import header_data_from_array_1_0, write_array_header_1_0
 
-__all__ = ["WrittenMatrix"]
-
 Rows = slice | EllipsisType | npt.NDArray[np.integer]
 
 _SMALL: Final = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)

@@ -13,8 +13,6 @@ from dfl.study.run.condition_features import ConditionFeatures
 from dfl.study.run.fitting import fit_head, operating_point, training_counts
 from dfl.study.run.inputs import StudyInput
 
-__all__ = ["BEST", "take_home"]
-
 BEST: Final = "best"
 """The folder of the chosen detector, in the study's."""
 

@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import Tags
 
 from dfl.errors import CheckpointError, HeadError
-from dfl.types import FeatureLayer, FeatureSpec
+from dfl.types import FeatureSpec, spec_from_plain
 
 Array = npt.NDArray[np.float32]
 
@@ -94,10 +94,7 @@ class BottleneckEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc] 
     @property
     def feature_spec(self) -> FeatureSpec:
         """The features that it encodes."""
-        return tuple(
-            FeatureLayer(str(layer["name"]), int(layer["dim"]), str(layer["fingerprint"]))
-            for layer in self.features
-        )
+        return spec_from_plain([dict(layer) for layer in self.features])
 
     def fit(self, X: Array, y: npt.ArrayLike | None = None) -> Self:  # noqa: N803  # sklearn's names
         """Check the width of the features; nothing is learnt.

@@ -1,7 +1,7 @@
 """What a checkpoint says of itself: the head, its features, and how to make them again."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, cast
 
@@ -9,18 +9,8 @@ import torch
 from torch import Tensor
 
 from dfl.errors import CheckpointError
-from dfl.heads.storage.spec import spec_difference
 from dfl.recipe import Plain, Recipe
-from dfl.types import FeatureLayer, FeatureSpec
-
-__all__ = [
-    "CHECKPOINT_KEY",
-    "HeadDescription",
-    "check_spec",
-    "check_state",
-    "copy_with_operating_point",
-    "read_checkpoint",
-]
+from dfl.types import FeatureSpec, spec_difference, spec_from_plain, spec_to_plain
 
 CHECKPOINT_KEY: Final = "dfl"
 """The checkpoint's entry that holds a `HeadDescription`."""
@@ -53,7 +43,7 @@ class HeadDescription:
         return {
             "task": self.task,
             "architecture": self.architecture,
-            "features": [dict(asdict(layer)) for layer in self.features],
+            "features": spec_to_plain(self.features),
             "backbones": self.backbones,
             "preprocess": self.preprocess,
             **_point(self.threshold, self.calibration),
@@ -72,12 +62,10 @@ class HeadDescription:
                 "the checkpoint was not written by a dfl task; train with `dfl fit`"
             )
         try:
-            layers = cast(list[dict[str, object]], stored["features"])
-            spec = tuple(FeatureLayer(**layer) for layer in layers)  # type: ignore[arg-type]
             return cls(
                 stored["task"],
                 stored["architecture"],
-                spec,
+                spec_from_plain(stored["features"]),
                 stored["backbones"],
                 stored["preprocess"],
                 stored["threshold"],

@@ -9,7 +9,6 @@ scores.csv           written by `dfl heads`
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
 from functools import lru_cache
 from hashlib import sha256
 from importlib.metadata import version
@@ -29,7 +28,7 @@ from dfl.heads.estimators.reductions import StoredEncoder
 from dfl.heads.storage.sklearn_head import SklearnHead
 from dfl.heads.storage.skops_file import dump_pipeline, load_pipeline, other_version
 from dfl.recipe import Plain, public_name
-from dfl.types import FeatureLayer
+from dfl.types import spec_from_plain, spec_to_plain
 
 SCORES: Final = "scores.csv"
 HEAD_MODEL: Final = "head.skops"
@@ -171,19 +170,10 @@ def _sizes(value: object) -> Iterator[int]:
         yield 0
 
 
-def recover_head(folder: Path) -> None:
-    """Put back a head that a killed process was replacing.
-
-    Args:
-        folder: The head's folder, which need not be there.
-    """
-    if folder.parent.is_dir():
-        with locked(folder):
-            recover_folder(folder)
-
-
 def check_replaceable(folder: Path, head: SklearnHead, *, overwrite: bool) -> None:
-    """Refuse to write a head where that would lose something.
+    """Refuse to write a head where that would lose something, before it is fitted.
+
+    What a process that was killed while it replaced a head has left is put right first.
 
     Args:
         folder: Where it is to go.
@@ -193,6 +183,9 @@ def check_replaceable(folder: Path, head: SklearnHead, *, overwrite: bool) -> No
     Raises:
         HeadError: If a head is there and `overwrite` is false, or anything else is there.
     """
+    if folder.parent.is_dir():
+        with locked(folder):
+            recover_folder(folder)
     HEAD.check_replaceable(folder, _description(head, {}), overwrite=overwrite)
 
 
@@ -210,8 +203,7 @@ def load_head(folder: Path) -> SklearnHead:
             a type that is not trusted.
     """
     document = HEAD.read(folder)
-    layers = cast(list[dict[str, object]], document["features"])
-    spec = tuple(FeatureLayer(**layer) for layer in layers)  # type: ignore[arg-type]
+    spec = spec_from_plain(document["features"])
     made_by = _made_by(document)
     if made_by != version("scikit-learn"):  # first: another version's file may not even load
         raise HeadError(other_version(folder, made_by))
@@ -238,7 +230,7 @@ def load_head(folder: Path) -> SklearnHead:
 def _description(head: SklearnHead, counts: Mapping[str, int]) -> dict[str, Plain]:
     return {
         "format": HEAD.format,
-        "features": [dict(asdict(layer)) for layer in head.spec],
+        "features": spec_to_plain(head.spec),
         "backbones": head.backbones,
         "preprocess": head.preprocess,
         "settings": settings(head.pipeline),

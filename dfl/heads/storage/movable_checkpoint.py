@@ -12,8 +12,6 @@ from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from dfl.files import writing
 from dfl.heads.storage.checkpoint import read_checkpoint
 
-__all__ = ["MovableCheckpoint", "WholeCheckpointIO", "earlier_best", "save_whole"]
-
 
 class WholeCheckpointIO(TorchCheckpointIO):
     """Write a checkpoint beside its place, then rename it.

@@ -18,11 +18,8 @@ from dfl.errors import HeadError, one_line
 from dfl.heads.estimators.encoder_step import BottleneckEncoder
 from dfl.heads.out_of_core.fit import fit_streamed
 from dfl.heads.out_of_core.stream import Rows, Stream, check_finite
-from dfl.heads.storage.spec import spec_difference
 from dfl.recipe import Plain
-from dfl.types import FAKE, REAL, FeatureSpec
-
-__all__ = ["PROBABILITY_EPS", "SklearnHead", "check_encoders"]
+from dfl.types import FAKE, REAL, FeatureSpec, spec_difference
 
 logger = logging.getLogger(__name__)
 

@@ -20,8 +20,6 @@ from dfl.errors import HeadError, one_line
 from dfl.heads.storage.tree_check import TREE_TYPES, check_trees
 from dfl.recipe import public_name
 
-__all__ = ["TRUSTED_TYPES", "check_types", "dump_pipeline", "load_pipeline", "other_version"]
-
 TRUSTED_TYPES: Final = (
     "dfl.heads.Autoencoder",  # plain arrays and numbers
     "dfl.heads.BottleneckEncoder",  # plain arrays and mappings

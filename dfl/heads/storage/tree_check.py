@@ -23,8 +23,6 @@ from dfl.errors import HeadError
 from dfl.heads.estimators.autoencoder_step import Autoencoder
 from dfl.heads.estimators.encoder_step import BottleneckEncoder
 
-__all__ = ["TREE_TYPES", "check_trees"]
-
 TREE_TYPES: Final = (
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
     "sklearn.tree._tree.Tree",

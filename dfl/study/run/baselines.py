@@ -33,8 +33,6 @@ from dfl.study.run.fitting import Outcome, cause_of, held_out_rows, split_rows
 from dfl.study.run.inputs import StudyInput
 from dfl.study.run.keys import CellKeys
 
-__all__ = ["BASELINE_GRID", "Baselines", "FineTuning"]
-
 BASELINE_GRID: Final = "fine-tuned"
 
 

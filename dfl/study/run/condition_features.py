@@ -12,8 +12,6 @@ from dfl.features.store import FeatureStore, Matrix
 from dfl.recipe import Plain, Recipe
 from dfl.types import FeatureSpec, backbone_of
 
-__all__ = ["ConditionFeatures"]
-
 
 class ConditionFeatures:
     """The features of a study's images under one condition, one feature folder a backbone.

@@ -35,17 +35,6 @@ from dfl.study.run.inputs import StudyInput, judged_condition
 from dfl.study.run.keys import CellKeys
 from dfl.types import FAKE, REAL, FeatureLayer, FeatureSpec
 
-__all__ = [
-    "Outcome",
-    "cause_of",
-    "fit_cells",
-    "fit_head",
-    "held_out_rows",
-    "operating_point",
-    "split_rows",
-    "training_counts",
-]
-
 _BLOCK_ROWS: Final = 8192
 """Rows that are scored at a time."""
 

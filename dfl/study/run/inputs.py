@@ -12,8 +12,6 @@ from dfl.heads.storage.head_folder import settings
 from dfl.study.design.grid import Cell, Conditions
 from dfl.study.design.training_sets import TrainingSet
 
-__all__ = ["StudyInput", "judged_condition"]
-
 
 @dataclass(frozen=True)
 class StudyInput:

@@ -15,8 +15,6 @@ from dfl.study.run.cells import cell_key
 from dfl.study.run.condition_features import ConditionFeatures
 from dfl.study.run.inputs import StudyInput, judged_condition
 
-__all__ = ["CellKeys"]
-
 
 class CellKeys:
     """Identify cells by everything that decides their scores.

@@ -1,7 +1,6 @@
 import pytest
 
-from dfl.heads.storage.spec import spec_difference
-from dfl.types import FeatureLayer
+from dfl.types import FeatureLayer, spec_difference
 from tests.heads.sklearn_examples import SPEC
 
 

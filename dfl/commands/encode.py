@@ -4,7 +4,6 @@ from hashlib import sha256
 from pathlib import Path
 
 from dfl.errors import FeatureError
-from dfl.features.rows import FeatureRows
 from dfl.features.store import FeatureStore, new_store
 from dfl.files import checksum_of
 from dfl.heads.estimators.encoder_step import BottleneckEncoder
@@ -53,7 +52,7 @@ def encode(features: Path, checkpoint: Path, out: Path, overwrite: bool = False)
         out, store.manifest, spec=(code,), metadata=metadata, overwrite=overwrite
     ) as matrices:
         start = 0
-        for block in FeatureRows.of(store, names).blocks():
+        for block in store.rows(names).blocks():
             matrices[_PART][start : start + len(block)] = encoder.transform(block)
             start += len(block)
     print(f"wrote {out}: {len(store.manifest)} rows x {code.dim} values")

@@ -12,7 +12,6 @@ from sklearn.pipeline import Pipeline
 
 from dfl.errors import HeadError
 from dfl.evaluation import SCORE_COLUMNS, known_rows, metric_table, write_scores
-from dfl.features.rows import FeatureRows
 from dfl.features.store import FeatureStore
 from dfl.heads.estimators.reductions import reduced
 from dfl.heads.out_of_core.fit import OutOfCore, is_streamed
@@ -86,7 +85,7 @@ def heads(
     table = known_rows(store.manifest.frame)
     train = _training_rows(table, features)
     label = table["label"].to_numpy(dtype=np.int64)[train]
-    rows = FeatureRows.of(store, layers, table.index.to_numpy())
+    rows = store.rows(layers, table.index.to_numpy())
     chosen = rows.chosen(train)
     streamed = {
         name: is_streamed(head.pipeline, *chosen.shape, out_of_core=out_of_core)

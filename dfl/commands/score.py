@@ -6,7 +6,6 @@ import pandas as pd
 
 from dfl.errors import HeadError, ScoreError
 from dfl.evaluation import metric_table, write_scores
-from dfl.features.rows import FeatureRows
 from dfl.features.store import FeatureStore
 from dfl.heads.storage.head_folder import load_head
 from dfl.report.figures.terminal import print_metrics
@@ -42,7 +41,7 @@ def score(features: Path, head: Path, *, out: Path, overwrite: bool = False) -> 
             f"{head} does not fit {features}: {difference}; "
             "extract these images with the backbones of the head"
         )
-    rows = FeatureRows.of(store, [layer.name for layer in fitted.spec])
+    rows = store.rows([layer.name for layer in fitted.spec])
     # a head of a study has its threshold from validation images; tables count from it
     scores = store.manifest.frame.assign(score=fitted.score_rows(rows) - fitted.threshold)
     write_scores(scores, out)

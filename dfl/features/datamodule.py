@@ -15,7 +15,6 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from dfl.data.manifest.manifest import Manifest
 from dfl.data.modules.samplers import EvalSampler, TrainSampler
 from dfl.errors import ConfigError, DataError
-from dfl.features.rows import FeatureRows
 from dfl.features.store import FeatureStore
 from dfl.recipe import Plain
 from dfl.types import PADDING, Batch, FeatureSpec
@@ -36,7 +35,7 @@ class FeatureDataset(Dataset[Batch]):
         layers: list[str] | None,
         rows: "np.ndarray[tuple[int], np.dtype[np.int64]]",
     ) -> None:
-        self._features = FeatureRows.of(store, layers)
+        self._features = store.rows(layers)
         self._rows = rows
         self._frame = store.manifest.frame
         self._label = self._frame["label"].to_numpy(dtype=np.int64)

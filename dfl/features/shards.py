@@ -23,7 +23,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from dfl.features.images import HashedImages
-from dfl.features.store import FeatureStore, Matrix
+from dfl.features.matrices import Matrix
+from dfl.features.store import FeatureStore
 from dfl.files import writing
 from dfl.recipe import Plain, Recipe, fingerprint_of
 from dfl.types import FeatureSpec, spec_to_plain

@@ -6,7 +6,6 @@ manifest.csv    the manifest's rows, in the order of the matrices
 <layer>.npy     float32 (N, D) for each layer, as clip.pooled.npy; numpy can memory-map it
 """
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -19,7 +18,14 @@ import numpy.typing as npt
 from dfl.artifacts import Kind
 from dfl.data.manifest.manifest import Manifest
 from dfl.errors import FeatureError, ManifestError
-from dfl.features.written_matrix import WrittenMatrix
+from dfl.features.matrices import (
+    FeatureRows,
+    Matrix,
+    MatrixFile,
+    WrittenMatrix,
+    inode_of,
+    replaced,
+)
 from dfl.recipe import Plain, Recipe
 from dfl.types import FeatureLayer, FeatureSpec, spec_from_plain, spec_to_plain
 
@@ -36,8 +42,6 @@ FEATURES: Final = Kind(
     same="these features",
     other="other features (other images, backbone, preprocessing or precision)",
 )
-
-Matrix = npt.NDArray[np.float32]
 
 
 @contextmanager
@@ -276,6 +280,24 @@ class FeatureStore:
             blocks = [block[rows] for block in blocks]
         return blocks[0] if len(blocks) == 1 else np.concatenate(blocks, axis=1)
 
+    def rows(
+        self,
+        layers: Sequence[str] | None = None,
+        rows: npt.NDArray[np.integer] | None = None,
+    ) -> FeatureRows:
+        """Choose rows, none of which is read yet.
+
+        Args:
+            layers: Which layers to concatenate; None for all.
+            rows: Which rows, in which order; None for all.
+
+        Raises:
+            FeatureError: As for `matrix`.
+        """
+        files = [MatrixFile.of(self._memory_map(layer)) for layer in self.select(layers)]
+        self.check_unchanged()  # after the files' own look: they are of the folder that was opened
+        return FeatureRows(files, np.arange(len(self.manifest)) if rows is None else rows)
+
     def _memory_map(self, layer: FeatureLayer) -> Matrix:
         file = _file(self.path, layer)
         try:
@@ -292,16 +314,6 @@ class FeatureStore:
         if file.stat().st_size != size:
             raise FeatureError(f"{file}: longer than it was; run `dfl extract` again")
         return matrix
-
-
-def inode_of(state: os.stat_result) -> tuple[int, int]:
-    """Identify a file or folder apart from its name."""
-    return state.st_dev, state.st_ino
-
-
-def replaced(path: Path) -> FeatureError:
-    """Build the error of a feature folder that was replaced while it was in use."""
-    return FeatureError(f"{path}: was replaced or removed while it was in use; run again")
 
 
 def _file(folder: Path, layer: FeatureLayer) -> Path:

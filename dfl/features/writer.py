@@ -15,9 +15,10 @@ from dfl.data.images.views import ViewsBatch
 from dfl.data.manifest.manifest import Manifest
 from dfl.errors import FeatureError
 from dfl.features.extraction import ExtractionDataModule, Work
+from dfl.features.matrices import Matrix
 from dfl.features.processes import on_first_process
 from dfl.features.shards import ExtractionPlan
-from dfl.features.store import FEATURES, Matrix, new_store
+from dfl.features.store import FEATURES, new_store
 from dfl.files import is_full_disk
 from dfl.recipe import Recipe
 

@@ -27,7 +27,7 @@ def folder(tmp_path_factory) -> Path:
 
 
 def test_encode__codes_are_those_of_torch(folder: Path, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr("dfl.features.rows.BLOCK_BYTES", 300)
+    monkeypatch.setattr("dfl.features.matrices.BLOCK_BYTES", 300)
     store = encode(folder / "features", folder / "bottleneck.ckpt", tmp_path / "codes")
     task = BottleneckTask.load_from_checkpoint(
         folder / "bottleneck.ckpt", code_dim=3, hidden_dims=[5], weights_only=True

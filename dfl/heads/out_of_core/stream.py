@@ -27,7 +27,7 @@ _CLASSES: Final = 2
 
 
 class Rows(Protocol):
-    """A matrix that is read in pieces, as `dfl.features.rows.FeatureRows`."""
+    """A matrix that is read in pieces, as `dfl.features.matrices.FeatureRows`."""
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -7,8 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from dfl.errors import FeatureError
-from dfl.features.rows import FeatureRows
-from dfl.features.store import FeatureStore, Matrix
+from dfl.features.matrices import FeatureRows, Matrix
+from dfl.features.store import FeatureStore
 from dfl.recipe import Plain, Recipe
 from dfl.types import FeatureSpec, backbone_of
 
@@ -56,9 +56,7 @@ class ConditionFeatures:
     def rows(self, layers: Sequence[str]) -> FeatureRows:
         """Give the features of all rows, none of which is read yet."""
         if (found := self._rows.get(tuple(layers))) is None:
-            found = FeatureRows.beside(
-                [FeatureRows.of(self._store(layer), [layer]) for layer in layers]
-            )
+            found = FeatureRows.beside([self._store(layer).rows([layer]) for layer in layers])
             self._rows[tuple(layers)] = found
         return found
 

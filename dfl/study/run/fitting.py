@@ -20,7 +20,7 @@ from dfl.evaluation import (
     known_rows,
     platt_scaling,
 )
-from dfl.features.store import Matrix
+from dfl.features.matrices import Matrix
 from dfl.heads.estimators.reductions import reduced
 from dfl.heads.out_of_core.fit import is_streamed
 from dfl.heads.out_of_core.stream import Stream

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from dfl.errors import FeatureError
-from dfl.features import rows as module
-from dfl.features.rows import FeatureRows, MatrixFile
+from dfl.features import matrices as module
+from dfl.features.matrices import FeatureRows, MatrixFile, WrittenMatrix
 from dfl.features.store import FeatureStore
 from dfl.folders import replace_folder
 from tests.heads.small_tasks import feature_folder
@@ -49,7 +49,7 @@ def test_rows__are_those_of_the_matrices(
     if chosen is not None:
         expected = expected[chosen]
 
-    rows = FeatureRows.of(FeatureStore.open(folder), layers, chosen)
+    rows = FeatureStore.open(folder).rows(layers, chosen)
 
     assert rows.shape == expected.shape
     assert len(rows) == len(expected)
@@ -71,7 +71,7 @@ def test_rows__of_a_system_that_takes_no_advice(
     monkeypatch.setattr(module, "_ADVICE", False)
     chosen = np.arange(60) if ORDERS[order] is None else ORDERS[order]
 
-    rows = FeatureRows.of(FeatureStore.open(folder), None, chosen)
+    rows = FeatureStore.open(folder).rows(None, chosen)
 
     np.testing.assert_array_equal(rows.read(), whole(folder, "clip", "dino")[chosen])
 
@@ -93,14 +93,14 @@ def test_rows__are_announced_before_the_first_is_read(
 
     monkeypatch.setattr(os, "preadv", reading)
     monkeypatch.setattr(os, "posix_fadvise", announcing)
-    FeatureRows.of(FeatureStore.open(folder), ["clip"], np.array([40, 3])).read()
+    FeatureStore.open(folder).rows(["clip"], np.array([40, 3])).read()
 
     first, second = 128 + 16 * 3, 128 + 16 * 40
     assert done == [(what, at) for what in ("announced", "read") for at in (first, second)]
 
 
 def test_rows__in_threads_and_pickled(folder: Path) -> None:
-    rows = FeatureRows.of(FeatureStore.open(folder))
+    rows = FeatureStore.open(folder).rows()
     expected = whole(folder, "clip", "dino")
     rows.read()
     again = pickle.loads(pickle.dumps(rows))
@@ -113,7 +113,7 @@ def test_rows__in_threads_and_pickled(folder: Path) -> None:
 
 def test_rows__leave_no_file_open(folder: Path) -> None:
     before = len(list(Path("/dev/fd").iterdir()))
-    rows = FeatureRows.of(FeatureStore.open(folder))
+    rows = FeatureStore.open(folder).rows()
     rows.read()
     rows.chosen(np.array([1])).read()
     del rows
@@ -140,7 +140,7 @@ def test_rows__of_a_folder_that_was_replaced(tmp_path: Path) -> None:
     """What is open goes on; what is opened later must not get the rows of another folder."""
     folder = feature_folder(tmp_path / "features")
     store = FeatureStore.open(folder)
-    opened, unopened = FeatureRows.of(store), FeatureRows.of(store)
+    opened, unopened = store.rows(), store.rows()
     expected = opened.read()
     shutil.copytree(folder, folder.with_name("new"))
     replace_folder(folder.with_name("new"), folder)
@@ -149,12 +149,65 @@ def test_rows__of_a_folder_that_was_replaced(tmp_path: Path) -> None:
     for late in (unopened, pickle.loads(pickle.dumps(opened))):
         with pytest.raises(FeatureError, match=r"\.npy: was replaced or removed while it was in"):
             late.read()
-    for use in (store.matrix, lambda: FeatureRows.of(store)):
+    for use in (store.matrix, store.rows):
         with pytest.raises(FeatureError, match=f"{folder.name}: was replaced or removed"):
             use()
-    FeatureRows.of(FeatureStore.open(folder)).read()
+    FeatureStore.open(folder).rows().read()
 
 
 def test_matrix_file__of_what_is_no_map() -> None:
     with pytest.raises(FeatureError, match="not stored row by row; extract it again"):
         MatrixFile.of(np.zeros((3, 2), dtype=np.float32))
+
+
+def _create(path: Path, shape: tuple[int, int], *assignments) -> np.ndarray:
+    with WrittenMatrix.create(path, shape) as matrix:
+        for rows, values in assignments:
+            matrix[rows] = values
+    return np.load(path, mmap_mode="r", allow_pickle=False)
+
+
+def test_written_matrix__as_numpy_would_assign(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(9, 3))
+    order = rng.permutation(20)[:9]
+    assignments = [
+        (slice(2, 15), 7.0),
+        (order, values),
+        (np.array([], dtype=np.int64), np.empty((0, 3))),
+        (slice(0, 20, 6), np.arange(4)[:, None]),
+        (np.array([3, 4, 5]), [1, 2, 3]),
+    ]
+    expected = np.zeros((20, 3), dtype=np.float32)
+    for rows, new in assignments:
+        expected[rows] = new
+    np.testing.assert_array_equal(_create(tmp_path / "a.npy", (20, 3), *assignments), expected)
+    np.testing.assert_array_equal(_create(tmp_path / "b.npy", (20, 3), (..., 5)), 5)
+    np.save(tmp_path / "c.npy", expected)
+    assert (tmp_path / "c.npy").read_bytes() == (tmp_path / "a.npy").read_bytes()
+
+
+def test_written_matrix__empty(tmp_path: Path) -> None:
+    assert _create(tmp_path / "a.npy", (0, 3), (slice(None), 1.0)).shape == (0, 3)
+
+
+def test_written_matrix__row_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(IndexError, match="row 20 of 20"):
+        _create(tmp_path / "a.npy", (20, 3), (np.array([20]), 1.0))
+
+
+def test_written_matrix__no_room_is_met_at_once(tmp_path: Path, monkeypatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.posix_fallocate", full)
+    with pytest.raises(OSError, match="No space left"):
+        _create(tmp_path / "a.npy", (20, 3))
+
+
+def test_written_matrix__file_system_that_cannot_reserve(tmp_path: Path, monkeypatch) -> None:
+    def unsupported(*_: object) -> None:
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr("os.posix_fallocate", unsupported)
+    np.testing.assert_array_equal(_create(tmp_path / "a.npy", (2, 3), (slice(2), 1)), 1)

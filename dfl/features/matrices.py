@@ -1,29 +1,35 @@
-"""Rows of feature matrices, read in pieces by plain file reads.
+"""Feature matrices in files, read and written row by row by plain calls.
 
-The pages of a memory map count as memory of the process that touched them, until the system wants
-them back; a batch job that has a limit is killed for them. What is read here is a copy of the rows
-asked for and of nothing else, however large the matrix is.
+Memory maps would be shorter. But the pages of one count as memory of the process that touched them,
+until the system wants them back, and a batch job that has a limit is killed for them; and a disk
+that fills kills a process that writes to a map (SIGBUS).
 """
 
+import errno
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import EllipsisType
 from typing import Final, Self
 
 import numpy as np
 import numpy.typing as npt
+from numpy.lib.format import header_data_from_array_1_0, write_array_header_1_0
 
 from dfl.errors import FeatureError
-from dfl.features.store import FeatureStore, Matrix, inode_of, replaced
 
 BLOCK_BYTES: Final = 2**22
 """About what a block of rows takes: enough for BLAS, and float64 copies of it stay in the cache."""
 
 _ADVICE: Final = hasattr(os, "posix_fadvise")  # Linux and others
 _GAP: Final = 4  # as many rows that nobody asked for are read over rather than jumped over
+_CANNOT_RESERVE: Final = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
 
+Matrix = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.int64]
+Rows = slice | EllipsisType | npt.NDArray[np.integer]
 
 
 @dataclass(frozen=True)
@@ -78,28 +84,6 @@ class FeatureRows:
         self._files = tuple(files)
         self._rows: Indices = np.asarray(rows, dtype=np.int64)
         self.shape = (len(self._rows), sum(file.dim for file in self._files))
-
-    @classmethod
-    def of(
-        cls,
-        store: FeatureStore,
-        layers: Sequence[str] | None = None,
-        rows: npt.NDArray[np.integer] | None = None,
-    ) -> Self:
-        """Choose rows of a feature folder.
-
-        Args:
-            store: The folder.
-            layers: Which layers to concatenate; None for all.
-            rows: Which rows, in which order; None for all.
-
-        Raises:
-            FeatureError: If a layer is unknown, its file is damaged, or other features have taken
-                the folder's place since it was opened.
-        """
-        files = [MatrixFile.of(store.matrix([layer.name])) for layer in store.select(layers)]
-        store.check_unchanged()  # after the files' own look: they are of the folder that was opened
-        return cls(files, np.arange(len(store.manifest)) if rows is None else rows)
 
     @classmethod
     def beside(cls, parts: Sequence["FeatureRows"]) -> Self:
@@ -201,3 +185,93 @@ def _fill(out: Matrix, descriptor: int, file: MatrixFile, row: int) -> None:
 
 def _unreadable(file: MatrixFile, err: OSError) -> FeatureError:
     return FeatureError(f"{file.path}: cannot be read ({err.strerror or err}); extract again")
+
+
+class WrittenMatrix:
+    """Rows of a float32 matrix, assigned in any order: ``matrix[rows] = values``.
+
+    Args:
+        descriptor: The open file.
+        offset: Where the first row begins, in bytes.
+        shape: ``(N, D)``.
+    """
+
+    def __init__(self, descriptor: int, offset: int, shape: tuple[int, int]) -> None:
+        self._descriptor = descriptor
+        self._offset = offset
+        self.shape = shape
+
+    @classmethod
+    @contextmanager
+    def create(cls, path: Path, shape: tuple[int, int]) -> Iterator[Self]:
+        """Make a file whose room on the disk is taken at once, so that it is not missing later.
+
+        Args:
+            path: The ``.npy`` file.
+            shape: ``(N, D)``.
+
+        Raises:
+            OSError: If there is no room.
+        """
+        with path.open("wb") as file:
+            header = header_data_from_array_1_0(np.empty((0, shape[1]), np.float32))
+            write_array_header_1_0(file, header | {"shape": shape})
+            offset = file.tell()
+            file.flush()
+            size = offset + 4 * shape[0] * shape[1]
+            _reserve(file.fileno(), size)
+            os.ftruncate(file.fileno(), size)
+            yield cls(file.fileno(), offset, shape)
+
+    def __setitem__(self, rows: Rows, values: npt.ArrayLike) -> None:
+        """Write rows.
+
+        Args:
+            rows: A slice, ``...``, or their numbers, shape ``(n,)``.
+            values: What broadcasts to ``(n, D)``.
+
+        Raises:
+            IndexError: If a row is not there.
+            OSError: If the disk does not take it.
+        """
+        if isinstance(rows, np.ndarray):
+            numbers = rows.astype(np.int64)
+        else:
+            numbers = np.arange(self.shape[0])[rows]
+        if not len(numbers):
+            return
+        if numbers.min() < 0 or numbers.max() >= self.shape[0]:
+            raise IndexError(f"row {numbers.max()} of {self.shape[0]}")
+        block = np.ascontiguousarray(
+            np.broadcast_to(np.asarray(values, dtype=np.float32), (len(numbers), self.shape[1]))
+        )
+        starts = np.flatnonzero(np.diff(numbers, prepend=numbers[0] - 2) != 1)
+        for start, end in zip(starts, [*starts[1:], len(numbers)], strict=True):
+            self._write(int(numbers[start]), block[start:end])
+
+    def _write(self, row: int, block: npt.NDArray[np.float32]) -> None:
+        view = memoryview(block.tobytes())
+        place = self._offset + 4 * self.shape[1] * row
+        while view:
+            count = os.pwrite(self._descriptor, view, place)
+            view, place = view[count:], place + count
+
+
+def _reserve(descriptor: int, size: int) -> None:
+    if not hasattr(os, "posix_fallocate"):  # macOS, Windows: the writes will say
+        return
+    try:
+        os.posix_fallocate(descriptor, 0, size)
+    except OSError as err:
+        if err.errno not in _CANNOT_RESERVE:
+            raise
+
+
+def inode_of(state: os.stat_result) -> tuple[int, int]:
+    """Identify a file or folder apart from its name."""
+    return state.st_dev, state.st_ino
+
+
+def replaced(path: Path) -> FeatureError:
+    """Build the error of a feature folder that was replaced while it was in use."""
+    return FeatureError(f"{path}: was replaced or removed while it was in use; run again")

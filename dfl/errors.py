@@ -1,19 +1,5 @@
 """The errors a user can cause: one line with the value, what is allowed and what to do next."""
 
-__all__ = [
-    "BackboneError",
-    "CheckpointError",
-    "ConfigError",
-    "DataError",
-    "DflError",
-    "FeatureError",
-    "HeadError",
-    "ImageError",
-    "ManifestError",
-    "ScoreError",
-    "one_line",
-]
-
 
 def one_line(err: BaseException | str, most: int | None = None) -> str:
     """Say an error in one line, to stand inside another message.

@@ -4,8 +4,6 @@ from typing import NoReturn
 
 from tqdm.auto import tqdm
 
-__all__ = ["progress"]
-
 
 def progress(what: str, total: int, *, done: int = 0, unit: str = "it") -> "tqdm[NoReturn]":
     """Show on the standard error how far something is, where that is a terminal.

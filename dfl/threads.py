@@ -8,8 +8,6 @@ from typing import Final, TypeVar
 
 from dfl.progress import progress
 
-__all__ = ["cores", "in_threads"]
-
 T = TypeVar("T")
 R = TypeVar("R")
 

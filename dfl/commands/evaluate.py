@@ -12,8 +12,6 @@ from dfl.files import writing
 from dfl.report.figures.plots import confusion_figure, roc_figure
 from dfl.report.figures.terminal import print_comparison, print_metrics
 
-__all__ = ["evaluate"]
-
 _TABLE: Final = "scores.csv"
 
 

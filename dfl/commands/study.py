@@ -24,8 +24,6 @@ from dfl.study.run.inputs import StudyInput
 from dfl.study.run.workers import choose_workers
 from dfl.study.session import WholeStudy
 
-__all__ = ["study"]
-
 
 def study(
     data: ImageDataModule,

@@ -9,8 +9,6 @@ from dfl.demo.crops import CROP_SIZE, imitated_crops
 from dfl.demo.dataset import FAMILIES, cut_sheet
 from dfl.demo.photographs import PHOTOGRAPHS, Photograph
 
-__all__ = ["draw_contact_sheet"]
-
 GAP_PX: Final = 8
 
 

@@ -13,8 +13,6 @@ from PIL import Image
 
 from dfl.demo.photographs import Photograph, load_photograph
 
-__all__ = ["CROP_SIZE", "Crop", "cut_crops", "imitated_crops"]
-
 CROP_SIZE: Final = 64
 """Height and width of every image of the demo, in pixels."""
 

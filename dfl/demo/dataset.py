@@ -15,8 +15,6 @@ from dfl.errors import ConfigError
 from dfl.folders import locked, recover_folder, replace_folder
 from dfl.types import FAKE, REAL
 
-__all__ = ["FAMILIES", "MANIFEST_NAME", "cut_sheet", "write_demo"]
-
 FAMILIES: Final = ("gan", "diffusion", "vae")
 """The generators; each has a folder of fakes and a dataset ``demo_<family>``."""
 

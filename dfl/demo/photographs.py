@@ -33,8 +33,6 @@ from PIL import Image
 
 from dfl.errors import ConfigError
 
-__all__ = ["PHOTOGRAPHS", "Photograph", "Split", "load_photograph", "photograph_path"]
-
 Split = Literal["train", "val", "test"]
 SPLITS: Final[tuple[Split, ...]] = ("train", "val", "test")
 

@@ -12,8 +12,6 @@ from torch import Tensor
 from dfl.errors import BackboneError, ConfigError
 from dfl.files import writing
 
-__all__ = ["MODEL_NAME", "demo_weights", "rename_like"]
-
 logger = logging.getLogger(__name__)
 
 MODEL_NAME: Final = "tf_efficientnet_lite0"

@@ -10,8 +10,6 @@ from scipy.special import pdtr
 
 from dfl.errors import ScoreError
 
-__all__ = ["group_weights", "percentile_interval"]
-
 _CUTS: Final = tuple(np.floor(pdtr(np.arange(12), 1.0) * 2.0**32).astype(np.uint32))
 """A 32-bit draw that reaches k of these cuts is a count of k; larger counts are too rare for it."""
 

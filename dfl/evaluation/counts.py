@@ -14,8 +14,6 @@ import numpy.typing as npt
 
 from dfl.types import FAKE
 
-__all__ = ["Counts", "Floats", "Ranking"]
-
 _BINS: Final = 15  # of the calibration error
 _WIDE: Final = 128  # columns; from here on a loop over rows beats numpy's running sum
 

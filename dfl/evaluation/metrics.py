@@ -16,8 +16,6 @@ from dfl.evaluation.counts import Counts, Floats, Ranking
 from dfl.evaluation.scores import checked_scores
 from dfl.types import UNKNOWN
 
-__all__ = ["METRICS", "TABLE_METRICS", "Metric", "binary_metrics", "roc_points", "weighted_metrics"]
-
 _EXACT_IN_FLOAT32: Final = 4096  # 2 * fakes * reals stays below 2**24
 
 

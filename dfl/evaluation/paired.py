@@ -10,8 +10,6 @@ import pandas as pd
 from dfl.errors import ScoreError
 from dfl.evaluation.bootstrap import percentile_interval
 
-__all__ = ["PairedDifference", "mcnemar", "paired_difference"]
-
 
 @dataclass(frozen=True)
 class PairedDifference:

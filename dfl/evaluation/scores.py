@@ -15,15 +15,6 @@ from dfl.errors import ScoreError, one_line
 from dfl.files import write_csv, writing
 from dfl.types import FAKE, REAL, UNKNOWN
 
-__all__ = [
-    "SCORE_COLUMNS",
-    "checked_scores",
-    "probability",
-    "read_scores",
-    "validate_scores",
-    "write_scores",
-]
-
 SCORE_COLUMNS: Final = ("path", "dataset", "generator", "split", "label", "score")
 _TEXT: Final = SCORE_COLUMNS[:4]
 _LABELS: Final = (REAL, FAKE, UNKNOWN)

@@ -10,15 +10,6 @@ import pandas as pd
 from dfl.evaluation.metrics import METRICS, TABLE_METRICS, binary_metrics
 from dfl.types import FAKE, REAL, UNKNOWN
 
-__all__ = [
-    "METRIC_TABLE_COLUMNS",
-    "image_sets",
-    "known_rows",
-    "metric_table",
-    "most_wrong",
-    "unique_images",
-]
-
 METRIC_TABLE_COLUMNS: Final = ("scope", "name", "n_real", "n_fake", *TABLE_METRICS)
 
 _COUNTED: Final = ("path", "dataset", "generator", "label", "score")

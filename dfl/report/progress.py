@@ -10,8 +10,6 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import TQDMProgressBar
 
-__all__ = ["ThroughputBar"]
-
 
 class ThroughputBar(TQDMProgressBar):
     """Lightning's bar with images per second, over all processes.

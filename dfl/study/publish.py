@@ -42,8 +42,6 @@ from dfl.study.run.inputs import StudyInput
 from dfl.study.run.missing import CellRun
 from dfl.study.run.workers import Workers
 
-__all__ = ["Published", "Publisher", "fingerprint_of"]
-
 logger = logging.getLogger(__name__)
 
 _PAGE_VERSION: Final = 4  # raised when the same cells would give another page

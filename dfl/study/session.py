@@ -31,8 +31,6 @@ from dfl.study.run.time_estimate import cell_seconds
 from dfl.study.run.workers import Workers
 from dfl.types import backbone_of
 
-__all__ = ["WholeStudy"]
-
 log = logging.getLogger(__name__)
 
 _STATE: Final = "study.json"

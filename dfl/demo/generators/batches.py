@@ -9,8 +9,6 @@ from torch import Tensor
 from dfl.demo.crops import CROP_SIZE, REDUCTION
 from dfl.demo.photographs import PHOTOGRAPHS, load_photograph
 
-__all__ = ["RandomCrops", "to_tensor"]
-
 REDUCTIONS: Final = (REDUCTION, REDUCTION, REDUCTION + 1)
 """Mostly the scale of the demo's crops, sometimes a smaller one: seven photographs are few."""
 

@@ -16,8 +16,6 @@ from torch.optim import Optimizer
 
 from dfl.demo.generators.imitator import Imitator, thumbnail
 
-__all__ = ["DenoisingUNet", "DiffusionImitator"]
-
 TIME_CHANNELS = 64
 DETAIL_SCALE = 4.0
 """Brings the detail, image minus thumbnail, to the noise's scale; it rarely exceeds 0.5."""

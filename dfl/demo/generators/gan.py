@@ -8,8 +8,6 @@ from torch.optim import Adam, Optimizer
 
 from dfl.demo.generators.imitator import Imitator, conv_block, thumbnail
 
-__all__ = ["GanImitator", "PatchCritic", "ThumbnailPainter"]
-
 
 class ThumbnailPainter(nn.Module):
     """The generating network: a U-Net from a thumbnail and noise to an image.

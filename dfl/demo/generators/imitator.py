@@ -7,8 +7,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import AdamW, Optimizer
 
-__all__ = ["THUMBNAIL_FACTOR", "Imitator", "blank", "conv_block", "stretch", "thumbnail"]
-
 THUMBNAIL_FACTOR = 4
 """How much smaller the image is that the GAN and the diffusion model see of the crop."""
 

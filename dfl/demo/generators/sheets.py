@@ -13,8 +13,6 @@ from dfl.demo.generators.batches import to_tensor
 from dfl.demo.generators.imitator import Imitator
 from dfl.demo.photographs import PHOTOGRAPHS, Photograph
 
-__all__ = ["imitate_photograph", "match_exposure", "write_sheets"]
-
 
 def write_sheets(
     imitator: Imitator,

@@ -27,8 +27,6 @@ from dfl.demo.generators.imitator import Imitator
 from dfl.demo.generators.sheets import write_sheets
 from dfl.demo.generators.vae import VaeImitator
 
-__all__ = ["RECIPES", "Recipe", "TrainingRun", "main"]
-
 logger = logging.getLogger(__name__)
 
 BATCH_SIZE: Final = 8

@@ -7,8 +7,6 @@ from torch.optim import Optimizer
 
 from dfl.demo.generators.imitator import THUMBNAIL_FACTOR, Imitator, blank, conv_block, stretch
 
-__all__ = ["VaeImitator"]
-
 FIRST_LOG_VARIANCE = -7.0
 """Where the posterior's log variance starts: at 0, the noise would drown what the code says."""
 

@@ -14,8 +14,6 @@ from PIL import Image
 from dfl.evaluation import binary_metrics, known_rows, roc_points, unique_images
 from dfl.types import FAKE, REAL
 
-__all__ = ["confusion_figure", "figure_image", "roc_figure"]
-
 # Okabe and Ito's palette (Color Universal Design, 2008) less its black and its yellow, which is
 # too faint for a line; the dash changes as well, so that the curves differ in grey print.
 _COLORS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")

@@ -12,8 +12,6 @@ from rich.text import Text
 
 from dfl.evaluation import METRICS, TABLE_METRICS
 
-__all__ = ["print_comparison", "print_metrics"]
-
 _HEADINGS: Final = [METRICS[name].heading for name in TABLE_METRICS]
 _NAME_WIDTH: Final = 80 - 8 * len(("Real", "Fake", *_HEADINGS))  # the rest is for numbers
 _SINGLE_CLASS: Final = "n/a: the images are of one class only, and this metric needs both."

@@ -4,8 +4,6 @@ from pathlib import Path
 
 from PIL import Image, ImageOps
 
-__all__ = ["thumbnail"]
-
 
 def thumbnail(path: Path, *, size_px: int = 112) -> Image.Image:
     """Decode an image file as a person sees it, and scale it to fit a square.

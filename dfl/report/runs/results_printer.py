@@ -9,8 +9,6 @@ from dfl.evaluation import metric_table
 from dfl.report.figures.terminal import print_metrics
 from dfl.report.runs.task_scores import task_scores
 
-__all__ = ["ResultsPrinter"]
-
 
 class ResultsPrinter(Callback):
     """Print the metrics per dataset and generator after a test, or a validation of its own.

@@ -4,8 +4,6 @@ from pathlib import Path
 
 from lightning.pytorch import Trainer
 
-__all__ = ["run_dir"]
-
 
 def run_dir(trainer: Trainer) -> Path:
     """Name the run's folder, as the process with rank 0 knows it.

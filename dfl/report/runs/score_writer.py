@@ -13,8 +13,6 @@ from dfl.files import write_csv, writing
 from dfl.report.runs.run_dir import run_dir
 from dfl.report.runs.task_scores import task_scores
 
-__all__ = ["ScoreWriter", "prediction_table"]
-
 _FILE_ENDINGS: Final = (".csv", ".parquet")
 
 logger = logging.getLogger(__name__)

@@ -7,8 +7,6 @@ from lightning.pytorch import LightningModule
 
 from dfl.errors import ConfigError
 
-__all__ = ["task_scores"]
-
 
 @runtime_checkable
 class _Scored(Protocol):

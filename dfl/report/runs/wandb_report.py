@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     _Content = dict[str, wandb.Image | wandb.Table | list[wandb.Image]]
 
-__all__ = ["WandbReport"]
-
 logger = logging.getLogger(__name__)
 
 

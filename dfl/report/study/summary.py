@@ -6,8 +6,6 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-__all__ = ["HardImage", "StudyPage"]
-
 
 @dataclass(frozen=True)
 class HardImage:

@@ -15,8 +15,6 @@ from dfl.report.study.page.tables import failures, tally
 from dfl.report.study.page.wording import bare, cell_text, interval, percent
 from dfl.report.study.summary import StudyPage
 
-__all__ = ["print_study"]
-
 _LINE: Final = 80
 _COLUMN: Final = 12  # of a longer name the rest is folded
 _NARROWEST: Final = 5

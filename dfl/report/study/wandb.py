@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     _Content = dict[str, wandb.Table | wandb.Html]
 
-__all__ = ["log_study"]
-
 _MOST_ROWS: Final = 10_000
 _SUMMARIES: Final = ("macro", "worst", "seen", "unseen", "pooled")
 

@@ -16,9 +16,6 @@ from dfl.study.run.cells import CellStore
 from dfl.study.run.fitting import seeded
 from dfl.study.run.inputs import StudyInput
 
-__all__ = ["chosen_table"]
-
-
 _Steps = list[tuple[str, dict[str, Plain]]]  # class and settings of each step of a pipeline
 
 

@@ -22,8 +22,6 @@ from dfl.study.run.cells import CellStore
 from dfl.study.run.inputs import judged_condition
 from dfl.types import FAKE, REAL
 
-__all__ = ["Details", "TrainedConfiguration", "has_several_generators"]
-
 _THUMBNAIL_PX: Final = 160
 _WORDS: Final = {REAL: "real", FAKE: "fake"}
 _SCOPES: Final = ("dataset", "generator", "pooled", "macro", "worst")

@@ -11,8 +11,6 @@ from dfl.study.analysis.estimates import Estimate, Estimator
 from dfl.study.analysis.judge import AXES
 from dfl.study.design.claims import Claim
 
-__all__ = ["check_claims", "comparable", "effects"]
-
 _ALPHA: Final = 0.05
 _SCOPES: Final = {
     "seen": "on the datasets trained on",

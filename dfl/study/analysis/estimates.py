@@ -12,8 +12,6 @@ from scipy.stats import norm, t
 from dfl.evaluation import PairedDifference, paired_difference, percentile_interval
 from dfl.study.analysis.judge import Results
 
-__all__ = ["Estimate", "Estimator"]
-
 Values = npt.NDArray[np.float64]
 
 

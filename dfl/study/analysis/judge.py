@@ -27,8 +27,6 @@ from dfl.study.run.inputs import StudyInput, judged_condition
 from dfl.study.run.workers import DIED, Workers
 from dfl.types import FAKE
 
-__all__ = ["AXES", "Judge", "Results", "cell_axes", "judge_cells"]
-
 AXES: Final = (
     "grid",
     "features",

@@ -11,8 +11,6 @@ from dfl.study.analysis.estimates import Estimator
 from dfl.study.run.inputs import StudyInput
 from dfl.types import REAL
 
-__all__ = ["notes"]
-
 _FEW: Final = 20  # validation images of a dataset below which a choice is shaky
 _FEW_GROUPS: Final = 20  # where 95 % intervals of a mean hold 93 % still; of 8 groups 91, of 4 86
 

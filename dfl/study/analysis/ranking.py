@@ -12,16 +12,6 @@ from dfl.study.analysis.judge import cell_axes
 from dfl.study.design.grid import Cell
 from dfl.study.design.training_sets import COMBINED
 
-__all__ = [
-    "Choice",
-    "Configuration",
-    "choose",
-    "choose_train_set",
-    "leaders",
-    "matrix",
-    "models",
-]
-
 _TEST_SETS: Final = {"dataset": "{}", "generator": "generator {}"}
 _TIE_BREAKERS: Final = ("auroc", "ap", "calibration_error")
 

@@ -8,8 +8,6 @@ from typing import Literal
 from dfl.errors import ConfigError
 from dfl.types import backbone_of
 
-__all__ = ["Cell", "Conditions", "Grid", "choose_features", "condition_plan", "grid_cells"]
-
 Combination = Literal["each", "all"]
 ConditionUse = Literal["both", "train", "test"]
 Conditions = dict[str, list[str]]

@@ -9,8 +9,6 @@ from dfl.errors import ConfigError
 from dfl.evaluation import METRICS
 from dfl.study.design.claims import Claim
 
-__all__ = ["Settings", "check_names"]
-
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
 
 

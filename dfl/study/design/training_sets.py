@@ -11,8 +11,6 @@ import pandas as pd
 from dfl.errors import ConfigError
 from dfl.types import FAKE, REAL
 
-__all__ = ["TrainOn", "TrainingSet", "training_sets"]
-
 TrainOn = Literal["each", "combined", "all_but_one", "all_but_one_generator"]
 COMBINED: Final = "combined"
 RESERVED: Final = frozenset({"macro", "pooled", "worst", "seen", "unseen"})

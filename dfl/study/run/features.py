@@ -22,8 +22,6 @@ from dfl.features.extraction import ExtractionDataModule, Target
 from dfl.features.images import distinct_images
 from dfl.study.run.condition_features import ConditionFeatures
 
-__all__ = ["FeatureFolders", "frames_by_seed"]
-
 _TIMED = 4  # images
 _ADVICE = "name another folder with --features_dir, or delete this one"
 

@@ -14,8 +14,6 @@ from dfl.study.run.inputs import StudyInput
 from dfl.study.run.keys import CellKeys
 from dfl.study.run.workers import DIED, Workers
 
-__all__ = ["CellRun", "run_cells", "run_missing"]
-
 _Shared = tuple[StudyInput, Mapping[str, ConditionFeatures]]
 
 

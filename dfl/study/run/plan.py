@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from dfl.study.design.grid import Cell, Conditions
 from dfl.types import backbone_of
 
-__all__ = ["StudyPlan", "forward_passes"]
-
 
 @dataclass(frozen=True)
 class StudyPlan:

@@ -14,8 +14,6 @@ from dfl.study.design.grid import Cell
 from dfl.study.run.fitting import split_rows
 from dfl.study.run.inputs import StudyInput
 
-__all__ = ["cell_seconds"]
-
 _ROWS, _COLUMNS = 300, 256
 
 

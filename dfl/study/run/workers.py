@@ -23,8 +23,6 @@ from dfl.errors import ConfigError, StudyError
 from dfl.files import own_token
 from dfl.threads import cores
 
-__all__ = ["DIED", "DaskWorkers", "LocalWorkers", "Workers", "choose_workers"]
-
 DIED: Final = "its process died, most likely for want of memory; give fewer jobs"
 """What became of an item without result, in one line."""
 

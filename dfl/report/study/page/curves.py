@@ -7,8 +7,6 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["MOST_CURVES", "Curve", "RocPanel", "roc_panels"]
-
 MOST_CURVES: Final = 8
 """More lines than this cannot be told apart."""
 

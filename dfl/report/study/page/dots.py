@@ -18,8 +18,6 @@ from dfl.report.study.page.wording import (
     spans_zero,
 )
 
-__all__ = ["Dot", "DotPlot", "DotRow", "dot_on", "effect_plots", "leader_plot", "model_plot"]
-
 _Row = Mapping[Hashable, object]
 
 

@@ -10,8 +10,6 @@ from dfl.evaluation import METRICS
 from dfl.report.study.page.scale import axis_over
 from dfl.report.study.page.wording import bare, cell_text, interval, number, percent
 
-__all__ = ["N_SHADES", "HeatCell", "HeatMap", "cross_maps", "model_map"]
-
 N_SHADES: Final = 11
 """Steps of the colour scale, in the style sheet ``s0`` to ``s10``."""
 

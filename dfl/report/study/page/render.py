@@ -26,8 +26,6 @@ from dfl.report.study.page.tables import (
 from dfl.report.study.page.wording import cell_text, count, training
 from dfl.report.study.summary import StudyPage
 
-__all__ = ["study_html", "write_study_page"]
-
 _MOST_LEADERS: Final = 25
 _MOST_CELLS: Final = 10  # named of those that failed of one cause
 

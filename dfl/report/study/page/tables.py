@@ -22,20 +22,6 @@ from dfl.report.study.page.wording import (
     spans_zero,
 )
 
-__all__ = [
-    "CheckedClaim",
-    "Choice",
-    "Comparison",
-    "Failure",
-    "MetricRow",
-    "choices",
-    "claims",
-    "comparisons",
-    "failures",
-    "metric_rows",
-    "tally",
-]
-
 _VERDICTS: Final = ("held", "did not hold", "undecided", "not tested")
 _SYMBOLS: Final = {"held": "\u2713", "did not hold": "\u2717", "undecided": "?"}
 _PARTS: Final = {

@@ -5,20 +5,6 @@ from typing import Final
 
 import pandas as pd
 
-__all__ = [
-    "bare",
-    "cell_text",
-    "count",
-    "interval",
-    "number",
-    "p_value",
-    "percent",
-    "points",
-    "points_interval",
-    "spans_zero",
-    "training",
-]
-
 _DASH: Final = "\u2013"
 _MINUS: Final = "\u2212"
 _SPACE: Final = "\u00a0"

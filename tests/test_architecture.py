@@ -44,7 +44,7 @@ ORDER = {
     "data": ["containers", "manifest", "images", "sources", "modules"],
     "heads": ["modules", "estimators", "out_of_core", "storage", "tasks"],
     "report": ["progress", "figures", "runs", "study"],
-    "study": ["design", "run", "analysis", "export", "publish", "session"],
+    "study": ["design", "run", "analysis", "export", "page", "publish"],
 }
 """Inside a room, each folder or file imports only from itself and from those before it."""
 

@@ -269,7 +269,7 @@ def test_study__is_planned_and_its_claims_name_what_it_has(
     for block, shallow in (("15", "5"), ("11", "4"), ("7", "3")):
         text = text.replace(f"block{block}.", f"block{shallow}.")  # the tiny network has six
     (tmp_path / "study.yaml").write_text(text, encoding="utf-8")
-    monkeypatch.setattr("dfl.study.session.cell_seconds", lambda *_: 60.0)  # fits all once
+    monkeypatch.setattr("dfl.study.run.plan.cell_seconds", lambda *_: 60.0)  # fits all once
     main(["study", "--config=study.yaml", "--plan_only=true", "--data.num_workers=0"])
     config = yaml.safe_load(text)
     fits = re.search(r"cells: (\d+)", capsys.readouterr().out)

@@ -1,5 +1,6 @@
 """The command `study`: every backbone with every head, trained and tested across datasets."""
 
+import time
 from pathlib import Path
 from typing import Literal
 
@@ -14,15 +15,16 @@ from dfl.data import ImageDataModule
 from dfl.data.images.transforms import Augmentation
 from dfl.errors import ConfigError
 from dfl.heads.tasks.finetune import FineTuneTask
-from dfl.study.design.claims import Claim
 from dfl.study.design.grid import ConditionUse, Grid, condition_plan, grid_cells
-from dfl.study.design.settings import Settings, check_names
+from dfl.study.design.settings import Claim, Settings, check_names
 from dfl.study.design.training_sets import TrainOn, training_sets
+from dfl.study.publish import publish
 from dfl.study.run.baselines import Baselines, FineTuning
 from dfl.study.run.features import FeatureFolders, frames_by_seed
-from dfl.study.run.inputs import StudyInput
+from dfl.study.run.missing import run_missing
+from dfl.study.run.plan import plan_study
+from dfl.study.run.study import Study
 from dfl.study.run.workers import choose_workers
-from dfl.study.session import WholeStudy
 
 
 def study(
@@ -131,8 +133,8 @@ def study(
     check_names(conditions=conditions, heads=heads, reductions=reductions, backbones=backbones)
     check_names(baselines=baselines or {}, may_be_empty=True)
     frames = frames_by_seed(data, seeds or [data.seed])
-    plan = condition_plan(list(conditions), condition_use or ["both"])
-    folders = FeatureFolders(
+    tested = condition_plan(list(conditions), condition_use or ["both"])
+    features = FeatureFolders(
         data,
         backbones,
         conditions,
@@ -143,31 +145,44 @@ def study(
     sets = training_sets(next(iter(frames.values())), train_on or ["each", "combined"])
     cells = grid_cells(
         grids or {"frozen": Grid()},
-        layers=folders.layers,
+        layers=features.layers,
         reductions=list(reductions),
         heads=list(heads),
         train_sets=list(sets),
-        train_conditions=list(plan),
+        train_conditions=list(tested),
         seeds=list(frames),
     )
-    inputs = StudyInput(
-        frames, folders.paths, plan, sets, reductions, heads, folder=(out / "cells").absolute()
+    whole = Study(
+        frames, features.conditions, tested, sets, reductions, heads, (out / "cells").absolute()
     )
     networks = Baselines(
         baselines or {},
+        finetuning or FineTuning(),
+        whole,
         data,
         conditions,
-        finetuning or FineTuning(),
         out=out,
         accelerator=accelerator,
         precision=precision,
     )
     with choose_workers(executor, scheduler, jobs) as workers:
-        whole = WholeStudy(inputs, cells, folders, networks, settings, workers)
-        whole.print_plan()
+        start = time.monotonic()
+        plan = plan_study(cells, whole, features, networks, processes=workers.count)
+        print(f"{title}\n{plan}")
         if plan_only:
             return None
-        is_first = folders.extract(accelerator, devices, num_nodes, strategy)
+        is_first = features.extract(accelerator, devices, num_nodes, strategy)
+        prepared_s = time.monotonic() - start
         if is_first:  # one process is enough from here on
-            whole.finish(data.manifest, logger)
+            publish(
+                run_missing(cells, whole, workers, networks),
+                whole,
+                settings,
+                workers,
+                plan=plan,
+                baselines=networks,
+                manifest=data.manifest,
+                prepared_s=prepared_s,
+                logger=logger,
+            )
     return settings.page

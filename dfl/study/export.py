@@ -1,6 +1,5 @@
 """The chosen detector as a thing to take home: a fitted head, or a fine-tuned network."""
 
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -8,10 +7,10 @@ from dfl.errors import StudyError
 from dfl.folders import making_folder
 from dfl.heads.storage.head_folder import copy_head, save_head
 from dfl.study.design.grid import Cell
+from dfl.study.run.baselines import Baselines
 from dfl.study.run.cells import CellStore
-from dfl.study.run.condition_features import ConditionFeatures
-from dfl.study.run.fitting import fit_head, operating_point, training_counts
-from dfl.study.run.inputs import StudyInput
+from dfl.study.run.fitting import fit_head
+from dfl.study.run.study import Study
 
 BEST: Final = "best"
 """The folder of the chosen detector, in the study's."""
@@ -19,24 +18,15 @@ BEST: Final = "best"
 _NETWORK: Final = "network.ckpt"
 
 
-def take_home(
-    cell: Cell,
-    key: str,
-    study: StudyInput,
-    conditions: Mapping[str, ConditionFeatures],
-    *,
-    out: Path,
-    checkpoint_of: Callable[[str], Path],
-) -> Path:
+def take_home(cell: Cell, key: str, study: Study, baselines: Baselines, *, out: Path) -> Path:
     """Store the detector of a cell with its threshold and calibration, for `dfl detect`.
 
     Args:
         cell: The cell.
         key: Its key.
-        study: What it was fitted on.
-        conditions: The features by condition.
+        study: What it was made from.
+        baselines: The fine-tuned networks, one of which it may be.
         out: The study's folder; what an earlier run chose is replaced.
-        checkpoint_of: Gives the checkpoint of a fine-tuned network's cell by its key.
 
     Returns:
         What `dfl detect` takes: the folder of a head, or a checkpoint.
@@ -51,16 +41,17 @@ def take_home(
         if (kept := CellStore(study.folder).head(key)) is not None:
             copy_head(kept, folder, overwrite=True)
         else:
-            counts = training_counts(cell, study)
-            save_head(fit_head(cell, study, conditions), folder, counts=counts, overwrite=True)
+            head, counts = fit_head(cell, study)
+            save_head(head, folder, counts=counts, overwrite=True)
         return folder
     from dfl.heads.storage.checkpoint import copy_with_operating_point  # it imports torch
 
     scores, _ = CellStore(study.folder).read(key)
-    threshold, calibration = operating_point(cell, study, scores)
+    threshold, calibration = study.operating_point(cell, scores)
     with making_folder(folder) as partial:
         _check_replaceable(folder)
-        copy_with_operating_point(checkpoint_of(key), partial / _NETWORK, threshold, calibration)
+        checkpoint = baselines.checkpoint(cell)
+        copy_with_operating_point(checkpoint, partial / _NETWORK, threshold, calibration)
     return folder / _NETWORK
 
 

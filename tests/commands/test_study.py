@@ -366,7 +366,7 @@ def test_study__its_files_are_all_there_and_of_one_config_or_it_is_not_done(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("dfl.study.session.write_study_page", killed)
+        patch.setattr("dfl.study.publish.write_study_page", killed)
         with pytest.raises(KeyboardInterrupt):
             run(small(home, "svm"))
     assert (out / "results.csv").read_bytes() != numbers
@@ -376,7 +376,7 @@ def test_study__its_files_are_all_there_and_of_one_config_or_it_is_not_done(
     def broken(*_: object) -> None:
         raise OSError("no network")
 
-    monkeypatch.setattr("dfl.study.session.log_study", broken)
+    monkeypatch.setattr("dfl.study.publish.log_study", broken)
     logger = ["--logger=lightning.pytorch.loggers.WandbLogger", "--logger.project=p"]
     run([*small(home, "lda"), *logger, "--logger.offline=true"])
     assert "the study could not be logged (OSError: no network); it is there" in caplog.text

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from multiprocessing import parent_process
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from dfl.heads.estimators import lda, naive_bayes
 from dfl.study.design.grid import Cell, ConditionUse, condition_plan
 from dfl.study.design.training_sets import TrainOn, training_sets
 from dfl.study.run.condition_features import ConditionFeatures
-from dfl.study.run.inputs import StudyInput
+from dfl.study.run.study import Study
 from dfl.types import FeatureLayer
 
 DIMS = {"one": {"a": 6, "b": 4}, "two": {"pooled": 5}}
@@ -120,16 +121,17 @@ def example(
     train_on: Sequence[TrainOn] = ("each", "combined"),
     heads: Mapping[str, list[Pipeline]] | None = None,
     reductions: Mapping[str, list[Pipeline]] | None = None,
-) -> StudyInput:
+) -> Study:
     """Make a study; its feature folders are written where they are not there."""
     frame = images()
-    features: dict[str, dict[str, Path]] = {}
+    features: dict[str, ConditionFeatures] = {}
     for condition in conditions:
-        features[condition] = {name: root / "features" / condition / name for name in DIMS}
-        for name, folder in features[condition].items():
+        folders = {name: root / "features" / condition / name for name in DIMS}
+        features[condition] = ConditionFeatures(folders)
+        for name, folder in folders.items():
             if not folder.exists():
                 write_backbone(folder, name, condition, frame)
-    return StudyInput(
+    return Study(
         frames={seed: images(seed) for seed in seeds},
         features=features,
         conditions=condition_plan(list(conditions), list(use)),
@@ -140,8 +142,15 @@ def example(
     )
 
 
-def opened(study: StudyInput) -> dict[str, ConditionFeatures]:
-    return {condition: ConditionFeatures(folders) for condition, folders in study.features.items()}
+def opened_anew(study: Study) -> Study:
+    """The same study as another process sees it."""
+    return replace(
+        study,
+        features={
+            condition: ConditionFeatures(features.folders)
+            for condition, features in study.features.items()
+        },
+    )
 
 
 def cell(

@@ -1,6 +1,7 @@
 """The chosen detector, as `dfl detect` finds it."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,22 +11,22 @@ from dfl.errors import DflError
 from dfl.heads.storage.checkpoint import CHECKPOINT_KEY, HeadDescription, read_checkpoint
 from dfl.heads.storage.head_folder import load_head
 from dfl.study.design.grid import Cell
+from dfl.study.design.training_sets import held_out_rows
 from dfl.study.export import take_home
 from dfl.study.run.cells import CellStore
-from dfl.study.run.fitting import held_out_rows, operating_point
-from dfl.study.run.inputs import StudyInput
-from tests.study.study_examples import cell, example, opened
+from dfl.study.run.study import Study
+from tests.study.study_examples import cell, example
 
 NETWORK = Cell("fine-tuned", ("net",), "none", "end to end", "alpha", "none", 0)
 KEY = "ab" * 16
 
 
 @pytest.fixture
-def study(tmp_path: Path) -> StudyInput:
+def study(tmp_path: Path) -> Study:
     return example(tmp_path)
 
 
-def network(study: StudyInput, folder: Path) -> Path:
+def network(study: Study, folder: Path) -> Path:
     """Keep the scores of a network, and write a checkpoint of it."""
     frame = study.frames[0]
     label = frame["label"].to_numpy()[held_out_rows(frame)]
@@ -36,33 +37,27 @@ def network(study: StudyInput, folder: Path) -> Path:
     return folder / "best.ckpt"
 
 
-def taken(study: StudyInput, chosen: Cell, checkpoint: Path) -> Path:
-    return take_home(
-        chosen,
-        KEY,
-        study,
-        opened(study),
-        out=checkpoint.parent / "out",
-        checkpoint_of=lambda key: {KEY: checkpoint}[key],
-    )
+def taken(study: Study, chosen: Cell, checkpoint: Path) -> Path:
+    networks = SimpleNamespace(checkpoint=lambda cell: {NETWORK: checkpoint}[cell])
+    return take_home(chosen, KEY, study, networks, out=checkpoint.parent / "out")
 
 
 def test_take_home__network_keeps_the_operating_point_of_validation(
-    study: StudyInput, tmp_path: Path
+    study: Study, tmp_path: Path
 ) -> None:
     checkpoint = network(study, tmp_path)
     found = taken(study, NETWORK, checkpoint)
     assert found == tmp_path / "out" / "best" / "network.ckpt"
     about = HeadDescription.load(read_checkpoint(found))
     scores, _ = CellStore(study.folder).read(KEY)
-    assert (about.threshold, about.calibration) == operating_point(NETWORK, study, scores)
+    assert (about.threshold, about.calibration) == study.operating_point(NETWORK, scores)
     assert about.threshold > 7
     assert HeadDescription.load(read_checkpoint(checkpoint)).threshold == 0
     assert torch.equal(read_checkpoint(found)["state_dict"]["w"], torch.ones(2))
 
 
 def test_take_home__what_was_chosen_before_is_replaced_and_nothing_else(
-    study: StudyInput, tmp_path: Path
+    study: Study, tmp_path: Path
 ) -> None:
     checkpoint = network(study, tmp_path)
     best = tmp_path / "out" / "best"

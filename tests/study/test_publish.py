@@ -5,7 +5,7 @@ from pathlib import Path
 
 from dfl.study.design.settings import Settings
 from dfl.study.publish import fingerprint_of
-from dfl.study.run.fitting import Outcome
+from dfl.study.run.cells import Outcome
 from dfl.study.run.missing import CellRun
 from tests.study.study_examples import cell, example
 

@@ -14,14 +14,12 @@ from dfl.study.analysis.judge import cell_axes
 from dfl.study.design.grid import Cell
 from dfl.study.run.cells import CellStore
 from dfl.study.run.fitting import seeded
-from dfl.study.run.inputs import StudyInput
+from dfl.study.run.study import Study
 
 _Steps = list[tuple[str, dict[str, Plain]]]  # class and settings of each step of a pipeline
 
 
-def chosen_table(
-    cells: Sequence[Cell], keys: Mapping[Cell, str], study: StudyInput
-) -> pd.DataFrame:
+def chosen_table(cells: Sequence[Cell], keys: Mapping[Cell, str], study: Study) -> pd.DataFrame:
     """List the cells with what was chosen for them, and their time.
 
     Args:

@@ -19,7 +19,6 @@ from dfl.study.analysis.judge import Judge, Metrics
 from dfl.study.analysis.ranking import Configuration
 from dfl.study.design.grid import Cell
 from dfl.study.run.cells import CellStore
-from dfl.study.run.inputs import judged_condition
 from dfl.types import FAKE, REAL
 
 _THUMBNAIL_PX: Final = 160
@@ -62,7 +61,7 @@ class Details:
         """Give every metric on every test set, over all seeds, with intervals.
 
         Returns:
-            Under its `judged_condition`:
+            Under its `Study.judged_condition`:
             ``configuration, test_set, n_real, n_fake``, and each of ``METRICS`` with its
             ``_low`` and ``_high``; the counts are those of the first seed.
         """
@@ -70,7 +69,7 @@ class Details:
             cell.seed: self._judge.values(cell, self._scores(cell)) for cell in trained.cells
         }
         first = next(iter(by_seed.values()))
-        test_condition = judged_condition(trained.cells[0], self._judge.study)
+        test_condition = self._judge.study.judged_condition(trained.cells[0])
         by_generator = has_several_generators(next(iter(self._judge.study.frames.values())))
         scopes = [scope for scope in _SCOPES if scope != "generator" or by_generator]
         rows = []
@@ -181,7 +180,7 @@ class Details:
                 (table["scope"] == "macro")
                 & (table["split"] == "test")
                 & (table["train_set"] == cell.train_set)
-                & (table["test_condition"] == judged_condition(cell, self._judge.study))
+                & (table["test_condition"] == self._judge.study.judged_condition(cell))
                 & table["seed"].isin([cell.seed for cell in cells])
             ]
         )

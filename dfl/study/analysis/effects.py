@@ -9,7 +9,7 @@ import pandas as pd
 from dfl.evaluation import METRICS, PairedDifference
 from dfl.study.analysis.estimates import Estimate, Estimator
 from dfl.study.analysis.judge import AXES
-from dfl.study.design.claims import Claim
+from dfl.study.design.settings import Claim
 
 _ALPHA: Final = 0.05
 _SCOPES: Final = {

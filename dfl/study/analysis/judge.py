@@ -20,10 +20,9 @@ from dfl.evaluation import (
     weighted_metrics,
 )
 from dfl.study.design.grid import Cell
-from dfl.study.design.training_sets import TrainingSet
+from dfl.study.design.training_sets import TrainingSet, held_out_rows
 from dfl.study.run.cells import CellStore, Scores
-from dfl.study.run.fitting import held_out_rows, operating_point
-from dfl.study.run.inputs import StudyInput, judged_condition
+from dfl.study.run.study import Study
 from dfl.study.run.workers import DIED, Workers
 from dfl.types import FAKE
 
@@ -86,7 +85,7 @@ class Judge:
         replicates: How many.
     """
 
-    def __init__(self, study: StudyInput, *, metric: str, replicates: int) -> None:
+    def __init__(self, study: Study, *, metric: str, replicates: int) -> None:
         self.study = study
         self.metric = metric
         self.replicates = replicates
@@ -133,7 +132,7 @@ class Judge:
         frame = self.study.frames[cell.seed]
         held_out = held_out_rows(frame)
         label = frame["label"].to_numpy(dtype=np.int64)[held_out]
-        threshold, scaling = operating_point(cell, self.study, scores)
+        threshold, scaling = self.study.operating_point(cell, scores)
         found: dict[tuple[str, str, str, str], Metrics] = {}
         for condition in self.study.conditions[cell.train_condition]:
             prob = calibrated(scores[condition], scaling)
@@ -160,12 +159,12 @@ class Judge:
 
         Returns:
             The manifest's rows with ``score``, ``threshold`` (of validation) and ``correct``, each
-            image once, under its `judged_condition`.
+            image once, under its `Study.judged_condition`.
         """
         frame = self.study.frames[cell.seed]
         held_out = held_out_rows(frame)
-        threshold, _ = operating_point(cell, self.study, scores)
-        score = scores[judged_condition(cell, self.study)]
+        threshold, _ = self.study.operating_point(cell, scores)
+        score = scores[self.study.judged_condition(cell)]
         table = frame.iloc[held_out].assign(score=score, threshold=threshold)
         table = unique_images(table[table["split"] == "test"])
         return table.assign(correct=(table["score"] > threshold) == (table["label"] == FAKE))
@@ -195,7 +194,7 @@ class Judge:
 def judge_cells(
     cells: Sequence[Cell],
     keys: Mapping[Cell, str],
-    study: StudyInput,
+    study: Study,
     workers: Workers,
     *,
     metric: str,

@@ -8,14 +8,14 @@ import pandas as pd
 
 from dfl.heads.estimators.reductions import StoredEncoder
 from dfl.study.analysis.estimates import Estimator
-from dfl.study.run.inputs import StudyInput
+from dfl.study.run.study import Study
 from dfl.types import REAL
 
 _FEW: Final = 20  # validation images of a dataset below which a choice is shaky
 _FEW_GROUPS: Final = 20  # where 95 % intervals of a mean hold 93 % still; of 8 groups 91, of 4 86
 
 
-def notes(study: StudyInput, estimator: Estimator) -> list[str]:
+def notes(study: Study, estimator: Estimator) -> list[str]:
     """List the caveats of a study, one or two sentences each.
 
     Args:
@@ -38,7 +38,7 @@ def notes(study: StudyInput, estimator: Estimator) -> list[str]:
     return [*general, *_validation(study), *_tests(frame), *_shared(frame), *_trained_before(study)]
 
 
-def _validation(study: StudyInput) -> Iterator[str]:
+def _validation(study: Study) -> Iterator[str]:
     """Name the datasets with few validation images, in the seed that has the fewest."""
     frame = next(iter(study.frames.values()))
     for name in frame["dataset"].unique():
@@ -93,7 +93,7 @@ def _shared(frame: pd.DataFrame) -> Iterator[str]:
             )
 
 
-def _trained_before(study: StudyInput) -> Iterator[str]:
+def _trained_before(study: Study) -> Iterator[str]:
     """Name reductions that came trained: what they know, no split of this study has decided."""
     for name, pipelines in study.reductions.items():
         if any(isinstance(step, StoredEncoder) for p in pipelines for _, step in p.steps):

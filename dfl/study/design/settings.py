@@ -2,14 +2,33 @@
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from dfl.errors import ConfigError
 from dfl.evaluation import METRICS
-from dfl.study.design.claims import Claim
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
+
+
+@dataclass
+class Claim:
+    """A statement about the levels of an axis, which a study tests.
+
+    Args:
+        statement: What is claimed, in a sentence.
+        axis: The axis that it is about.
+        better: The levels that are claimed to be better, each of them than each of the others.
+        others: What they are compared with; all other levels by default.
+        scope: Whether it is tested on the datasets trained on, on the others, or on all.
+    """
+
+    statement: str
+    axis: Literal["features", "reduction", "head", "condition"]
+    better: list[str]
+    others: list[str] = field(default_factory=list)
+    scope: Literal["seen", "unseen", "macro"] = "seen"
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,10 @@ import numpy.typing as npt
 import pandas as pd
 
 from dfl.errors import ConfigError
+from dfl.evaluation import known_rows
 from dfl.types import FAKE, REAL
 
+Rows = npt.NDArray[np.int64]
 TrainOn = Literal["each", "combined", "all_but_one", "all_but_one_generator"]
 COMBINED: Final = "combined"
 RESERVED: Final = frozenset({"macro", "pooled", "worst", "seen", "unseen"})
@@ -98,3 +100,15 @@ def training_sets(frame: pd.DataFrame, train_on: Sequence[TrainOn]) -> dict[str,
             f"datasets {', '.join(datasets)}; add images, or train on the datasets combined"
         )
     return found
+
+
+def split_rows(frame: pd.DataFrame, training_set: TrainingSet, split: str) -> Rows:
+    """List the rows of a training set that are in a split, each image once."""
+    chosen = training_set.rows & (frame["split"] == split).to_numpy()
+    return np.flatnonzero(chosen & ~frame["path"].where(chosen).duplicated().to_numpy())
+
+
+def held_out_rows(frame: pd.DataFrame) -> Rows:
+    """List the rows that every cell scores: validation and test, of known label."""
+    known = known_rows(frame[frame["split"].isin(("val", "test"))])
+    return known.index.to_numpy(dtype=np.int64)

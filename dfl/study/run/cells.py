@@ -7,7 +7,7 @@ head.json, head.skops   the fitted head, as `dfl detect` takes it, unless storin
 
 import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dfl.artifacts import Kind, Store, key_of
-from dfl.errors import HeadError, StudyError
+from dfl.errors import DflError, HeadError, StudyError, one_line
 from dfl.heads.storage.head_folder import HEAD, HEAD_MODEL, is_light, write_head
 from dfl.heads.storage.sklearn_head import SklearnHead
 from dfl.recipe import Plain, Recipe
@@ -57,6 +57,24 @@ def cell_key(cell: Cell, facts: Mapping[str, Plain]) -> str:
         "seed": cell.seed,
     }
     return key_of(known)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a cell.
+
+    Attributes:
+        cell: The cell.
+        cause: Why it failed, in one line; None for success.
+    """
+
+    cell: Cell
+    cause: str | None = None
+
+
+def cause_of(err: Exception) -> str:
+    """Say in one line why something failed; an error that is not ours comes with its type."""
+    return one_line(err if isinstance(err, DflError) else f"{type(err).__name__}: {err}")
 
 
 class CellStore:

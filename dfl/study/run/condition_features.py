@@ -16,6 +16,8 @@ from dfl.types import FeatureSpec, backbone_of
 class ConditionFeatures:
     """The features of a study's images under one condition, one feature folder a backbone.
 
+    A folder is opened when it is first asked for; a pickled copy opens them anew.
+
     Args:
         folders: Feature folders by the name of their backbone; their rows are the same.
     """
@@ -24,6 +26,9 @@ class ConditionFeatures:
         self.folders = dict(folders)
         self._rows: dict[tuple[str, ...], FeatureRows] = {}
         self._stores: dict[str, FeatureStore] = {}
+
+    def __reduce__(self) -> tuple[type["ConditionFeatures"], tuple[dict[str, Path]]]:
+        return ConditionFeatures, (self.folders,)
 
     def store(self, name: str) -> FeatureStore:
         """Give the feature folder of a backbone, opened when it is first asked for.

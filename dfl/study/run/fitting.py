@@ -1,25 +1,18 @@
 """Fitting cells: those that share features and a reduction together, each kept when it is done."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 
-from dfl.errors import DflError, HeadError, one_line
-from dfl.evaluation import (
-    best_threshold,
-    binary_metrics,
-    calibrated,
-    known_rows,
-    platt_scaling,
-)
+from dfl.errors import HeadError
+from dfl.evaluation import best_threshold, binary_metrics, calibrated, platt_scaling
 from dfl.features.matrices import Matrix
 from dfl.heads.estimators.reductions import reduced
 from dfl.heads.out_of_core.fit import is_streamed
@@ -28,30 +21,13 @@ from dfl.heads.storage.head_folder import settings
 from dfl.heads.storage.sklearn_head import SklearnHead, check_encoders
 from dfl.recipe import Plain, Recipe
 from dfl.study.design.grid import Cell
-from dfl.study.design.training_sets import TrainingSet
-from dfl.study.run.cells import CellStore, Scores
-from dfl.study.run.condition_features import ConditionFeatures
-from dfl.study.run.inputs import StudyInput, judged_condition
-from dfl.study.run.keys import CellKeys
+from dfl.study.design.training_sets import Rows, held_out_rows
+from dfl.study.run.cells import CellStore, Outcome, Scores, cause_of
+from dfl.study.run.study import Study
 from dfl.types import FAKE, REAL, FeatureLayer, FeatureSpec
 
 _BLOCK_ROWS: Final = 8192
 """Rows that are scored at a time."""
-
-Rows = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of a cell.
-
-    Attributes:
-        cell: The cell.
-        cause: Why it failed, in one line; None for success.
-    """
-
-    cell: Cell
-    cause: str | None = None
 
 
 @dataclass(frozen=True)
@@ -73,47 +49,24 @@ class _Reduced:
     x_val: Matrix
 
 
-def split_rows(frame: pd.DataFrame, training_set: TrainingSet, split: str) -> Rows:
-    """List the rows of a training set that are in a split, each image once."""
-    chosen = training_set.rows & (frame["split"] == split).to_numpy()
-    return np.flatnonzero(chosen & ~frame["path"].where(chosen).duplicated().to_numpy())
-
-
-def held_out_rows(frame: pd.DataFrame) -> Rows:
-    """List the rows that every cell scores: validation and test, of known label."""
-    known = known_rows(frame[frame["split"].isin(("val", "test"))])
-    return known.index.to_numpy(dtype=np.int64)
-
-
-def training_counts(cell: Cell, study: StudyInput) -> dict[str, int]:
-    """Count the images that the head of a cell learns from, ``real`` and ``fake``."""
-    frame = study.frames[cell.seed]
-    label = frame["label"].iloc[split_rows(frame, study.training_sets[cell.train_set], "train")]
-    return {"real": int((label == REAL).sum()), "fake": int((label == FAKE).sum())}
-
-
-def fit_cells(
-    cells: Sequence[Cell], study: StudyInput, conditions: Mapping[str, ConditionFeatures]
-) -> Iterator[Outcome]:
+def fit_cells(study: Study, cells: Sequence[Cell]) -> list[Outcome]:
     """Fit cells that differ in their head alone, and keep each as it is done.
 
     Args:
-        cells: The cells.
         study: What they are fitted on.
-        conditions: The features by condition.
+        cells: The cells.
 
-    Yields:
+    Returns:
         What became of each cell; a failure is no error here, so that the others go on.
     """
-    keys, store = CellKeys(study, conditions), CellStore(study.folder)
-    counts = training_counts(cells[0], study)
+    store = CellStore(study.folder)
     start = time.perf_counter()
     try:
-        fitter = _Fitter(cells[0], study, conditions)
+        fitter = _Fitter(cells[0], study)
     except Exception as err:  # whatever it is, it is this group's alone
-        yield from (Outcome(cell, cause_of(err)) for cell in cells)
-        return
+        return [Outcome(cell, cause_of(err)) for cell in cells]
     shared = (time.perf_counter() - start) / len(cells)
+    outcomes = []
     for cell in cells:
         start = time.perf_counter()
         try:
@@ -121,67 +74,41 @@ def fit_cells(
             scores = fitter.score(best)
             info = best.chosen | {"seconds": round(shared + time.perf_counter() - start, 3)}
             head = fitter.head(best, scores)
-            store.keep(keys(cell), cell, scores, info, head=head, counts=counts)
+            store.keep(study.key(cell), cell, scores, info, head=head, counts=fitter.counts)
         except Exception as err:
-            yield Outcome(cell, cause_of(err))
+            outcomes.append(Outcome(cell, cause_of(err)))
         else:
-            yield Outcome(cell)
+            outcomes.append(Outcome(cell))
+    return outcomes
 
 
-def fit_head(
-    cell: Cell, study: StudyInput, conditions: Mapping[str, ConditionFeatures]
-) -> SklearnHead:
+def fit_head(cell: Cell, study: Study) -> tuple[SklearnHead, dict[str, int]]:
     """Fit the head of a cell, where it is not kept with the scores.
 
     Args:
         cell: The cell.
         study: What it is fitted on.
-        conditions: The features by condition.
 
     Returns:
-        The head that validation chooses, with its operating point. It sees images as the cell was
-        judged on them, whatever those went through that it was trained on.
+        The head that validation chooses, with its operating point, and how many images it has
+        learnt from, ``real`` and ``fake``. It sees images as the cell was judged on them, whatever
+        those went through that it was trained on.
     """
-    fitter = _Fitter(cell, study, conditions)
+    fitter = _Fitter(cell, study)
     best = fitter.choose(cell.head)
     scores = {cell.train_condition: fitter.score_condition(best, cell.train_condition)}
-    return fitter.head(best, scores)
-
-
-def operating_point(
-    cell: Cell, study: StudyInput, scores: Scores
-) -> tuple[float, tuple[float, float]]:
-    """Choose threshold and calibration on the training set's own validation images.
-
-    Args:
-        cell: The cell.
-        study: What it was fitted on.
-        scores: Its scores, those under the condition of training at least.
-
-    Returns:
-        The threshold, and slope and intercept of the log-odds of fake.
-    """
-    frame = study.frames[cell.seed]
-    held_out = held_out_rows(frame)
-    own = np.isin(held_out, split_rows(frame, study.training_sets[cell.train_set], "val"))
-    label = frame["label"].to_numpy(dtype=np.int64)[held_out[own]]
-    reference = scores[cell.train_condition][own]
-    return best_threshold(reference, label), platt_scaling(reference, label)
+    return fitter.head(best, scores), fitter.counts
 
 
 class _Fitter:
     """The fitted reductions of a group of cells, and the rows that its heads learn from."""
 
-    def __init__(
-        self, cell: Cell, study: StudyInput, conditions: Mapping[str, ConditionFeatures]
-    ) -> None:
-        self.cell, self.study, self.conditions = cell, study, conditions
+    def __init__(self, cell: Cell, study: Study) -> None:
+        self.cell, self.study = cell, study
         self.frame = study.frames[cell.seed]
         self.label = self.frame["label"].to_numpy(dtype=np.int64)
-        training_set = study.training_sets[cell.train_set]
-        self.train = split_rows(self.frame, training_set, "train")
-        self.val = split_rows(self.frame, training_set, "val")
-        own = conditions[cell.train_condition]
+        self.train, self.val = study.rows(cell, "train"), study.rows(cell, "val")
+        own = study.features[cell.train_condition]
         self.spec = own.spec(cell.features)
         self._check_rows()
         self.rows = own.rows(cell.features)
@@ -197,6 +124,12 @@ class _Fitter:
         """The rows that heads learn from, for those that need not hold them in memory."""
         return Stream(self.rows.chosen(self.train), self.label[self.train])
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many images are learnt from, ``real`` and ``fake``."""
+        label = self.label[self.train]
+        return {"real": int((label == REAL).sum()), "fake": int((label == FAKE).sum())}
+
     def choose(self, head: str) -> _Candidate:
         """Fit all candidates, behind all candidates of the reduction; validation chooses one."""
         pipelines = [seeded(p, self.cell.seed) for p in self.study.heads[head]]
@@ -209,14 +142,12 @@ class _Fitter:
 
     def score(self, best: _Candidate) -> Scores:
         """Score the validation and test rows under the conditions of training and testing."""
-        wanted = [self.cell.train_condition, *self.study.conditions[self.cell.train_condition]]
-        return {
-            condition: self.score_condition(best, condition) for condition in dict.fromkeys(wanted)
-        }
+        conditions = self.study.scored_conditions(self.cell)
+        return {condition: self.score_condition(best, condition) for condition in conditions}
 
     def score_condition(self, best: _Candidate, condition: str) -> npt.NDArray[np.float64]:
         """Score the validation and test rows under one condition."""
-        table, features = self.conditions[condition], self.cell.features
+        table, features = self.study.features[condition], self.cell.features
         blocks = [
             best.head.score(_transform(best.reducer, table.matrix(features, block)))
             for block in _blocks(held_out_rows(self.frame))
@@ -231,13 +162,12 @@ class _Fitter:
             scores: Its scores under the condition of training, at least.
         """
         cell = self.cell
-        backbones, preprocess = self.conditions[judged_condition(cell, self.study)].origin(
-            cell.features
-        )
+        judged = self.study.features[self.study.judged_condition(cell)]
+        backbones, preprocess = judged.origin(cell.features)
         pipeline = best.head.pipeline
         if best.reducer is not None:
             pipeline = Pipeline([*best.reducer.steps, pipeline.steps[-1]])
-        threshold, calibration = operating_point(cell, self.study, scores)
+        threshold, calibration = self.study.operating_point(cell, scores)
         return SklearnHead(
             pipeline,
             self.spec,
@@ -334,8 +264,3 @@ def _code_spec(dim: int) -> FeatureSpec:
 def _blocks(rows: Rows) -> Iterator[Rows]:
     for start in range(0, len(rows), _BLOCK_ROWS):
         yield rows[start : start + _BLOCK_ROWS]
-
-
-def cause_of(err: Exception) -> str:
-    """Say in one line why something failed; an error that is not ours comes with its type."""
-    return one_line(err if isinstance(err, DflError) else f"{type(err).__name__}: {err}")

@@ -1,20 +1,17 @@
 """Fitting what is missing of a study, and showing how far it is."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
 from dfl.progress import progress
 from dfl.study.design.grid import Cell
-from dfl.study.run.cells import CellStore
-from dfl.study.run.condition_features import ConditionFeatures
-from dfl.study.run.fitting import Outcome, fit_cells
-from dfl.study.run.inputs import StudyInput
-from dfl.study.run.keys import CellKeys
+from dfl.study.run.baselines import Baselines
+from dfl.study.run.cells import CellStore, Outcome
+from dfl.study.run.fitting import fit_cells
+from dfl.study.run.study import Study
 from dfl.study.run.workers import DIED, Workers
-
-_Shared = tuple[StudyInput, Mapping[str, ConditionFeatures]]
 
 
 @dataclass(frozen=True)
@@ -35,49 +32,54 @@ class CellRun:
 
 
 def run_missing(
-    cells: Sequence[Cell],
-    study: StudyInput,
-    conditions: Mapping[str, ConditionFeatures],
-    workers: Workers,
+    cells: Sequence[Cell], study: Study, workers: Workers, baselines: Baselines | None = None
 ) -> CellRun:
-    """Fit the cells that are not there yet, or cannot be read; show how far it is.
+    """Make the cells that are not there yet, or cannot be read; show how far it is.
 
     Args:
-        cells: All cells of the study.
-        study: What they are fitted on.
-        conditions: The features by condition.
+        cells: The heads on features.
+        study: What they are made from.
         workers: What fits them.
+        baselines: Networks that are fine-tuned here, one after the other.
 
     Returns:
-        What became of them.
+        What became of all of them.
     """
     start = time.monotonic()
-    key_of = CellKeys(study, conditions)
-    keys = {cell: key_of(cell) for cell in cells}
+    keys = {cell: study.key(cell) for cell in cells}
     there = CellStore(study.folder).usable(keys.values(), warn=True)
     missing = [cell for cell in cells if keys[cell] not in there]
+    made: list[Outcome] = []
     failures: list[Outcome] = []
+
+    def note(outcome: Outcome) -> None:
+        (made if outcome.cause is None else failures).append(outcome)
+
     with progress("fit cells", len(cells), done=len(cells) - len(missing), unit="cell") as bar:
 
         def done(outcome: Outcome) -> None:
-            if outcome.cause is not None:
-                failures.append(outcome)
+            note(outcome)
+            if failures:
                 bar.set_postfix_str(f"{len(failures)} failed", refresh=False)
             bar.update()
 
         if missing:
             run_cells(missing, study, workers, done=done)
+    if baselines is not None:
+        keys |= baselines.keys
+        for outcome in baselines.run():
+            note(outcome)
     failed = {outcome.cell for outcome in failures}
     return CellRun(
         {cell: key for cell, key in keys.items() if cell not in failed},
         failures,
-        len(missing) - len(failures),
+        len(made),
         time.monotonic() - start,
     )
 
 
 def run_cells(
-    cells: Sequence[Cell], study: StudyInput, workers: Workers, *, done: Callable[[Outcome], None]
+    cells: Sequence[Cell], study: Study, workers: Workers, *, done: Callable[[Outcome], None]
 ) -> None:
     """Fit cells in processes.
 
@@ -88,22 +90,15 @@ def run_cells(
         done: Called with the outcome of each cell as it comes.
     """
     groups = [list(group) for _, group in groupby(cells, key=_shared_by)]
-    # opened anew in each process, which keeps them open
-    unopened = {name: ConditionFeatures(folders) for name, folders in study.features.items()}
-    shared = study, unopened
     while groups:
         lost: list[Cell] = []
-        for place, outcomes in workers.run(_fit_group, groups, shared, folder=study.folder):
+        for place, outcomes in workers.run(fit_cells, groups, study, folder=study.folder):
             if outcomes is None and len(groups[place]) > 1:
                 lost += groups[place]  # whose fault it was shows when each is a group of its own
                 continue
             for outcome in outcomes or [Outcome(groups[place][0], DIED)]:
                 done(outcome)
         groups = [[cell] for cell in lost]
-
-
-def _fit_group(shared: _Shared, cells: list[Cell]) -> list[Outcome]:
-    return list(fit_cells(cells, *shared))
 
 
 def _shared_by(cell: Cell) -> tuple[object, ...]:

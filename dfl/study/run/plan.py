@@ -1,33 +1,140 @@
-"""What a study has to do, counted before it begins."""
+"""What a study has to do, counted before it begins, and about how long that takes."""
 
+import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.base import clone
+from sklearn.pipeline import Pipeline
+from threadpoolctl import threadpool_limits
 
 from dfl.study.design.grid import Cell, Conditions
+from dfl.study.design.training_sets import held_out_rows
+from dfl.study.run.baselines import Baselines
+from dfl.study.run.cells import CellStore
+from dfl.study.run.features import FeatureFolders
+from dfl.study.run.study import Study
 from dfl.types import backbone_of
+
+_ROWS: Final = 300
+_COLUMNS: Final = 256
 
 
 @dataclass(frozen=True)
 class StudyPlan:
-    """The size of a study.
+    """The size of a study; as text, what a user reads before anything is done.
 
     Attributes:
+        axes: How many training sets, training conditions and seeds there are, in words.
         cells: How many fits there are.
         cells_done: How many of them are there already.
+        networks: How many networks are still to be fine-tuned.
         images: How many distinct images there are.
+        folders: How many conditions and backbones there are.
         passes: Forward passes of an image through a backbone that all of the study takes.
         passes_done: How many of them were made before.
         passes_saved: How many more it would be if every cell made its own.
+        processes: How many processes fit cells.
         seconds: Estimate of the time that is left; None where there is nothing to do.
     """
 
+    axes: str
     cells: int
     cells_done: int
+    networks: int
     images: int
+    folders: tuple[int, int]
     passes: int
     passes_done: int
     passes_saved: int
-    seconds: float | None = None
+    processes: int
+    seconds: float | None
+
+    def __str__(self) -> str:
+        conditions, backbones = self.folders
+        lines = [f"cells: {self.cells} ({self.axes}), {self.cells_done} of them done before"]
+        if self.networks:
+            lines.append(
+                f"networks to fine-tune: {self.networks}, whose time is not in the estimate"
+            )
+        lines.append(
+            f"forward passes: {self.passes} ({self.images} images x {conditions} conditions x "
+            f"{backbones} backbones), {self.passes_done} made before; "
+            f"{self.passes_saved} saved against cells that each make their own"
+        )
+        if self.seconds is not None:
+            lines.append(
+                f"time left: about {duration(self.seconds)} on {self.processes} processes "
+                "(backbones timed on the CPU)"
+            )
+        return "\n".join(lines)
+
+
+def plan_study(
+    cells: Sequence[Cell],
+    study: Study,
+    features: FeatureFolders,
+    baselines: Baselines,
+    *,
+    processes: int,
+) -> StudyPlan:
+    """Count what there is to do.
+
+    Args:
+        cells: The heads on features.
+        study: What they are made from.
+        features: The features, made or not.
+        baselines: Networks that are fine-tuned.
+        processes: How many processes fit cells.
+
+    Returns:
+        The plan.
+    """
+
+    def has_features(cell: Cell) -> bool:
+        backbones = {backbone_of(layer) for layer in cell.features}
+        seen = study.scored_conditions(cell)
+        return all(features.has(condition, name) for condition in seen for name in backbones)
+
+    held_out = {
+        seed: frame["path"].iloc[held_out_rows(frame)].nunique()
+        for seed, frame in study.frames.items()
+    }
+    # cells whose features are not there cannot be
+    keys = {cell: study.key(cell) for cell in cells if has_features(cell)}
+    there = CellStore(study.folder).usable(set(keys.values()))
+    missing = [cell for cell in cells if keys.get(cell) not in there]
+    needed, done, saved = forward_passes(
+        cells,
+        study.conditions,
+        images=features.images,
+        folders=features.pending,
+        needs=lambda cell: (len(study.rows(cell, "train")), held_out[cell.seed]),
+    )
+    left = sum(
+        count * features.seconds_per_image(name)
+        for (_, name), count in features.pending.items()
+        if count
+    )
+    left += cell_seconds(missing, study, features.dims) / processes
+    return StudyPlan(
+        axes=f"{len(study.training_sets)} training sets, {len(study.conditions)} training "
+        f"conditions, {len(study.frames)} seeds",
+        cells=len(cells),
+        cells_done=len(cells) - len(missing),
+        networks=len(baselines.missing()),
+        images=features.images,
+        folders=(len(features.paths), len(features.paths[study.first_condition])),
+        passes=needed,
+        passes_done=done,
+        passes_saved=saved,
+        processes=processes,
+        seconds=left if missing or done < needed else None,
+    )
 
 
 def forward_passes(
@@ -60,3 +167,70 @@ def forward_passes(
         learnt_from, held = needs(cell)
         alone += (learnt_from + held * len(scored)) * len(backbones)
     return needed, done, max(0, alone - needed)
+
+
+def cell_seconds(cells: Sequence[Cell], study: Study, dims: Mapping[str, int]) -> float:
+    """Estimate the time of cells on one thread, to within a factor of two or three.
+
+    Every reduction and head is fitted once on a small random matrix; the time is scaled in
+    proportion to rows and columns.
+
+    Args:
+        cells: The cells.
+        study: What they are fitted on.
+        dims: Columns of every feature layer.
+
+    Returns:
+        Seconds.
+    """
+    if not cells:
+        return 0.0
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(_ROWS, _COLUMNS)).astype(np.float32)
+    label = np.arange(_ROWS) % 2
+    needed = {cell.head for cell in cells}, {cell.reduction for cell in cells}
+    head, reduction = (
+        {
+            name: sum(_seconds(p, features, label) for p in candidates)
+            for name, candidates in table.items()
+            if name in names
+        }
+        for names, table in zip(needed, (study.heads, study.reductions), strict=True)
+    )
+    total = 0.0
+    groups: set[tuple[object, ...]] = set()
+    for cell in cells:
+        count = len(study.rows(cell, "train")) / _ROWS
+        columns = sum(dims[layer] for layer in cell.features) / _COLUMNS
+        reduced = bool(study.reductions[cell.reduction])
+        total += head[cell.head] * count * (1 if reduced else columns)
+        group = (cell.features, cell.train_condition, cell.train_set, cell.seed, cell.reduction)
+        if group not in groups:
+            groups.add(group)
+            total += reduction[cell.reduction] * count * columns
+    return total
+
+
+def _seconds(
+    pipeline: Pipeline, features: npt.NDArray[np.float32], label: npt.NDArray[np.int64]
+) -> float:
+    """Time the second of two fits on one thread: the first one may import what it needs."""
+    taken = 0.0
+    try:
+        with warnings.catch_warnings(), threadpool_limits(limits=1):
+            warnings.simplefilter("ignore")
+            for _ in range(2):
+                start = time.perf_counter()
+                clone(pipeline).fit(features, label)
+                taken = time.perf_counter() - start
+    except Exception:  # it fails again, and is reported, when its cell is fitted
+        return 0.0
+    return taken
+
+
+def duration(seconds: float) -> str:
+    """Say how long something takes, in the unit that suits it."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = seconds / 60
+    return f"{minutes:.0f} min" if minutes < 90 else f"{minutes / 60:.1f} h"

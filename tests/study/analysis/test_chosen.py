@@ -11,9 +11,8 @@ from dfl.study.analysis.chosen import chosen_table
 from dfl.study.design.grid import Cell
 from dfl.study.run.cells import CellStore
 from dfl.study.run.fitting import fit_cells
-from dfl.study.run.inputs import StudyInput
-from dfl.study.run.keys import CellKeys
-from tests.study.study_examples import cell, example, opened
+from dfl.study.run.study import Study
+from tests.study.study_examples import cell, example
 
 HEADS = {
     "probe": [logistic_regression(C=c) for c in (1e-4, 1.0)],
@@ -31,11 +30,10 @@ REDUCTIONS = {
 }
 
 
-def table(study: StudyInput, cells: list[Cell]) -> tuple[pd.DataFrame, list[dict]]:
-    conditions = opened(study)
-    keys = {c: CellKeys(study, conditions)(c) for c in cells}
+def table(study: Study, cells: list[Cell]) -> tuple[pd.DataFrame, list[dict]]:
+    keys = {c: study.key(c) for c in cells}
     for c in cells:
-        assert [outcome.cause for outcome in fit_cells([c], study, conditions)] == [None]
+        assert [outcome.cause for outcome in fit_cells(study, [c])] == [None]
     store = CellStore(study.folder)
     return chosen_table(cells, keys, study), [store.info(keys[c]) for c in cells]
 

@@ -13,8 +13,8 @@ from dfl.evaluation import METRICS, mcnemar
 from dfl.study.analysis.details import Details, TrainedConfiguration, has_several_generators
 from dfl.study.analysis.estimates import Estimator
 from dfl.study.analysis.judge import Judge, Results
+from dfl.study.design.training_sets import held_out_rows
 from dfl.study.run.cells import CellStore
-from dfl.study.run.fitting import held_out_rows
 from tests.study.study_examples import cell, example
 
 GOOD = [cell("lda", condition="blur", seed=seed) for seed in (0, 1)]

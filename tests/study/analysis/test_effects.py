@@ -4,7 +4,7 @@ import pytest
 from dfl.study.analysis.effects import check_claims, comparable, effects
 from dfl.study.analysis.estimates import Estimator
 from dfl.study.analysis.judge import Results
-from dfl.study.design.claims import Claim
+from dfl.study.design.settings import Claim
 from tests.study.study_tables import cases, results
 
 BEST = {"lda": 0.80, "svm": 0.75, "bayes": 0.60}

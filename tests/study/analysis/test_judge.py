@@ -14,9 +14,9 @@ from sklearn.metrics import (
 
 from dfl.evaluation import METRICS, group_weights
 from dfl.study.analysis.judge import AXES, Judge, judge_cells
+from dfl.study.design.training_sets import held_out_rows
 from dfl.study.run.cells import CellStore
-from dfl.study.run.fitting import held_out_rows, judged_condition
-from dfl.study.run.inputs import StudyInput
+from dfl.study.run.study import Study
 from dfl.study.run.workers import LocalWorkers
 from tests.evaluation.reference import reference
 from tests.study.study_examples import cell, example
@@ -33,11 +33,11 @@ CHECKED = (
 
 
 @pytest.fixture
-def study(tmp_path: Path) -> StudyInput:
+def study(tmp_path: Path) -> Study:
     return example(tmp_path, seeds=(0, 1))
 
 
-def made_scores(study: StudyInput, conditions=("none",), seed: int = 0) -> dict[str, np.ndarray]:
+def made_scores(study: Study, conditions=("none",), seed: int = 0) -> dict[str, np.ndarray]:
     """Scores that follow the path, so that an image has the same one in every dataset."""
     rows = study.frames[seed].iloc[held_out_rows(study.frames[seed])]
     _, code = np.unique(rows["path"], return_inverse=True)
@@ -48,7 +48,7 @@ def made_scores(study: StudyInput, conditions=("none",), seed: int = 0) -> dict[
     return found
 
 
-def held(study: StudyInput, scores: dict[str, np.ndarray], condition: str = "none") -> pd.DataFrame:
+def held(study: Study, scores: dict[str, np.ndarray], condition: str = "none") -> pd.DataFrame:
     return study.frames[0].iloc[held_out_rows(study.frames[0])].assign(score=scores[condition])
 
 
@@ -93,7 +93,7 @@ def slow_sets(table: pd.DataFrame) -> dict[tuple[str, str], pd.DataFrame]:
     return sets
 
 
-def test_judge__every_set_and_replicate_as_sklearn_on_repeated_rows(study: StudyInput) -> None:
+def test_judge__every_set_and_replicate_as_sklearn_on_repeated_rows(study: Study) -> None:
     scores = made_scores(study)
     table = held(study, scores)
     own = table[(table["split"] == "val") & (table["dataset"] == "alpha")]
@@ -109,7 +109,7 @@ def test_judge__every_set_and_replicate_as_sklearn_on_repeated_rows(study: Study
     assert {len(found["auroc"]) for key, found in values.items() if key[1] == "val"} == {1}
 
 
-def test_judge__rows_hold_values_and_percentiles(study: StudyInput) -> None:
+def test_judge__rows_hold_values_and_percentiles(study: Study) -> None:
     scores, judge = made_scores(study), Judge(study, metric="ap", replicates=B)
     rows, replicates = judge(cell(), scores)
     values = judge.values(cell(), scores)
@@ -137,7 +137,7 @@ def test_judge__rows_hold_values_and_percentiles(study: StudyInput) -> None:
 
 
 @pytest.mark.parametrize("train_set", ["alpha", "combined"])
-def test_judge__summaries_of_the_datasets(study: StudyInput, train_set: str) -> None:
+def test_judge__summaries_of_the_datasets(study: Study, train_set: str) -> None:
     values = Judge(study, metric="ap", replicates=B).values(
         cell(train_set=train_set), made_scores(study)
     )
@@ -158,7 +158,7 @@ def test_judge__summaries_of_the_datasets(study: StudyInput, train_set: str) -> 
     assert (train_set == "alpha") == any(scope == "unseen" for scope, _ in of)
 
 
-def test_judge__calibration_is_fitted_on_own_validation(study: StudyInput) -> None:
+def test_judge__calibration_is_fitted_on_own_validation(study: Study) -> None:
     scores = made_scores(study)
     table = held(study, scores)
     own = table[(table["split"] == "val") & (table["dataset"] == "alpha")]
@@ -182,7 +182,7 @@ def test_judge__calibration_is_fitted_on_own_validation(study: StudyInput) -> No
     assert found == pytest.approx(error, abs=1e-5)
 
 
-def test_judge__nothing_is_chosen_on_test_rows_or_on_others_validation(study: StudyInput) -> None:
+def test_judge__nothing_is_chosen_on_test_rows_or_on_others_validation(study: Study) -> None:
     scores = made_scores(study)
     frame = study.frames[0]
     mine = (frame["split"] == "val") & (frame["dataset"] == "alpha")
@@ -222,7 +222,7 @@ def test_judge__threshold_under_the_condition_of_training(tmp_path: Path) -> Non
         assert found == accuracy_score(rows["label"], rows["score"] > threshold)
 
 
-def test_judge__one_class_only(study: StudyInput) -> None:
+def test_judge__one_class_only(study: Study) -> None:
     frame = study.frames[0]
     keep = ~((frame["dataset"] == "gamma") & (frame["label"] == 0))
     one = replace(study, frames={0: frame[keep].reset_index(drop=True)})
@@ -255,7 +255,7 @@ def test_decisions__each_test_image_once_under_images_as_they_come(tmp_path: Pat
     np.testing.assert_array_equal(table["score"], expected["score"])
     right = (table["score"] > table["threshold"]) == (table["label"] == 1)
     assert table["correct"].tolist() == right.tolist()
-    assert judged_condition(cell(condition="blur"), example(tmp_path)) == "blur"
+    assert example(tmp_path).judged_condition(cell(condition="blur")) == "blur"
 
 
 def test_judge__without_a_generator_it_is_unseen_wherever_it_occurs(tmp_path: Path) -> None:
@@ -272,7 +272,7 @@ def test_judge__without_a_generator_it_is_unseen_wherever_it_occurs(tmp_path: Pa
     )
 
 
-def test_judge_cells__as_one_by_one_in_order(study: StudyInput) -> None:
+def test_judge_cells__as_one_by_one_in_order(study: Study) -> None:
     store = CellStore(study.folder)
     cells = [cell(name, seed=seed) for seed in (1, 0) for name in ("lda", "bayes")]
     keys = {c: f"{n:032x}" for n, c in enumerate(cells)}

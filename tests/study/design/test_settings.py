@@ -3,8 +3,7 @@ from pathlib import Path
 import pytest
 
 from dfl.errors import ConfigError
-from dfl.study.design.claims import Claim
-from dfl.study.design.settings import Settings, check_names
+from dfl.study.design.settings import Claim, Settings, check_names
 
 
 def made(**changes: object) -> Settings:

@@ -1,6 +1,6 @@
 """The networks of a study: what their keys depend on, and what becomes of those that fail."""
 
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,16 +11,15 @@ import torch
 from lightning.pytorch.cli import ReduceLROnPlateau
 
 import dfl.study.run.baselines
-from dfl.data import GaussianBlur, ImageDataModule, Pair, Pairs, Resize, Splits
+from dfl.data import Augmentation, GaussianBlur, ImageDataModule, Pair, Pairs, Resize, Splits
 from dfl.errors import ConfigError, DataError
 from dfl.heads.tasks.finetune import FineTuneTask
-from dfl.study.design.grid import condition_plan
-from dfl.study.design.training_sets import training_sets
+from dfl.study.design.grid import ConditionUse, condition_plan
+from dfl.study.design.training_sets import held_out_rows, training_sets
 from dfl.study.run.baselines import Baselines, FineTuning
 from dfl.study.run.cells import CellStore
 from dfl.study.run.finetuning import training_settings
-from dfl.study.run.fitting import held_out_rows
-from dfl.study.run.inputs import StudyInput
+from dfl.study.run.study import Study
 
 SCHEDULERS = {
     "none": None,
@@ -58,20 +57,33 @@ def data(image_root: Path, tmp_path_factory: pytest.TempPathFactory) -> ImageDat
     return made
 
 
-def study(data: ImageDataModule, folder: Path) -> StudyInput:
+def study(
+    data: ImageDataModule,
+    folder: Path,
+    conditions: Sequence[str] = ("none",),
+    use: Sequence[ConditionUse] = ("both",),
+) -> Study:
     frame = data.manifest.frame
     sets = training_sets(frame, ["each"])
-    plan = condition_plan(["none"], ["both"])
-    return StudyInput({0: frame}, {"none": {}}, plan, sets, {}, {}, folder / "cells")
+    plan = condition_plan(list(conditions), list(use))
+    return Study({0: frame}, dict.fromkeys(conditions), plan, sets, {}, {}, folder / "cells")
 
 
-def baselines(data: ImageDataModule, folder: Path, **tasks: FineTuneTask) -> Baselines:
+def baselines(
+    data: ImageDataModule,
+    of: Study,
+    *,
+    conditions: Mapping[str, list[Augmentation]] | None = None,
+    max_epochs: int = 1,
+    **tasks: FineTuneTask,
+) -> Baselines:
     return Baselines(
         tasks or {"net": tiny()},
+        FineTuning(max_epochs=max_epochs, train_sets=["alpha"]),
+        of,
         data,
-        {"none": []},
-        FineTuning(max_epochs=1, train_sets=["alpha"]),
-        out=folder,
+        conditions or {"none": []},
+        out=of.folder.parent,
         accelerator="cpu",
         precision="32-true",
     )
@@ -118,33 +130,31 @@ def test_training_settings__mistakes(arguments: dict[str, Any], message: str) ->
 def test_keys__another_scheduler_is_another_cell(data: ImageDataModule, tmp_path: Path) -> None:
     tasks = {str(n): tiny(lr_scheduler=s) for n, s in enumerate(SCHEDULERS.values())}
     given = study(data, tmp_path)
-    keys = baselines(data, tmp_path, **tasks).keys(given)
+    keys = baselines(data, given, **tasks).keys
     assert len(set(keys.values())) == len(SCHEDULERS)
-    assert keys == baselines(data, tmp_path, **tasks).keys(given)
+    assert keys == baselines(data, given, **tasks).keys
 
 
 def test_keys__a_further_condition_shares_the_training(
     data: ImageDataModule, tmp_path: Path
 ) -> None:
-    networks = baselines(data, tmp_path)
-    (key,) = networks.keys(study(data, tmp_path)).values()
-    wider = study(data, tmp_path)
-    wider = replace(wider, conditions=condition_plan(["none", "blur"], ["both", "test"]))
-    networks.conditions = {"none": [], "blur": [GaussianBlur(2.0)]}
-    other = next(iter(networks.keys(wider).values()))
-    assert key != other
-    assert networks.checkpoint(key) == networks.checkpoint(other)
-    longer = baselines(data, tmp_path)
-    longer.settings = FineTuning(max_epochs=2, train_sets=["alpha"])
-    (longest,) = longer.keys(study(data, tmp_path)).values()
-    assert longer.checkpoint(longest) != networks.checkpoint(key)
+    networks = baselines(data, study(data, tmp_path))
+    (cell,) = networks.cells
+    wider = baselines(
+        data,
+        study(data, tmp_path, ["none", "blur"], ["both", "test"]),
+        conditions={"none": [], "blur": [GaussianBlur(2.0)]},
+    )
+    assert networks.keys[cell] != wider.keys[cell]
+    assert networks.checkpoint(cell) == wider.checkpoint(cell)
+    longer = baselines(data, study(data, tmp_path), max_epochs=2)
+    assert longer.checkpoint(cell) != networks.checkpoint(cell)
 
 
 def test_cells__training_is_on_images_as_they_come(data: ImageDataModule, tmp_path: Path) -> None:
-    networks = baselines(data, tmp_path)
-    networks.conditions = {"blur": [GaussianBlur(2.0)], "none": []}
+    given = study(data, tmp_path, ["blur", "none"])
     with pytest.raises(ConfigError, match=r"the first one, blur, changes the images.*before it"):
-        networks.cells(study(data, tmp_path))
+        baselines(data, given, conditions={"blur": [GaussianBlur(2.0)], "none": []})
 
 
 @pytest.mark.parametrize(
@@ -176,14 +186,13 @@ def test_run__a_network_that_fails_stops_no_other(
 
     monkeypatch.setattr(dfl.study.run.baselines, "fine_tune", trained)
     monkeypatch.setattr(dfl.study.run.baselines, "score_network", scored)
-    networks = baselines(data, tmp_path, bad=bad, good=good)
-    assert len(networks.missing(given)) == 2
-    outcomes = networks.run(given)
+    networks = baselines(data, given, bad=bad, good=good)
+    assert len(networks.missing()) == 2
+    outcomes = networks.run()
     assert str(outcomes[0].cause).startswith(cause.format(held=held))
     assert outcomes[1].cause is None
-    keys = networks.keys(given)
-    assert CellStore(given.folder).finished() == {keys[outcomes[1].cell]}
-    assert list(networks.missing(given)) == [outcomes[0].cell]
+    assert CellStore(given.folder).finished() == {networks.keys[outcomes[1].cell]}
+    assert networks.missing() == [outcomes[0].cell]
 
 
 def test_run__a_damaged_cell_is_made_again(
@@ -193,12 +202,12 @@ def test_run__a_damaged_cell_is_made_again(
     scores = np.arange(len(held_out_rows(given.frames[0])), dtype=np.float64)
     monkeypatch.setattr(dfl.study.run.baselines, "fine_tune", lambda *_, **__: Path("n.ckpt"))
     monkeypatch.setattr(dfl.study.run.baselines, "score_network", lambda *_, **__: scores)
-    networks = baselines(data, tmp_path)
-    networks.run(given)
-    assert (networks.run(given), networks.missing(given)) == ([], {})
+    networks = baselines(data, given)
+    networks.run()
+    assert (networks.run(), networks.missing()) == ([], [])
     (key,) = CellStore(given.folder).finished()
     (given.folder / key / "scores.npz").write_bytes(b"")
-    (outcome,) = networks.run(given)
+    (outcome,) = networks.run()
     assert outcome.cause is None
     assert caplog.text.count("it is made anew") == 1
     np.testing.assert_array_equal(CellStore(given.folder).read(key)[0]["none"], scores)

@@ -12,14 +12,14 @@ from dfl.errors import HeadError
 from dfl.heads.estimators import lda, random_forest
 from dfl.heads.storage.head_folder import load_head, save_head, settings
 from dfl.heads.storage.skops_file import load_pipeline
+from dfl.study.design.training_sets import held_out_rows
 from dfl.study.export import take_home
 from dfl.study.run import missing
-from dfl.study.run.cells import CellStore
-from dfl.study.run.fitting import Outcome, fit_cells, fit_head, held_out_rows
-from dfl.study.run.keys import CellKeys
+from dfl.study.run.cells import CellStore, Outcome
+from dfl.study.run.fitting import fit_cells, fit_head
 from dfl.study.run.missing import run_missing
 from dfl.study.run.workers import LocalWorkers
-from tests.study.study_examples import Dies, cell, example, opened, pipeline
+from tests.study.study_examples import Dies, cell, example, pipeline
 
 SCORES = {"none": np.array([0.5, -1.0, 2.0]), "blur": np.array([1.0, 0.0, -3.5])}
 KEY = "0" * 32
@@ -93,23 +93,22 @@ def test_usable__a_damaged_file_is_not_there(
 
 def test_run_missing__makes_a_damaged_cell_again(tmp_path: Path, monkeypatch, caplog) -> None:
     study = example(tmp_path, conditions=["none"])
-    conditions = opened(study)
 
     def here(cells, study, workers, *, done: Callable[[Outcome], None]) -> None:
         for one in cells:
-            for outcome in fit_cells([one], study, conditions):
+            for outcome in fit_cells(study, [one]):
                 done(outcome)
 
     monkeypatch.setattr(missing, "run_cells", here)
     cells = [cell("lda"), cell("bayes")]
-    first = run_missing(cells, study, conditions, LocalWorkers(1))
+    first = run_missing(cells, study, LocalWorkers(1))
     store = CellStore(study.folder)
     key = first.keys[cells[0]]
     file = study.folder / key / "scores.npz"
     expected = store.read(key)[0]["none"]
     file.write_bytes(file.read_bytes()[:100])
     with caplog.at_level(logging.WARNING):
-        again = run_missing(cells, study, conditions, LocalWorkers(1))
+        again = run_missing(cells, study, LocalWorkers(1))
     assert (again.fitted, again.failures, again.keys) == (1, [], first.keys)
     assert caplog.text.count("it is made anew") == 1
     np.testing.assert_array_equal(store.read(key)[0]["none"], expected)
@@ -117,21 +116,19 @@ def test_run_missing__makes_a_damaged_cell_again(tmp_path: Path, monkeypatch, ca
 
 def test_keep__the_head_as_it_is_taken_home(tmp_path: Path) -> None:
     study = example(tmp_path, heads={"lda": [lda()], "forest": [random_forest(n_estimators=99)]})
-    conditions, store = opened(study), CellStore(study.folder)
+    store = CellStore(study.folder)
     cells = [cell("lda"), cell("forest")]
-    assert [outcome.cause for outcome in fit_cells(cells, study, conditions)] == [None, None]
-    light, heavy = (CellKeys(study, conditions)(one) for one in cells)
+    assert [outcome.cause for outcome in fit_cells(study, cells)] == [None, None]
+    light, heavy = (study.key(one) for one in cells)
     assert store.head(heavy) is None
     assert store.usable([light, heavy]) == {light, heavy}
     assert store.head(light) == study.folder / light
-    save_head(
-        fit_head(cells[0], study, conditions), tmp_path / "head", counts={"real": 24, "fake": 36}
-    )
+    save_head(fit_head(cells[0], study)[0], tmp_path / "head", counts={"real": 24, "fake": 36})
     for name in ("head.json", "head.skops"):
         kept, again = (folder / name for folder in (study.folder / light, tmp_path / "head"))
         assert _content(kept) == _content(again)
     rows = held_out_rows(study.frames[0])
-    again = load_head(study.folder / light).score(conditions["none"].matrix(("one.a",), rows))
+    again = load_head(study.folder / light).score(study.features["none"].matrix(("one.a",), rows))
     np.testing.assert_allclose(again, store.read(light)[0]["none"], rtol=1e-6)
 
 
@@ -145,8 +142,8 @@ def _content(file: Path) -> object:
 
 def test_head__a_damaged_one_is_named_and_the_scores_stay(tmp_path: Path, caplog) -> None:
     study = example(tmp_path)
-    conditions, store = opened(study), CellStore(study.folder)
-    assert [outcome.cause for outcome in fit_cells([cell()], study, conditions)] == [None]
+    store = CellStore(study.folder)
+    assert [outcome.cause for outcome in fit_cells(study, [cell()])] == [None]
     (key,) = store.finished()
     file = study.folder / key / "head.skops"
     file.write_bytes(file.read_bytes()[:-1])
@@ -155,14 +152,14 @@ def test_head__a_damaged_one_is_named_and_the_scores_stay(tmp_path: Path, caplog
     assert caplog.messages == [f"{file}: damaged; the head is fitted anew"]
     with pytest.raises(HeadError, match=r"head\.skops: damaged"):
         load_head(study.folder / key)
-    assert take_home(cell(), key, study, conditions, out=tmp_path, checkpoint_of=Path).is_dir()
+    assert take_home(cell(), key, study, None, out=tmp_path).is_dir()
     assert load_head(tmp_path / "best").check_fitted() is None
 
 
 def test_keep__an_estimator_that_cannot_be_stored_has_its_scores(tmp_path: Path) -> None:
     study = example(tmp_path, heads={"own": [pipeline(Dies())]})
-    conditions, store = opened(study), CellStore(study.folder)
-    assert [outcome.cause for outcome in fit_cells([cell("own")], study, conditions)] == [None]
+    store = CellStore(study.folder)
+    assert [outcome.cause for outcome in fit_cells(study, [cell("own")])] == [None]
     (key,) = store.finished()
     assert {path.name for path in (study.folder / key).iterdir()} == {"cell.json", "scores.npz"}
     assert store.usable([key]) == {key}

@@ -6,12 +6,12 @@ import pytest
 
 from dfl.errors import FeatureError
 from dfl.study.run.condition_features import ConditionFeatures
-from tests.study.study_examples import PARTS, describe_anew, example, images, opened, write_backbone
+from tests.study.study_examples import PARTS, describe_anew, example, images, write_backbone
 
 
 @pytest.fixture
 def folders(tmp_path: Path) -> dict[str, Path]:
-    return dict(example(tmp_path, conditions=["none"]).features["none"])
+    return example(tmp_path, conditions=["none"]).features["none"].folders
 
 
 def test_matrix__layers_side_by_side_whatever_their_folder(folders: dict[str, Path]) -> None:
@@ -55,7 +55,7 @@ def test_fingerprints__of_one_backbone_before_the_others_are_there(
 
 
 def test_fingerprints__of_images_condition_and_layer(tmp_path: Path) -> None:
-    conditions = opened(example(tmp_path))
+    conditions = example(tmp_path).features
     found = [
         str(f) for v in conditions.values() for layer in PARTS for f in v.fingerprints([layer])
     ]

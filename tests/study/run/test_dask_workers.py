@@ -12,7 +12,7 @@ from dfl.study.run import workers as workers_module
 from dfl.study.run.missing import run_missing
 from dfl.study.run.workers import DIED, DaskWorkers
 from tests.study.dask_cluster import cluster
-from tests.study.study_examples import Dies, cell, example, opened, pipeline
+from tests.study.study_examples import Dies, cell, example, pipeline
 
 pytest.importorskip("distributed", reason="needs the extra [dask]")
 
@@ -32,7 +32,7 @@ def test_dask_workers__what_dies(tmp_path: Path, monkeypatch) -> None:
         cluster(tmp_path, restarts=True, failures=0) as there,
         DaskWorkers(there.address, timeout_s=10) as workers,
     ):
-        run = run_missing(cells, study, opened(study), workers)
+        run = run_missing(cells, study, workers)
         assert {outcome.cell: outcome.cause for outcome in run.failures} == {cells[0]: DIED}
         assert set(run.keys) == {cells[1]}
 

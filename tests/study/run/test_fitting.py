@@ -32,11 +32,11 @@ from dfl.heads.out_of_core.stream import Stream
 from dfl.heads.storage.head_folder import load_head, save_head
 from dfl.heads.storage.sklearn_head import SklearnHead
 from dfl.study.analysis.judge import Judge
+from dfl.study.design.training_sets import held_out_rows, split_rows
 from dfl.study.run.cells import CellStore
-from dfl.study.run.fitting import _merit, fit_cells, fit_head, held_out_rows, seeded, split_rows
-from dfl.study.run.inputs import StudyInput
-from dfl.study.run.keys import CellKeys
-from tests.study.study_examples import PARTS, Raises, cell, example, opened, pipeline
+from dfl.study.run.fitting import _merit, fit_cells, fit_head, seeded
+from dfl.study.run.study import Study
+from tests.study.study_examples import PARTS, Raises, cell, example, opened_anew, pipeline
 
 CS = (0.001, 0.1, 10.0)
 HEADS = {
@@ -47,25 +47,24 @@ HEADS = {
 
 
 @pytest.fixture
-def study(tmp_path: Path) -> StudyInput:
+def study(tmp_path: Path) -> Study:
     reductions = {"none": [], "pca": [pca(2), pca(4)]}
     return example(tmp_path, heads=HEADS, reductions=reductions)
 
 
-def fitted(study: StudyInput, *cells):
+def fitted(study: Study, *cells):
     """Fit cells; give the scores of each by condition, and what was chosen."""
-    conditions = opened(study)
-    outcomes = list(fit_cells(cells, study, conditions))
+    outcomes = fit_cells(study, cells)
     assert [outcome.cause for outcome in outcomes] == [None] * len(cells)
-    store, keys = CellStore(study.folder), CellKeys(study, conditions)
-    return [store.read(keys(c)) for c in cells]
+    store = CellStore(study.folder)
+    return [store.read(study.key(c)) for c in cells]
 
 
 class Plain:
     """The same by sklearn, pandas and numpy alone: trained on alpha."""
 
-    def __init__(self, study: StudyInput, layers: list[str], condition: str = "none") -> None:
-        folders = study.features[condition]
+    def __init__(self, study: Study, layers: list[str], condition: str = "none") -> None:
+        folders = study.features[condition].folders
         self.table = pd.read_csv(folders["one"] / "manifest.csv", na_filter=False)
         self.label = self.table["label"].to_numpy()
         self.x = np.hstack(
@@ -106,7 +105,7 @@ def probes(plain: Plain, components: tuple[int | None, ...] = (None,)) -> np.nda
 
 
 @pytest.mark.parametrize("condition", ["none", "blur"])
-def test_fit_cells__scores_of_plain_sklearn(study: StudyInput, condition: str) -> None:
+def test_fit_cells__scores_of_plain_sklearn(study: Study, condition: str) -> None:
     layers = ["one.a", "two.pooled"]
     cells = [cell(name, features=tuple(layers), condition=condition) for name in ("probe", "svm")]
     plain = Plain(study, layers, condition)
@@ -117,7 +116,7 @@ def test_fit_cells__scores_of_plain_sklearn(study: StudyInput, condition: str) -
         np.testing.assert_allclose(scores[condition], expected[plain.held], rtol=1e-6, atol=1e-7)
 
 
-def test_fit_cells__behind_pca(study: StudyInput) -> None:
+def test_fit_cells__behind_pca(study: Study) -> None:
     cells = [cell(name, features=tuple(PARTS), reduction="pca") for name in ("probe", "svm")]
     plain = Plain(study, PARTS)
     svms = max((plain.fit(SVC(C=1.0), k) for k in (2, 4)), key=plain.merit)
@@ -128,7 +127,7 @@ def test_fit_cells__behind_pca(study: StudyInput) -> None:
 
 
 def test_fit_cells__large_features_are_never_held_at_once(
-    study: StudyInput, monkeypatch: pytest.MonkeyPatch
+    study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Streamed fits, of rows that are read in pieces, give what fits in memory give."""
 
@@ -159,7 +158,7 @@ def test_fit_cells__large_features_are_never_held_at_once(
     assert not list(study.folder.glob(".rows*"))
 
 
-def test_fit_cells__trained_on_one_pair_and_scored_on_another(study: StudyInput) -> None:
+def test_fit_cells__trained_on_one_pair_and_scored_on_another(study: Study) -> None:
     plain = Plain(study, ["one.a"])
     for name, expected in (("probe", probes(plain)), ("svm", plain.fit(SVC(C=1.0)))):
         [(scores, _)] = fitted(study, cell(name))
@@ -177,7 +176,7 @@ def test_fit_cells__trained_on_one_pair_and_scored_on_another(study: StudyInput)
 TESTED_ON_BETA = ("test", "dataset", "beta")
 
 
-def test_fit_cells__test_labels_and_other_datasets_decide_nothing(study: StudyInput) -> None:
+def test_fit_cells__test_labels_and_other_datasets_decide_nothing(study: Study) -> None:
     frame = study.frames[0]
     elsewhere = (frame["split"] == "test") | (frame["dataset"] == "gamma")
     turned = elsewhere & (frame["label"] >= 0)
@@ -202,7 +201,7 @@ def test_fit_cells__the_condition_of_training_is_always_scored(tmp_path: Path) -
     assert np.abs(scores["none"] - scores["blur"]).max() > 0.01
 
 
-def test_split_rows__each_image_once(study: StudyInput) -> None:
+def test_split_rows__each_image_once(study: Study) -> None:
     frame = study.frames[0]
     rows = split_rows(frame, study.training_sets["combined"], "train")
     assert not frame["path"].iloc[rows].duplicated().any()
@@ -215,7 +214,7 @@ def test_split_rows__each_image_once(study: StudyInput) -> None:
     assert (frame["label"].iloc[beta] == 0).sum() == 24
 
 
-def test_held_out_rows__known_labels_of_validation_and_test(study: StudyInput) -> None:
+def test_held_out_rows__known_labels_of_validation_and_test(study: Study) -> None:
     held = study.frames[0].iloc[held_out_rows(study.frames[0])]
     assert set(held["split"]) == {"val", "test"}
     assert set(held["label"]) == {0, 1}
@@ -224,13 +223,12 @@ def test_held_out_rows__known_labels_of_validation_and_test(study: StudyInput) -
 
 @pytest.mark.parametrize("reduction", ["none", "pca"])
 @pytest.mark.parametrize("head", list(HEADS))
-def test_fit_head__scores_as_the_cell(study: StudyInput, head: str, reduction: str) -> None:
+def test_fit_head__scores_as_the_cell(study: Study, head: str, reduction: str) -> None:
     chosen = cell(head, features=tuple(PARTS), reduction=reduction, train_set="combined")
     [(scores, info)] = fitted(study, chosen)
-    conditions = opened(study)
-    head = fit_head(chosen, study, conditions)
+    head = fit_head(chosen, study)[0]
     rows = held_out_rows(study.frames[0])
-    again = head.score(conditions["none"].matrix(PARTS, rows))
+    again = head.score(study.features["none"].matrix(PARTS, rows))
     np.testing.assert_allclose(again, scores["none"], rtol=1e-6, atol=1e-6)
     assert [layer.name for layer in head.spec] == PARTS
     assert set(head.backbones) == {"one", "two"}
@@ -242,7 +240,7 @@ def test_fit_head__operating_point_of_its_own_validation_images(tmp_path: Path) 
     study = example(tmp_path, use=["train", "both"], heads=HEADS)
     chosen = cell("svm", train_set="beta", condition="blur")
     [(scores, _)] = fitted(study, chosen)
-    head = fit_head(chosen, study, opened(study))
+    head = fit_head(chosen, study)[0]
     plain = Plain(study, ["one.a"], "blur")
     val = plain.rows("beta", "val")
     score, truth = scores["blur"][np.isin(plain.held, val)], plain.label[val]
@@ -259,21 +257,20 @@ def test_fit_head__operating_point_of_its_own_validation_images(tmp_path: Path) 
     assert set(rows["threshold"]) == {head.threshold}
 
 
-def test_fit_cells__a_failure_is_reported_and_stops_no_other(study: StudyInput) -> None:
+def test_fit_cells__a_failure_is_reported_and_stops_no_other(study: Study) -> None:
     heads = {"bad": [pipeline(Raises())], "lda": [lda()]}
     broken = replace(study, heads=heads, reductions={"none": [], "pca": [pca(99)]})
-    conditions = opened(broken)
     cells = [cell(name) for name in heads]
-    outcomes = list(fit_cells(cells, broken, conditions))
+    outcomes = fit_cells(broken, cells)
     assert [outcome.cause for outcome in outcomes] == [
         "RuntimeError: no fit",
         None,
     ]
     group = [cell(name, reduction="pca") for name in ("lda", "bad")]
-    causes = [outcome.cause for outcome in fit_cells(group, broken, conditions)]
+    causes = [outcome.cause for outcome in fit_cells(broken, group)]
     assert causes[0] == causes[1]
     assert "n_components=99" in str(causes[0])
-    assert CellStore(broken.folder).finished() == {CellKeys(broken, conditions)(cells[1])}
+    assert CellStore(broken.folder).finished() == {broken.key(cells[1])}
 
 
 def trained_bottleneck(file: Path, layer: str, dim: int, seed: int = 0) -> Path:
@@ -302,20 +299,19 @@ def test_fit_cells__behind_a_stored_bottleneck(tmp_path: Path) -> None:
     name = files[[score is best for score in found].index(True)].name
     assert info["reduction"][0]["params"]["checkpoint"].startswith(f"{name} sha256:")
 
-    conditions = opened(study)
-    save_head(fit_head(cell(reduction="ae"), study, conditions), tmp_path / "head")
+    save_head(fit_head(cell(reduction="ae"), study)[0], tmp_path / "head")
     again = load_head(tmp_path / "head").score(plain.x)
     np.testing.assert_allclose(again[plain.held], scores["none"], rtol=1e-5, atol=1e-5)
 
-    keys = CellKeys(study, conditions)(cell(reduction="ae"))
+    keys = study.key(cell(reduction="ae"))
     trained_bottleneck(files[0], "one.a", 6, seed=7)
-    assert CellKeys(study, conditions)(cell(reduction="ae")) != keys
+    assert opened_anew(study).key(cell(reduction="ae")) != keys
 
 
 def test_fit_cells__a_bottleneck_of_other_features_of_the_same_width(tmp_path: Path) -> None:
     file = trained_bottleneck(tmp_path / "b.ckpt", "one.z", 6)
     study = example(tmp_path, conditions=["none"], reductions={"ae": [bottleneck(file)]})
-    (outcome,) = fit_cells([cell(reduction="ae")], study, opened(study))
+    (outcome,) = fit_cells(study, [cell(reduction="ae")])
     assert "the bottleneck does not fit the features" in str(outcome.cause)
 
 
@@ -354,14 +350,14 @@ def test_merit__of_one_class_or_no_row() -> None:
     assert _merit(np.empty(0), np.empty(0, dtype=np.int64)) == (0, 0, 0)
 
 
-def test_input__a_head_without_candidates(study: StudyInput) -> None:
+def test_input__a_head_without_candidates(study: Study) -> None:
     with pytest.raises(ConfigError, match=r"heads\.lda: no candidate; give at least one"):
         replace(study, heads={"lda": []})
 
 
 def test_fit_head__sees_images_as_it_was_judged_on_them(tmp_path: Path) -> None:
     study = example(tmp_path, use=["train"])
-    head = fit_head(cell(condition="blur"), study, opened(study))
+    head = fit_head(cell(condition="blur"), study)[0]
     assert head.preprocess == {"is": "none"}
     both = example(tmp_path, use=["both"])
-    assert fit_head(cell(condition="blur"), both, opened(both)).preprocess == {"is": "blur"}
+    assert fit_head(cell(condition="blur"), both)[0].preprocess == {"is": "blur"}

@@ -10,12 +10,11 @@ from dfl.heads.estimators import lda, naive_bayes
 from dfl.heads.estimators.reductions import pca
 from dfl.study.design.training_sets import training_sets
 from dfl.study.run.cells import CellStore, cell_key
-from dfl.study.run.keys import CellKeys
-from tests.study.study_examples import cell, describe_anew, example, images, opened
+from tests.study.study_examples import cell, describe_anew, example, images, opened_anew
 
 
 def key(study, of=None) -> str:
-    return CellKeys(study, opened(study))(of or cell())
+    return study.key(of or cell())
 
 
 @pytest.fixture
@@ -68,9 +67,9 @@ def test_keys__of_nothing_else(study, tmp_path: Path) -> None:
 def test_keys__features(study, tmp_path: Path) -> None:
     before = key(study)
     other = key(study, cell(features=("two.pooled",)))
-    describe_anew(study.features["none"]["one"], '"one none"', '"other images"')
-    assert key(study) != before
-    assert key(study, cell(features=("two.pooled",))) == other
+    describe_anew(study.features["none"].folders["one"], '"one none"', '"other images"')
+    assert key(opened_anew(study)) != before
+    assert key(opened_anew(study), cell(features=("two.pooled",))) == other
 
 
 def test_cell_store__keeps_and_reads(tmp_path: Path) -> None:

@@ -3,8 +3,7 @@ from pathlib import Path
 
 from dfl.heads.estimators import lda
 from dfl.heads.estimators.reductions import pca
-from dfl.study.run.plan import forward_passes
-from dfl.study.run.time_estimate import cell_seconds
+from dfl.study.run.plan import cell_seconds, forward_passes
 from tests.study.study_examples import Raises, cell, example, pipeline
 
 

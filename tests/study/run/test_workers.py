@@ -1,7 +1,6 @@
 """What happens to cells in processes; slow, because every pool has to start."""
 
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -12,11 +11,11 @@ import pytest
 from dfl.errors import ConfigError, StudyError
 from dfl.heads.estimators import lda
 from dfl.study.run.cells import CellStore
-from dfl.study.run.keys import CellKeys
 from dfl.study.run.missing import run_missing
 from dfl.study.run.workers import DIED, DaskWorkers, LocalWorkers, choose_workers
 from dfl.threads import cores
-from tests.study.study_examples import Dies, Tells, cell, example, opened, pipeline
+from tests.study.study_examples import Dies, Tells, cell, example, pipeline
+from tests.study.worker_functions import loaded, work
 
 
 def test_run_missing__a_process_that_dies_takes_its_own_cell_alone(
@@ -28,31 +27,22 @@ def test_run_missing__a_process_that_dies_takes_its_own_cell_alone(
     study = example(tmp_path, conditions=["none"], heads=heads)
     cells = [*(cell(name) for name in heads), cell("lda", train_set="beta")]
     with LocalWorkers(1) as workers:
-        run = run_missing(cells, study, opened(study), workers)
+        run = run_missing(cells, study, workers)
         assert dict(os.environ) == before
     assert {outcome.cell: outcome.cause for outcome in run.failures} == {
         cells[1]: "RuntimeError: in a process of 1 thread",
         cells[2]: "its process died, most likely for want of memory; give fewer jobs",
     }
     assert dict(os.environ) == before
-    key_of = CellKeys(study, opened(study))
-    assert run.keys == {c: key_of(c) for c in (cells[0], cells[3])}
+    assert run.keys == {c: study.key(c) for c in (cells[0], cells[3])}
     assert run.fitted == 2
     assert CellStore(study.folder).finished() == set(run.keys.values())
 
     files = {file: file.stat().st_mtime_ns for file in study.folder.iterdir()}
     with LocalWorkers(1) as workers:
-        again = run_missing(list(run.keys), study, opened(study), workers)
+        again = run_missing(list(run.keys), study, workers)
     assert (again.fitted, again.failures, again.keys) == (0, [], run.keys)
     assert {file: file.stat().st_mtime_ns for file in study.folder.iterdir()} == files
-
-
-def work(shared: str, item: int) -> str:
-    """Be one of several items: the third kills its process, the others take their time."""
-    if item == 2:
-        os.kill(os.getpid(), signal.SIGKILL)
-    time.sleep(0.05)
-    return f"{shared} {item} {'torch' in sys.modules} {os.environ['OPENBLAS_NUM_THREADS']}"
 
 
 def test_run__only_what_kills_its_process_is_lost(tmp_path: Path) -> None:
@@ -68,29 +58,10 @@ def test_run__only_what_kills_its_process_is_lost(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [new]
 
 
-def loaded(study: object, name: str) -> list[str]:
-    """Tell what is loaded when a cell has been fitted."""
-    fit_group(study, [cell(name)])
-    return [module for module in ("torch", "lightning", "matplotlib") if module in sys.modules]
-
-
-def fit_group(study, cells) -> list[str | None]:
-    from dfl.study.run.fitting import fit_cells
-
-    return [outcome.cause for outcome in fit_cells(cells, study, opened(study))]
-
-
 def test_run__a_cell_loads_no_torch(tmp_path: Path) -> None:
     study = example(tmp_path, conditions=["none"])
     with LocalWorkers(1) as workers:
         assert dict(workers.run(loaded, ["lda"], study, folder=study.folder)) == {0: []}
-
-
-def sleep(file: Path, seconds: int) -> int:
-    with file.open("a") as said:
-        said.write(f"{os.getpid()}\n")
-    time.sleep(seconds)
-    return seconds
 
 
 def test_run__killed_it_leaves_no_process(tmp_path: Path) -> None:
@@ -99,7 +70,7 @@ def test_run__killed_it_leaves_no_process(tmp_path: Path) -> None:
     code = (
         "from pathlib import Path\n"
         "from dfl.study.run.workers import LocalWorkers\n"
-        "from tests.study.run.test_workers import sleep\n"
+        "from tests.study.worker_functions import sleep\n"
         f"file = Path({str(file)!r})\n"
         "with LocalWorkers(2) as workers:\n"
         "    list(workers.run(sleep, [0, 0, 300], file, folder=file.parent))\n"

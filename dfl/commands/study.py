@@ -73,7 +73,7 @@ def study(
         backbones: Frozen backbones by name, with the layers to keep.
         out: Folder of the study.
         heads: By name a list of candidates, of which validation chooses one: class_path is a
-            function of dfl.heads.estimators or dfl.heads.estimators.
+            function of dfl.heads.estimators.
         reductions: By name a list of candidates between features and head: class_path is a
             function of dfl.heads.estimators; an empty list is no reduction. None at all by default.
         grids: Parts of the study in which every choice meets every other, by name; one of

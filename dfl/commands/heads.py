@@ -49,8 +49,8 @@ def heads(
     Args:
         features: Feature folder that `dfl extract` made.
         out: Folder in which each head gets a folder of its own name.
-        heads: Heads to fit, by name: class_path is a function of dfl.heads.estimators or
-            dfl.heads.estimators, init_args its settings.
+        heads: Heads to fit, by name: class_path is a function of dfl.heads.estimators,
+            init_args its settings.
         reduction: What goes between features and heads, in place of their own scaling: class_path
             is pca, autoencoder or bottleneck, as in dfl.heads.estimators.pca.
         layers: Layers to use, such as clip.pooled, or clip for all of its layers; all by default.

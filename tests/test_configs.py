@@ -209,7 +209,7 @@ def test_extract__writes_features(
 def test_experiment__fit_test_predict(
     file: Path, origin_root: Path, tmp_path: Path, monkeypatch
 ) -> None:
-    monkeypatch.chdir(tmp_path)  # the layers that an experiment names are relative to its own file
+    monkeypatch.chdir(tmp_path)  # the parts that an experiment names are relative to its own file
     args = ["--config", str(file), *FIT]
     if "features:" in file.read_text():
         write_features(tmp_path / "features")

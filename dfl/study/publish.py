@@ -14,6 +14,7 @@ from lightning.pytorch.loggers import WandbLogger
 from dfl.data.manifest.manifest import Manifest
 from dfl.errors import DflError, StudyError
 from dfl.files import writing
+from dfl.recipe import Plain, fingerprint_of
 from dfl.report.study.page import write_study_page
 from dfl.report.study.summary import StudyPage
 from dfl.report.study.terminal import print_study
@@ -70,7 +71,7 @@ def publish(
         StudyError: If no cell is there.
     """
     out = settings.out
-    fingerprint = fingerprint_of(run, study, settings)
+    fingerprint = report_fingerprint(run, study, settings)
     if _is_published(out, fingerprint, logged=logger is not None):
         failed = len(run.failures)
         again = f"; {failed} failed again: {run.failures[0].cause}" if failed else ""
@@ -126,24 +127,24 @@ def publish(
         _note(out, state | {"logged": True})
 
 
-def fingerprint_of(run: CellRun, study: Study, settings: Settings) -> str:
+def report_fingerprint(run: CellRun, study: Study, settings: Settings) -> str:
     """Identify what a report is made from: finished cells by name, failures, rows, settings.
 
     Intervals and caveats rest on the rows' groups and generators, which decide no cell's scores.
     """
-    facts = [
+    facts: list[Plain] = [
         _PAGE_VERSION,
         [[str(cell), cell.grid, key] for cell, key in run.keys.items()],
-        sorted(str(outcome) for outcome in run.failures),
+        [*sorted(str(outcome) for outcome in run.failures)],
         [[str(seed), _digest(frame)] for seed, frame in study.frames.items()],
-        [[each.name, each.seen, each.generators] for each in study.training_sets.values()],
+        [[each.name, [*each.seen], [*each.generators]] for each in study.training_sets.values()],
         list(study.features),
         settings.title,
         settings.metric,
         settings.replicates,
         [str(claim) for claim in settings.claims],
     ]
-    return sha256(json.dumps(facts).encode()).hexdigest()
+    return fingerprint_of(facts)
 
 
 def _digest(frame: pd.DataFrame) -> str:

@@ -52,7 +52,7 @@ class TinyData(LightningDataModule):
 
 
 def tiny_trainer(root, **arguments):
-    """A trainer on the CPU without the layers that a test does not look at."""
+    """A trainer on the CPU without the parts that a test does not look at."""
     quiet = {"enable_progress_bar": False, "enable_checkpointing": False, "logger": False}
     return Trainer(
         accelerator="cpu",

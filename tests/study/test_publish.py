@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from dfl.study.design.settings import Settings
-from dfl.study.publish import fingerprint_of
+from dfl.study.publish import report_fingerprint
 from dfl.study.run.cells import Outcome
 from dfl.study.run.missing import CellRun
 from tests.study.study_examples import cell, example
@@ -15,15 +15,15 @@ def test_fingerprint__of_rows_and_failures(tmp_path: Path) -> None:
     study = example(tmp_path)
     settings = Settings(tmp_path, "t", "auroc", 100, [], "")
     run = CellRun({cell("lda"): "ab"}, [Outcome(cell(name), "x") for name in ("p", "q")], 0, 0.0)
-    first = fingerprint_of(run, study, settings)
-    assert fingerprint_of(run, example(tmp_path), settings) == first
+    first = report_fingerprint(run, study, settings)
+    assert report_fingerprint(run, example(tmp_path), settings) == first
     for column in ("group", "generator"):
         frames = {
             seed: frame.assign(**{column: frame[column].str[:1]})
             for seed, frame in study.frames.items()
         }
-        assert fingerprint_of(run, replace(study, frames=frames), settings) != first
+        assert report_fingerprint(run, replace(study, frames=frames), settings) != first
     # failures come in the order in which processes meet them
     turned = replace(run, failures=run.failures[::-1])
-    assert fingerprint_of(turned, study, settings) == first
-    assert fingerprint_of(replace(run, failures=[]), study, settings) != first
+    assert report_fingerprint(turned, study, settings) == first
+    assert report_fingerprint(replace(run, failures=[]), study, settings) != first

@@ -1,8 +1,6 @@
 """The data module of images: a source, its splits, and loaders that give each image once."""
 
 import copy
-import hashlib
-import json
 import logging
 import re
 from collections.abc import Mapping, Sequence
@@ -26,7 +24,7 @@ from dfl.data.modules.samplers import EvalSampler, TrainSampler
 from dfl.data.sources.base import Source
 from dfl.data.sources.unreadable import drop_unreadable, read_report, without
 from dfl.errors import ConfigError, DataError
-from dfl.recipe import Plain, describe
+from dfl.recipe import Plain, Recipe, describe, fingerprint_of
 from dfl.types import Sample
 
 logger = logging.getLogger(__name__)
@@ -119,7 +117,7 @@ class ImageDataModule(LightningDataModule):
 
     @cached_property
     def _file_stem(self) -> str:
-        recipe = {
+        recipe: Recipe = {
             "version": SPLIT_VERSION,
             "source": self.source.recipe(),
             "seed": self.seed,
@@ -127,9 +125,9 @@ class ImageDataModule(LightningDataModule):
             "val_fraction": self.splits.val_fraction,
             "on_unreadable": self.on_unreadable,
         }
-        digest = hashlib.sha256(json.dumps(recipe).encode()).hexdigest()[:12]
+        fingerprint = fingerprint_of(recipe)[:12]
         readable = re.sub(r"[^\w.+-]+", "_", self.source.title)[:60]
-        return f"{readable}-{digest}"
+        return f"{readable}-{fingerprint}"
 
     def prepare_data(self) -> None:
         """Find the images, check them, and write their splits; one process does.

@@ -1,18 +1,63 @@
 """Containers in a folder: which there are, and which images are in them."""
 
 import os
+from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Final
 
 from dfl.data.containers.base import CONTAINER_ENDINGS, SEPARATOR
 from dfl.data.containers.tar import members_of
+from dfl.data.manifest.manifest import Manifest
+from dfl.data.sources.base import Source
+from dfl.data.sources.fields import Fields, Records, records_manifest
 from dfl.data.sources.layouts import list_images, may_be_image
 from dfl.data.sources.saved_datasets import is_saved, saved_splits, split_roles
 from dfl.data.sources.table_records import table_images
 from dfl.errors import DataError
 
 WILD: Final = frozenset("*?[")
+
+
+class PackedFiles(Source):
+    """Files below a folder, each with many images and what is said of them.
+
+    A dataclass derived from it says which fields a config has.
+
+    Attributes:
+        root: The folder.
+        files: The files, or patterns of them.
+        image: Which part of a record is the image; told by itself where that is None.
+        fields: Which parts say what an image is.
+        name: The dataset's name; None for the folder's.
+    """
+
+    root: Path
+    files: list[str]
+    image: str | None
+    fields: Fields
+    name: str | None
+
+    @abstractmethod
+    def records(self, file: Path, name: str) -> Records:
+        """List the images of a file.
+
+        Args:
+            file: The file.
+            name: What a manifest calls it.
+        """
+
+    @property
+    def title(self) -> str:
+        """The dataset's name."""
+        return self.name or Path(self.root).resolve().name or "images"
+
+    def scan(self) -> Manifest:
+        """List the images, in the order of the files."""
+        root = Path(self.root)
+        records = (self.records(root / file, file) for file in find_files(root, self.files))
+        is_named = self.name is not None
+        return records_manifest(records, self.fields, dataset=self.title, root=root, named=is_named)
 
 
 def find_files(root: Path, patterns: Sequence[str]) -> list[str]:

@@ -3,15 +3,13 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dfl.data.manifest.manifest import Manifest
-from dfl.data.sources.base import Source
-from dfl.data.sources.fields import Fields, records_manifest
-from dfl.data.sources.packed import find_files
+from dfl.data.sources.fields import Fields, Records
+from dfl.data.sources.packed import PackedFiles
 from dfl.data.sources.table_records import table_records
 
 
 @dataclass
-class Parquet(Source):
+class Parquet(PackedFiles):
     """Images in the rows of Parquet files, as bytes or as Hugging Face writes them.
 
     They are read fast from front to back. In random order each image costs its whole row group,
@@ -33,17 +31,6 @@ class Parquet(Source):
     fields: Fields = field(default_factory=Fields)
     name: str | None = None
 
-    @property
-    def title(self) -> str:
-        """The dataset's name."""
-        return self.name or Path(self.root).resolve().name or "images"
-
-    def scan(self) -> Manifest:
-        """List the images, in the order of the files and of their rows."""
-        root, asked = Path(self.root), self.fields.names()
-        records = (
-            table_records(root / file, file, image=self.image, fields=asked)
-            for file in find_files(root, self.files)
-        )
-        is_named = self.name is not None
-        return records_manifest(records, self.fields, dataset=self.title, root=root, named=is_named)
+    def records(self, file: Path, name: str) -> Records:
+        """List the images of a table, in the order of its rows."""
+        return table_records(file, name, image=self.image, fields=self.fields.names())

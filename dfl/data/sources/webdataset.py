@@ -8,10 +8,8 @@ from typing import IO, Final
 
 from dfl.data.containers.base import SEPARATOR
 from dfl.data.containers.tar import members_of
-from dfl.data.manifest.manifest import Manifest
-from dfl.data.sources.base import Source
-from dfl.data.sources.fields import Fields, Records, records_manifest
-from dfl.data.sources.packed import find_files, is_hidden
+from dfl.data.sources.fields import Fields, Records
+from dfl.data.sources.packed import PackedFiles, is_hidden
 from dfl.errors import DataError, one_line
 
 IMAGE_ENDINGS: Final = frozenset(
@@ -21,7 +19,7 @@ _Part = tuple[str, int, int]  # a member's name, where it begins, and how many b
 
 
 @dataclass
-class WebDataset(Source):
+class WebDataset(PackedFiles):
     """Images in WebDataset shards: tars in which files of one key are one sample.
 
     The tars are not unpacked, and read in any order at the same speed; they must not be compressed.
@@ -42,20 +40,9 @@ class WebDataset(Source):
     fields: Fields = field(default_factory=lambda: Fields(label="cls"))
     name: str | None = None
 
-    @property
-    def title(self) -> str:
-        """The dataset's name."""
-        return self.name or Path(self.root).resolve().name or "images"
-
-    def scan(self) -> Manifest:
-        """List the images, in the order of the shards and of their keys."""
-        root, asked = Path(self.root), self.fields.names()
-        records = (
-            tar_records(root / file, file, image=self.image, fields=asked)
-            for file in find_files(root, self.files)
-        )
-        is_named = self.name is not None
-        return records_manifest(records, self.fields, dataset=self.title, root=root, named=is_named)
+    def records(self, file: Path, name: str) -> Records:
+        """List the images of a shard, in the order of its keys."""
+        return tar_records(file, name, image=self.image, fields=self.fields.names())
 
 
 def tar_records(file: Path, name: str, *, image: str | None, fields: Sequence[str]) -> Records:

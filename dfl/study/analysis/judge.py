@@ -20,7 +20,7 @@ from dfl.evaluation import (
     weighted_metrics,
 )
 from dfl.study.design.grid import Cell
-from dfl.study.design.training_sets import TrainingSet, held_out_rows
+from dfl.study.design.training_sets import TrainingSet
 from dfl.study.run.cells import CellStore, Scores
 from dfl.study.run.study import Study
 from dfl.study.run.workers import DIED, Workers
@@ -129,8 +129,7 @@ class Judge:
             replicates, shape ``(1 + B,)``, on validation the value alone; and the counts
             ``n_real`` and ``n_fake``.
         """
-        frame = self.study.frames[cell.seed]
-        held_out = held_out_rows(frame)
+        frame, held_out = self.study.frames[cell.seed], self.study.held_out[cell.seed]
         label = frame["label"].to_numpy(dtype=np.int64)[held_out]
         threshold, scaling = self.study.operating_point(cell, scores)
         found: dict[tuple[str, str, str, str], Metrics] = {}
@@ -161,8 +160,7 @@ class Judge:
             The manifest's rows with ``score``, ``threshold`` (of validation) and ``correct``, each
             image once, under its `Study.judged_condition`.
         """
-        frame = self.study.frames[cell.seed]
-        held_out = held_out_rows(frame)
+        frame, held_out = self.study.frames[cell.seed], self.study.held_out[cell.seed]
         threshold, _ = self.study.operating_point(cell, scores)
         score = scores[self.study.judged_condition(cell)]
         table = frame.iloc[held_out].assign(score=score, threshold=threshold)
@@ -172,8 +170,7 @@ class Judge:
     def _test_sets(self, seed: int, split: str) -> list[TestSet]:
         """List the test sets: scope, name, positions among the held-out rows, and weights."""
         if (seed, split) not in self._sets:
-            frame = self.study.frames[seed]
-            held_out = held_out_rows(frame)
+            frame, held_out = self.study.frames[seed], self.study.held_out[seed]
             place = pd.Series(np.arange(len(held_out)), index=held_out)
             rows = known_rows(frame[frame["split"] == split])
             self._sets[seed, split] = [

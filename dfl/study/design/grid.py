@@ -8,7 +8,6 @@ from typing import Literal
 from dfl.errors import ConfigError
 from dfl.types import backbone_of
 
-Combination = Literal["each", "all"]
 ConditionUse = Literal["both", "train", "test"]
 Conditions = dict[str, list[str]]
 """By the condition that a head is trained under, those that it is tested under."""
@@ -16,7 +15,7 @@ Conditions = dict[str, list[str]]
 
 @dataclass
 class Grid:
-    """A layer of a study in which every choice meets every other.
+    """A part of a study in which every choice meets every other.
 
     Args:
         features: Sets of feature layers, each set fused: names of layers (clip.block8.cls) or of

@@ -20,7 +20,6 @@ from dfl.heads.tasks.finetune import FineTuneTask
 from dfl.progress import progress
 from dfl.recipe import Recipe, describe
 from dfl.study.design.grid import Cell
-from dfl.study.design.training_sets import held_out_rows
 from dfl.study.run.cells import CellStore, Outcome, Scores, cause_of, cell_key
 from dfl.study.run.finetuning import (
     NETWORK,
@@ -62,7 +61,7 @@ class Baselines:
         settings: How they are trained.
         study: The study.
         data: The images; its augmentations and its crop for training are for these alone.
-        conditions: Perturbations by condition; training is under the first.
+        conditions: Transforms by condition; training is under the first.
         out: The study's folder.
         accelerator: Lightning's accelerator.
         precision: Numeric precision.
@@ -184,7 +183,7 @@ class Baselines:
         learnt = np.concatenate([self._study.rows(cell, split) for split in ("train", "val")])
         train, held_out = (
             Manifest(frame.iloc[rows].reset_index(drop=True), self._data.manifest.root)
-            for rows in (learnt, held_out_rows(frame))
+            for rows in (learnt, self._study.held_out[cell.seed])
         )
         task = self.tasks[cell.features[0]]
         checkpoint = fine_tune(

@@ -64,7 +64,7 @@ class FeatureFolders:
     Args:
         data: The images, set up.
         backbones: The backbones by name.
-        conditions: Perturbations by condition.
+        conditions: Transforms by condition.
         root: The folder of all feature folders.
         precision: Numeric precision of the backbones.
         accelerator: Lightning's accelerator.

@@ -21,7 +21,7 @@ from dfl.heads.storage.head_folder import settings
 from dfl.heads.storage.sklearn_head import SklearnHead, check_encoders
 from dfl.recipe import Plain, Recipe
 from dfl.study.design.grid import Cell
-from dfl.study.design.training_sets import Rows, held_out_rows
+from dfl.study.design.training_sets import Rows
 from dfl.study.run.cells import CellStore, Outcome, Scores, cause_of
 from dfl.study.run.study import Study
 from dfl.types import FAKE, REAL, FeatureLayer, FeatureSpec
@@ -150,7 +150,7 @@ class _Fitter:
         table, features = self.study.features[condition], self.cell.features
         blocks = [
             best.head.score(_transform(best.reducer, table.matrix(features, block)))
-            for block in _blocks(held_out_rows(self.frame))
+            for block in _blocks(self.study.held_out[self.cell.seed])
         ]
         return np.concatenate(blocks) if blocks else np.empty(0)
 

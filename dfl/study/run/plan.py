@@ -13,7 +13,6 @@ from sklearn.pipeline import Pipeline
 from threadpoolctl import threadpool_limits
 
 from dfl.study.design.grid import Cell, Conditions
-from dfl.study.design.training_sets import held_out_rows
 from dfl.study.run.baselines import Baselines
 from dfl.study.run.cells import CellStore
 from dfl.study.run.features import FeatureFolders
@@ -101,7 +100,7 @@ def plan_study(
         return all(features.has(condition, name) for condition in seen for name in backbones)
 
     held_out = {
-        seed: frame["path"].iloc[held_out_rows(frame)].nunique()
+        seed: frame["path"].iloc[study.held_out[seed]].nunique()
         for seed, frame in study.frames.items()
     }
     # cells whose features are not there cannot be

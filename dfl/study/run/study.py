@@ -96,8 +96,7 @@ class Study:
         Returns:
             The threshold, and slope and intercept of the log-odds of fake.
         """
-        frame = self.frames[cell.seed]
-        held_out = held_out_rows(frame)
+        frame, held_out = self.frames[cell.seed], self.held_out[cell.seed]
         own = np.isin(held_out, self.rows(cell, "val"))
         label = frame["label"].to_numpy(dtype=np.int64)[held_out[own]]
         reference = scores[cell.train_condition][own]
@@ -125,6 +124,11 @@ class Study:
             "rows": self._row_hashes[cell.seed],
             "learns_from": _sha256(self.training_sets[cell.train_set].rows),
         }
+
+    @cached_property
+    def held_out(self) -> dict[int, Rows]:
+        """By seed, the rows that every cell scores; see `held_out_rows`."""
+        return {seed: held_out_rows(frame) for seed, frame in self.frames.items()}
 
     @cached_property
     def _rows(self) -> dict[tuple[str, int, str], Rows]:

@@ -152,7 +152,7 @@ def test_resume__ends_where_an_uninterrupted_run_ends(saved: Path, features: Pat
         torch.testing.assert_close(layers.state_dict()[key], value, rtol=0, atol=0, msg=key)
 
 
-# the layers
+# the parts
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from typing import Final
 import pandas as pd
 
 from dfl.data.manifest.manifest import Manifest
-from dfl.data.sources.words import SPLIT_WORDS, capture_pattern
+from dfl.data.sources.words import capture_pattern, split_word
 from dfl.errors import DataError
 from dfl.types import FAKE, REAL, UNKNOWN
 
@@ -165,9 +165,9 @@ def _frame(part: Records, fields: Fields, dataset: str, groups_of: str) -> pd.Da
 
 
 def _split(text: str, path: str) -> str:
-    if text and text.lower() not in SPLIT_WORDS:
+    if text and not split_word(text):
         raise DataError(f"{path}: its split {text!r} is none; it must be train, val or test")
-    return SPLIT_WORDS[text.lower()] if text else ""
+    return split_word(text)
 
 
 def _texts(part: Records, asked: str) -> list[str]:

@@ -10,6 +10,8 @@ from dfl.study.run.fitting import fit_cells
 from dfl.study.run.study import Study
 from tests.study.study_examples import cell
 
+kept: list[bytearray] = []
+
 
 def work(shared: str, item: int) -> str:
     """Be one of several items: the third kills its process, the others take their time."""
@@ -23,6 +25,13 @@ def loaded(study: Study, name: str) -> list[str]:
     """Tell what is loaded when a cell has been fitted."""
     assert [outcome.cause for outcome in fit_cells(study, [cell(name)])] == [None]
     return [module for module in ("torch", "lightning", "matplotlib") if module in sys.modules]
+
+
+def grow(shared: str, megabytes: int) -> int:
+    """Keep memory, and take the second that loky lets pass between two looks at a process."""
+    kept.append(bytearray(b"x") * (megabytes << 20))
+    time.sleep(1.1)
+    return os.getpid()
 
 
 def sleep(file: Path, seconds: int) -> int:

@@ -1,6 +1,7 @@
 """Work in processes of one thread each: one that dies loses its own item, and no other."""
 
 import os
+import sys
 import threading
 import time
 import warnings
@@ -16,7 +17,7 @@ from types import TracebackType
 from typing import Any, Final, Literal, Self, TypeVar, cast
 
 import joblib
-from joblib.externals.loky import get_reusable_executor
+from joblib.externals.loky import get_reusable_executor, process_executor
 from threadpoolctl import threadpool_limits
 
 from dfl.errors import ConfigError, StudyError
@@ -93,7 +94,7 @@ class Workers(ABC):
             this item alone in work.
         """
         with _written(shared, folder) as file, warnings.catch_warnings():
-            # loky replaces a process that has grown by 300 MB
+            # loky replaces a process that has waited for long
             warnings.filterwarnings("ignore", "A worker stopped while some jobs were given")
             calls = [partial(_call, function, file, item) for item in items]
             left = list(range(len(items)))
@@ -161,7 +162,7 @@ class LocalWorkers(Workers):
         self._executor = get_reusable_executor(
             max_workers=min(self._jobs, items),
             timeout=_IDLE_S,
-            initializer=_end_with,
+            initializer=_begin,
             initargs=(os.getpid(),),
             env=_ONE_THREAD,
         )
@@ -280,8 +281,14 @@ def _use_one_thread() -> None:
     threadpool_limits(1)
 
 
-def _end_with(parent: int) -> None:
-    """Leave when the study is killed: a process would finish its item, and wait for another."""
+def _begin(parent: int) -> None:
+    """Make this process of a pool end with its parent alone.
+
+    When the study is killed it would finish its item, and wait for another.
+    """
+    # loky replaces a process that has grown by 300 MB, as features that are read from a map make
+    # it: each new one imports torch and sklearn again. There is no public way to say no to that.
+    process_executor._MAX_MEMORY_LEAK_SIZE = sys.maxsize
 
     def watch() -> None:
         while os.getppid() == parent:

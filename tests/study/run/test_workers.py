@@ -15,7 +15,7 @@ from dfl.study.run.missing import run_missing
 from dfl.study.run.workers import DIED, DaskWorkers, LocalWorkers, choose_workers
 from dfl.threads import cores
 from tests.study.study_examples import Dies, Tells, cell, example, pipeline
-from tests.study.worker_functions import loaded, work
+from tests.study.worker_functions import grow, loaded, work
 
 
 def test_run_missing__a_process_that_dies_takes_its_own_cell_alone(
@@ -56,6 +56,13 @@ def test_run__only_what_kills_its_process_is_lost(tmp_path: Path) -> None:
         # the same processes serve again
         assert dict(workers.run(work, [7], "other", folder=tmp_path)) == {0: "other 7 False 1"}
     assert list(tmp_path.iterdir()) == [new]
+
+
+def test_run__a_process_that_has_grown_goes_on(tmp_path: Path) -> None:
+    """A new one would import everything again."""
+    with LocalWorkers(1) as workers:
+        pids = dict(workers.run(grow, [0, 400, 0], "shared", folder=tmp_path))
+    assert len(set(pids.values())) == 1
 
 
 def test_run__a_cell_loads_no_torch(tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ def study_page(
             [{"cell": str(o.cell), "cause": o.cause} for o in run.failures],
             columns=["cell", "cause"],
         ),
-        notes=[*troubles, *notes(study, estimator)],
+        notes=[*troubles, *notes(study, estimator, manifest)],
         commands=_commands(settings.out, detector),
         config=settings.config,
     )

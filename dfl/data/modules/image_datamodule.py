@@ -22,6 +22,7 @@ from dfl.data.manifest.manifest import Manifest
 from dfl.data.manifest.splits import DEFAULT_SPLITS, Splits, assign_splits
 from dfl.data.modules.samplers import EvalSampler, TrainSampler
 from dfl.data.sources.base import Source
+from dfl.data.sources.shortcuts import find_shortcuts, shortcut_warning
 from dfl.data.sources.unreadable import drop_unreadable, read_report, without
 from dfl.errors import ConfigError, DataError
 from dfl.recipe import Plain, Recipe, describe, fingerprint_of
@@ -92,6 +93,7 @@ class ImageDataModule(LightningDataModule):
         self.seed = seed
         self._unreadable_file = unreadable_file
         self._manifest: Manifest | None = None
+        self._knows_shortcuts = False
 
     @property
     def manifest(self) -> Manifest:
@@ -183,6 +185,9 @@ class ImageDataModule(LightningDataModule):
                 )
         if self.trainer is None or self.trainer.is_global_zero:
             log_counts(manifest)
+            if not self._knows_shortcuts and (shortcuts := find_shortcuts(manifest)):
+                logger.warning(shortcut_warning(shortcuts))
+            self._knows_shortcuts = True  # a copy with another seed has the same files
         return manifest
 
     def of(

@@ -6,6 +6,8 @@ from typing import Final
 
 import pandas as pd
 
+from dfl.data.manifest.manifest import Manifest
+from dfl.data.sources.shortcuts import find_shortcuts
 from dfl.heads.estimators.reductions import StoredEncoder
 from dfl.study.analysis.estimates import Estimator
 from dfl.study.run.study import Study
@@ -15,12 +17,13 @@ _FEW: Final = 20  # validation images of a dataset below which a choice is shaky
 _FEW_GROUPS: Final = 20  # where 95 % intervals of a mean hold 93 % still; of 8 groups 91, of 4 86
 
 
-def notes(study: Study, estimator: Estimator) -> list[str]:
+def notes(study: Study, estimator: Estimator, manifest: Manifest) -> list[str]:
     """List the caveats of a study, one or two sentences each.
 
     Args:
         study: What was tried on which images.
         estimator: The results.
+        manifest: The images.
     """
     several = len(estimator.seeds) > 1
     covered = " and seeds" if several else ""
@@ -35,7 +38,23 @@ def notes(study: Study, estimator: Estimator) -> list[str]:
             "One seed: intervals do not hold what another split or another start would change."
         )
     frame = next(iter(study.frames.values()))
-    return [*general, *_validation(study), *_tests(frame), *_shared(frame), *_trained_before(study)]
+    return [
+        *general,
+        *_shortcuts(manifest),
+        *_validation(study),
+        *_tests(frame),
+        *_shared(frame),
+        *_trained_before(study),
+    ]
+
+
+def _shortcuts(manifest: Manifest) -> Iterator[str]:
+    """Name the datasets whose classes can be told apart without a look at the pixels."""
+    for found in find_shortcuts(manifest):
+        yield (
+            f"{found.dataset}: the {found.name} of a file alone tells real from fake (real: "
+            f"{found.real}; fake: {found.fake}), so its scores may rest on that."
+        )
 
 
 def _validation(study: Study) -> Iterator[str]:

@@ -4,17 +4,27 @@ import numpy as np
 import pandas as pd
 import torch
 
+from dfl.data import Tree
+from dfl.data.manifest.manifest import Manifest
 from dfl.heads.estimators.reductions import bottleneck, pca
 from dfl.study.analysis.estimates import Estimator
 from dfl.study.analysis.judge import Results
 from dfl.study.analysis.notes import notes
+from tests.data.sources.image_pairs import write_pair
 from tests.study.study_examples import example
 
 
-def said(study) -> str:
+def said(study, manifest: Manifest | None = None) -> str:
     table = pd.DataFrame({"split": ["test"], "seed": [0]})
     estimator = Estimator(Results(table, np.zeros((1, 2), np.float32)), "auroc", "none")
-    return "\n".join(notes(study, estimator))
+    return "\n".join(notes(study, estimator, manifest or Manifest(study.frame, Path("gone"))))
+
+
+def test_notes__a_format_that_gives_the_class_away(tmp_path: Path) -> None:
+    write_pair(tmp_path / "images", "a", {}, {"ending": "png"})
+    manifest = Tree(tmp_path / "images").scan()
+    text = said(example(tmp_path / "study", conditions=["none"]), manifest)
+    assert "a: the format of a file alone tells real from fake (real: JPEG; fake: PNG)" in text
 
 
 def test_notes__a_reduction_that_was_trained_before(tmp_path: Path) -> None:

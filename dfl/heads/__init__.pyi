@@ -1,5 +1,6 @@
 from .estimators.autoencoder_step import Autoencoder as Autoencoder
 from .estimators.encoder_step import BottleneckEncoder as BottleneckEncoder
+from .estimators.linear_probe import LinearProbe as LinearProbe
 from .estimators.reductions import StoredEncoder as StoredEncoder
 from .estimators.text import LearnedText as LearnedText
 from .estimators.text import TextSimilarity as TextSimilarity

@@ -1,4 +1,4 @@
-"""Small features, all ten estimators and a bottleneck, for the tests of the sklearn heads."""
+"""Small features, all estimators and a bottleneck, for the tests of the sklearn heads."""
 
 from collections.abc import Callable
 from itertools import pairwise
@@ -18,6 +18,7 @@ DIM = 12
 ESTIMATORS: dict[str, Callable[[], Pipeline]] = {
     "linear_svm": estimators.linear_svm,
     "rbf_svm": estimators.rbf_svm,
+    "linear_probe": estimators.linear_probe,
     "lda": estimators.lda,
     "lda_plain": lambda: estimators.lda(shrinkage=None),
     "logistic_regression": estimators.logistic_regression,

@@ -63,7 +63,8 @@ def trainer(root: Path, **arguments: Any) -> pl.Trainer:
 def run(what: str, task: pl.LightningModule, features: Path, **arguments: Any) -> pl.Trainer:
     """Fit, validate, test or predict a task on a feature folder."""
     ckpt = {"ckpt_path": arguments.pop("ckpt_path")} if "ckpt_path" in arguments else {}
-    data = FeatureDataModule(features, layers=arguments.pop("layers", None), batch_size=16)
+    given = {name: arguments.pop(name) for name in ("layers", "batch_size") if name in arguments}
+    data = FeatureDataModule(features, **{"batch_size": 16} | given)
     quiet = {"verbose": False} if what in ("validate", "test") else {}
     with quiet_lightning():
         made = trainer(features.parent, **arguments)

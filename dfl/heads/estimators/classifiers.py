@@ -20,6 +20,8 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC, LinearSVC
 from sklearn.tree import DecisionTreeClassifier
 
+from dfl.heads.estimators.linear_probe import LinearProbe
+
 
 def linear_svm(C: float = 0.01, max_iter: int = 10_000) -> Pipeline:  # noqa: N803  # sklearn's name
     """Separate the classes with the widest margin between them, by a plane.
@@ -84,6 +86,38 @@ def logistic_regression(C: float = 0.1, max_iter: int = 2000) -> Pipeline:  # no
         Scaling, because the penalty treats all columns alike, then the estimator.
     """
     return _scaled(LogisticRegression(C=C, max_iter=max_iter))
+
+
+def linear_probe(
+    learning_rate: float = 1e-3,
+    weight_decay: float = 0.1,
+    epochs: int = 50,
+    batch_size: int = 64,
+    seed: int = 0,
+) -> Pipeline:
+    """Train one linear layer by gradient descent (Ojha et al., CVPR 2023), as `LinearProbeTask`.
+
+    The task stops early; here the number of epochs is fixed, so give several candidates where
+    validation can choose.
+
+    Args:
+        learning_rate: Of AdamW, above 0.
+        weight_decay: Of AdamW, at least 0.
+        epochs: Passes over the training images.
+        batch_size: Rows in a batch.
+        seed: Decides the batches.
+
+    Returns:
+        The estimator alone: it standardises the columns itself.
+    """
+    estimator = LinearProbe(
+        learning_rate=learning_rate,
+        weight_decay=weight_decay,
+        epochs=epochs,
+        batch_size=batch_size,
+        seed=seed,
+    )
+    return Pipeline([("estimator", estimator)])
 
 
 def decision_tree(max_depth: int | None = 8, min_samples_leaf: int = 5, seed: int = 0) -> Pipeline:

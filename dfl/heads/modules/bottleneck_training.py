@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from dfl.heads.modules.bottleneck import Bottleneck
-from dfl.heads.modules.bottleneck_settings import BottleneckSettings
 from dfl.heads.modules.losses import bottleneck_loss
+from dfl.heads.modules.training_settings import BottleneckSettings
 
 Array = npt.NDArray[np.float32]
 

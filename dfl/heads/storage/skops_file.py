@@ -24,6 +24,7 @@ TRUSTED_TYPES: Final = (
     "dfl.heads.Autoencoder",  # plain arrays and numbers
     "dfl.heads.BottleneckEncoder",  # plain arrays and mappings
     "dfl.heads.LearnedText",  # plain arrays and texts
+    "dfl.heads.LinearProbe",
     "dfl.heads.TextSimilarity",
     *TREE_TYPES,  # their content is checked after loading, before anything is scored
 )

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from dfl.heads.modules.bottleneck_settings import BottleneckSettings
 from dfl.heads.modules.bottleneck_training import encoder_arrays, train_bottleneck, unexplained
+from dfl.heads.modules.training_settings import BottleneckSettings
 from tests.heads.sklearn_examples import images
 
 SETTINGS = BottleneckSettings(

@@ -1,5 +1,10 @@
 """The errors a user can cause: one line with the value, what is allowed and what to do next."""
 
+from collections.abc import Sequence
+from typing import Final
+
+MOST_NAMED: Final = 10
+
 
 def one_line(err: BaseException | str, most: int | None = None) -> str:
     """Say an error in one line, to stand inside another message.
@@ -12,6 +17,19 @@ def one_line(err: BaseException | str, most: int | None = None) -> str:
         Its words; the name of its class where it has none.
     """
     return " ".join(str(err).split())[:most] or type(err).__name__
+
+
+def named(items: Sequence[str], count: int | None = None, *, separator: str = ", ") -> str:
+    """Name the first ten of what is wrong, and count the others.
+
+    Args:
+        items: What to call each; those after the tenth need not be there.
+        count: How many there are; as many as there are items by default.
+        separator: What stands between two.
+    """
+    shown = items[:MOST_NAMED]
+    more = (len(items) if count is None else count) - len(shown)
+    return separator.join(shown) + (f" and {more} more" if more else "")
 
 
 class DflError(Exception):

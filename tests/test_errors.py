@@ -4,7 +4,7 @@ import pytest
 from torch.utils.data import DataLoader, Dataset
 
 from dfl.data.images.decode import UnreadableImageError
-from dfl.errors import DataError, DflError, one_line
+from dfl.errors import DataError, DflError, named, one_line
 
 
 class Broken(Dataset[int]):
@@ -44,3 +44,10 @@ def test_one_line__says_all_in_one_line(err: Exception | str, line: str) -> None
 
 def test_one_line__is_cut_where_asked() -> None:
     assert one_line(ValueError("a long reason"), 6) == "a long"
+
+
+def test_named__ten_and_a_count() -> None:
+    many = [str(i) for i in range(12)]
+    assert named(many[:2]) == "0, 1"
+    assert named(many) == "0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 2 more"
+    assert named(many[:3], 5, separator="; ") == "0; 1; 2 and 2 more"

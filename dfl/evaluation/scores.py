@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from dfl.errors import ScoreError, one_line
+from dfl.errors import MOST_NAMED, ScoreError, named, one_line
 from dfl.files import write_csv, writing
 from dfl.types import FAKE, REAL, UNKNOWN
 
@@ -130,21 +130,27 @@ def validate_scores(frame: pd.DataFrame, source: str) -> pd.DataFrame:
 
     Raises:
         ScoreError: If a column is missing, a text is missing or no text, a label is not 0, 1 or
-            -1, or a score is not finite. Rows are counted from 1, the header aside.
+            -1, or a score is not finite; names the first ten rows of each fault, counted as a
+            spreadsheet shows them, the header being row 1.
     """
     missing = [name for name in SCORE_COLUMNS if name not in frame.columns]
     if missing:
         needed = ", ".join(SCORE_COLUMNS)
         raise ScoreError(f"{source}: no column {', '.join(missing)}; a score table has {needed}")
     checked = frame.reset_index(drop=True)
-    for name in _TEXT:
-        _refuse(source, checked[name], _is_no_text(checked[name]), "must be text")
-    label = _numbers(checked["label"])
-    _refuse(source, checked["label"], ~np.isin(label, _LABELS), "must be 0 (real), 1 (fake) or -1")
-    twice = checked.duplicated(["path", "dataset"]).to_numpy()
-    _refuse(source, checked["path"], twice, "must occur once in a dataset")
-    score = _numbers(checked["score"])
-    _refuse(source, checked["score"], ~np.isfinite(score), "must be a finite number")
+    label, score = _numbers(checked["label"]), _numbers(checked["score"])
+    faults = [
+        *(_fault(checked[name], _is_no_text(checked[name]), "must be text") for name in _TEXT),
+        _fault(checked["label"], ~np.isin(label, _LABELS), "must be 0 (real), 1 (fake) or -1"),
+        _fault(
+            checked["path"],
+            checked.duplicated(["path", "dataset"]).to_numpy(),
+            "must occur once in a dataset",
+        ),
+        _fault(checked["score"], ~np.isfinite(score), "must be a finite number"),
+    ]
+    if found := [each for each in faults if each]:
+        raise ScoreError(f"{source}: {'; '.join(found)}; correct the table or make it again")
     return checked.assign(label=label.astype(np.int64), score=score)
 
 
@@ -182,13 +188,12 @@ def _number(value: object) -> float:
         return float("nan")
 
 
-def _refuse(source: str, column: pd.Series, wrong: npt.NDArray[np.bool_], rule: str) -> None:
+def _fault(column: pd.Series, wrong: npt.NDArray[np.bool_], rule: str) -> str:
+    """Say which rows break a rule and what they hold; empty if none does."""
     rows = np.flatnonzero(wrong)
-    if rows.size:
-        value = column.iloc[rows[0]]
-        value = value.item() if isinstance(value, np.generic) else value
-        more = f" ({rows.size - 1} more rows like it)" if rows.size > 1 else ""
-        raise ScoreError(
-            f"{source}: row {rows[0] + 1}: {column.name} {rule}, got {value!r}{more}; "
-            "correct the table or make it again"
-        )
+    if not rows.size:
+        return ""
+    shown = column.iloc[rows[:MOST_NAMED]].tolist()
+    where = named([str(row + 2) for row in rows[:MOST_NAMED].tolist()], rows.size)
+    got = ", ".join(dict.fromkeys(map(repr, shown)))
+    return f"row{'s' if rows.size > 1 else ''} {where}: {column.name} {rule}, got {got}"

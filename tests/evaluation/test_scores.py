@@ -83,7 +83,7 @@ def test_write_scores__a_bad_table_leaves_the_old_file(tmp_path):
     file = tmp_path / "s.csv"
     write_scores(table(), file)
     before = file.read_bytes()
-    with pytest.raises(ScoreError, match="row 2: score must be a finite number, got nan"):
+    with pytest.raises(ScoreError, match="row 3: score must be a finite number, got nan"):
         write_scores(table(score=[1.0, float("nan"), 2.0]), file)
     assert file.read_bytes() == before
     assert len(list(tmp_path.iterdir())) == 1
@@ -92,11 +92,11 @@ def test_write_scores__a_bad_table_leaves_the_old_file(tmp_path):
 @pytest.mark.parametrize(
     ("column", "values", "message"),
     [
-        ("score", ["1", "inf", "2"], "row 2: score must be a finite number, got 'inf'"),
-        ("score", ["1", "2", "high"], "row 3: score must be a finite number, got 'high'"),
-        ("score", ["1", "", ""], r"row 2: score .* got '' \(1 more rows like it\)"),
-        ("label", ["2", "0", "1"], r"row 1: label must be 0 \(real\), 1 \(fake\) or -1, got '2'"),
-        ("label", ["0", "fake", "1"], "row 2: label must be .* got 'fake'"),
+        ("score", ["1", "inf", "2"], "row 3: score must be a finite number, got 'inf'"),
+        ("score", ["1", "2", "high"], "row 4: score must be a finite number, got 'high'"),
+        ("score", ["nan", "", ""], "rows 2, 3, 4: score must be a finite number, got 'nan', ''; "),
+        ("label", ["2", "0", "1"], r"row 2: label must be 0 \(real\), 1 \(fake\) or -1, got '2'"),
+        ("label", ["0", "fake", "1"], r"row 3: label must be .* got 'fake'"),
     ],
 )
 def test_read_scores__names_file_row_and_value(tmp_path, column, values, message):
@@ -138,14 +138,14 @@ def test_read_scores__unknown_ending(tmp_path):
 
 
 def test_write_scores__null_text(tmp_path):
-    with pytest.raises(ScoreError, match="row 1: dataset must be text"):
+    with pytest.raises(ScoreError, match="row 2: dataset must be text"):
         write_scores(table(dataset=[None, "p", "p"]), tmp_path / "s.csv")
 
 
 @pytest.mark.parametrize("name", ["dataset", "generator", "split"])
 def test_read_scores__numbers_where_text_should_be(tmp_path, name):
     table().assign(**{name: [1, 2, 3]}).to_parquet(tmp_path / "s.parquet")
-    with pytest.raises(ScoreError, match=f"row 1: {name} must be text, got 1 "):
+    with pytest.raises(ScoreError, match=f"rows 2, 3, 4: {name} must be text, got 1, 2, 3;"):
         read_scores(tmp_path / "s.parquet")
 
 
@@ -160,10 +160,21 @@ def test_probability__is_the_logistic_function_without_overflow():
 
 def test_read_scores__the_same_image_twice_in_a_dataset(tmp_path):
     table(path=["a", "b", "a"]).to_csv(tmp_path / "s.csv", index=False)
-    with pytest.raises(ScoreError, match="row 3: path must occur once in a dataset, got 'a'"):
+    with pytest.raises(ScoreError, match="row 4: path must occur once in a dataset, got 'a'"):
         read_scores(tmp_path / "s.csv")
 
 
 def test_read_scores__the_same_image_in_two_datasets(tmp_path):
     write_scores(table(path=["a", "b", "a"], dataset=["p", "p", "q"]), tmp_path / "s.csv")
     assert len(read_scores(tmp_path / "s.csv")) == 3
+
+
+def test_read_scores__all_faults_are_said_at_once(tmp_path):
+    rows = pd.concat([table()] * 5, ignore_index=True)
+    rows = rows.assign(path=[f"{i}.png" for i in range(15)], label=7, score=["x"] * 14 + ["1"])
+    rows.to_csv(tmp_path / "s.csv", index=False)
+    with pytest.raises(ScoreError) as caught:
+        read_scores(tmp_path / "s.csv")
+    where = "rows 2, 3, 4, 5, 6, 7, 8, 9, 10, 11 and"
+    assert f"{where} 5 more: label must be 0 (real), 1 (fake) or -1, got '7'; " in str(caught.value)
+    assert f"{where} 4 more: score must be a finite number, got 'x'; " in str(caught.value)

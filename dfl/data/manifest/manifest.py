@@ -1,5 +1,6 @@
 """The manifest: a table with one row for each image of each dataset pair."""
 
+import codecs
 import csv
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,11 +13,12 @@ import pyarrow as pa
 from pyarrow import csv as pa_csv
 
 from dfl.data.manifest.rules import COLUMNS, check_columns, check_files, check_frame
-from dfl.errors import ManifestError, one_line
+from dfl.errors import ManifestError, named, one_line
 from dfl.files import write_csv, writing
 from dfl.types import REAL, UNKNOWN
 
 LABELS: Final = {"0": 0, "1": 1, "-1": -1}
+SEPARATORS: Final = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 DEFAULT_GENERATORS: Final = {REAL: "real", UNKNOWN: "unknown"}
 
 
@@ -33,10 +35,12 @@ class Manifest:
             ``split`` is ``""``, ``"train"``, ``"val"`` or ``"test"``; rows of one ``group`` are
             never in two splits.
         root: The folder under which relative paths are.
+        notes: What a person should know of how it was read, a line each.
     """
 
     frame: pd.DataFrame
     root: Path
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def read(cls, path: str | Path, root: Path | None = None, *, check_paths: bool = True) -> Self:
@@ -47,7 +51,7 @@ class Manifest:
         empty ``generator`` becomes ``real`` or ``unknown`` where the label says so.
 
         Args:
-            path: A ``.csv`` or ``.parquet`` file.
+            path: A ``.csv``, ``.tsv`` or ``.parquet`` file.
             root: The folder of relative paths; the file's own folder by default.
             check_paths: Whether every image must exist.
 
@@ -55,13 +59,37 @@ class Manifest:
             ManifestError: If the file is missing or cannot be read, or breaks a rule of a manifest.
         """
         path = Path(path)
-        frame = _normalise(_read_table(path), str(path))
-        manifest = cls(frame, path.parent if root is None else Path(root))
-        check_frame(frame, str(path))
+        root = path.parent if root is None else Path(root)
+        return cls.from_table(read_table(path), root, str(path), check_paths=check_paths)
+
+    @classmethod
+    def from_table(
+        cls,
+        table: pd.DataFrame,
+        root: Path,
+        source: str,
+        *,
+        check_paths: bool = True,
+        notes: tuple[str, ...] = (),
+    ) -> Self:
+        """Build a manifest from a table that somebody wrote, and check it as ``read`` does.
+
+        Args:
+            table: At least ``COLUMNS``, of any type.
+            root: The folder of relative paths.
+            source: What an error names, usually the file of the table.
+            check_paths: Whether every image must exist.
+            notes: As in ``Manifest``.
+
+        Raises:
+            ManifestError: If the table breaks a rule of a manifest.
+        """
+        frame = _normalise(table, source)
+        check_frame(frame, source)
         pa.default_memory_pool().release_unused()  # as much as the table takes
         if check_paths:
-            check_files(frame["path"].tolist(), manifest.root, str(path))
-        return manifest
+            check_files(frame["path"].tolist(), root, source)
+        return cls(frame, root, notes)
 
     @classmethod
     def from_rows(cls, rows: Iterable[dict[str, str | int]], root: Path) -> Self:
@@ -69,10 +97,10 @@ class Manifest:
         return cls.from_frame(pd.DataFrame(list(rows), columns=list(COLUMNS)), root)
 
     @classmethod
-    def from_frame(cls, frame: pd.DataFrame, root: Path) -> Self:
+    def from_frame(cls, frame: pd.DataFrame, root: Path, *, notes: tuple[str, ...] = ()) -> Self:
         """Build a manifest from a table that has ``COLUMNS``; nothing is checked."""
         types = {name: "int64" if name == "label" else "str" for name in COLUMNS}
-        return cls(frame[[*COLUMNS]].astype(types).reset_index(drop=True), root)
+        return cls(frame[[*COLUMNS]].astype(types).reset_index(drop=True), root, notes)
 
     def write(self, path: str | Path) -> None:
         """Write the table as CSV or Parquet, whichever the ending says, in one step.
@@ -132,55 +160,88 @@ def write_table(frame: pd.DataFrame, path: Path) -> None:
         raise ManifestError(f"{path}: cannot be written ({reason}); choose another place") from err
 
 
-def _suffix(path: Path) -> str:
-    suffix = path.suffix.lower()
-    if suffix not in {".csv", ".parquet"}:
-        raise ManifestError(
-            f"{path}: a manifest ends in .csv or .parquet, not {suffix!r}; rename it"
-        )
-    return suffix
+def read_table(path: Path) -> pd.DataFrame:
+    """Read a table as it is, with whatever columns it has.
 
+    A CSV may be separated by commas, semicolons, tabs or bars, which its header tells, in UTF-8 or
+    in the UTF-16 of spreadsheets; all of its columns are texts.
 
-def _read_table(path: Path) -> pd.DataFrame:
-    suffix = _suffix(path)
+    Args:
+        path: A ``.csv``, ``.tsv`` or ``.parquet`` file.
+
+    Raises:
+        ManifestError: If it is missing or cannot be read.
+    """
+    suffix = _suffix(path, (".csv", ".tsv", ".parquet"))
     if not path.is_file():
         raise ManifestError(f"{path}: no such manifest; give the path of a .csv or .parquet file")
     try:
         return pd.read_parquet(path) if suffix == ".parquet" else _read_csv(path)
-    except (ValueError, OSError) as err:  # ArrowInvalid and decoding errors among them
+    except UnicodeDecodeError as err:
+        raise ManifestError(
+            f"{path}: not a readable {suffix[1:]} table ({one_line(err)}); save it as UTF-8"
+        ) from err
+    except (ValueError, OSError) as err:  # ArrowInvalid among them
         raise ManifestError(f"{path}: not a readable {suffix[1:]} table ({one_line(err)})") from err
+
+
+def _suffix(path: Path, known: tuple[str, ...] = (".csv", ".parquet")) -> str:
+    suffix = path.suffix.lower()
+    if suffix not in known:
+        listed = f"{', '.join(known[:-1])} or {known[-1]}"
+        raise ManifestError(
+            f"{path}: a manifest ends in {listed}, not {suffix!r}; save it as one of them"
+        )
+    return suffix
 
 
 def _read_csv(path: Path) -> pd.DataFrame:
     """Read all columns as texts, none of which is a Python object meanwhile."""
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        names = next(csv.reader(file), [])
+    with path.open("rb") as raw:
+        is_wide = raw.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    with path.open(encoding="utf-16" if is_wide else "utf-8-sig", newline="") as file:
+        separator = _separator(file.readline())
+        file.seek(0)
+        names = next(csv.reader(file, delimiter=separator), [])
+    if twice := {name for name in names if name and names.count(name) > 1}:
+        raise ManifestError(
+            f"{path}: has the column {named(sorted(twice))} twice; rename one of them"
+        )
     wrong: list[pa_csv.InvalidRow] = []
 
-    def refuse(row: pa_csv.InvalidRow) -> str:
+    def skip(row: pa_csv.InvalidRow) -> str:
         wrong.append(row)
-        return "error"
+        return "skip"
 
-    try:
-        table = pa_csv.read_csv(
-            path,
-            pa_csv.ReadOptions(use_threads=False),  # else rows have no numbers
-            pa_csv.ParseOptions(newlines_in_values=True, invalid_row_handler=refuse),
-            pa_csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string())),
-        )
-    except pa.ArrowInvalid:
-        if not wrong:
-            raise
-        row = wrong[0]
-        fault = "more" if row.actual_columns > row.expected_columns else "fewer"
+    table = pa_csv.read_csv(
+        path,
+        # without threads: else rows have no numbers
+        pa_csv.ReadOptions(use_threads=False, encoding="utf-16" if is_wide else "utf8"),
+        pa_csv.ParseOptions(delimiter=separator, newlines_in_values=True, invalid_row_handler=skip),
+        pa_csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string())),
+    )
+    if wrong:
+        said = [
+            f"row {row.number} has {'more' if row.actual_columns > len(names) else 'fewer'} fields "
+            f"than its header ({row.actual_columns} and {row.expected_columns})"
+            for row in wrong
+        ]
         raise ManifestError(
-            f"{path}: row {row.number} has {fault} fields than its header ({row.actual_columns} "
-            f"and {row.expected_columns}); quote commas, and write a comma for an empty field"
-        ) from None
+            f"{path}: {named(said)}; quote values that hold a {SEPARATORS[separator]}, and write "
+            "one for an empty field too"
+        )
     is_alone = {"path", "group"} <= set(names) and table["group"].equals(table["path"])
     table = table.combine_chunks()  # else rows are taken from it a hundred times slower
     frame: pd.DataFrame = table.drop_columns(["group"] if is_alone else []).to_pandas()
     return frame.assign(group=frame["path"])[names] if is_alone else frame
+
+
+def _separator(header: str) -> str:
+    """Tell what separates the columns of a CSV: what gives its header the most of them."""
+    names = {each: next(csv.reader([header], delimiter=each), []) for each in SEPARATORS}
+    if set(COLUMNS) <= set(names[","]):
+        return ","
+    return max(names, key=lambda each: len(names[each]))
 
 
 def _normalise(frame: pd.DataFrame, source: str) -> pd.DataFrame:
@@ -189,7 +250,7 @@ def _normalise(frame: pd.DataFrame, source: str) -> pd.DataFrame:
     frame = frame[[*COLUMNS, *others]]
     for name in COLUMNS:
         frame[name] = _texts(frame[name])
-    frame["label"] = _labels(frame["label"], source)
+    frame["label"] = _labels(frame["label"])
     for label, generator in DEFAULT_GENERATORS.items():
         unnamed = (frame["generator"] == "") & (frame["label"] == label)
         if unnamed.any():
@@ -209,14 +270,9 @@ def _texts(column: "pd.Series[str]") -> "pd.Series[str]":
     return filled.where(filled.notna(), "").astype(str)
 
 
-def _labels(texts: "pd.Series[str]", source: str) -> "pd.Series[int]":
+def _labels(texts: "pd.Series[str]") -> "pd.Series[int]":
+    """Give labels as numbers; those that are none stay, to be refused with what else is wrong."""
     code, found = pd.factorize(texts)
-    bad = np.array([text not in LABELS for text in found])[code]
-    if bad.any():
-        row = int(bad.argmax())
-        raise ManifestError(
-            f"{source}: row {texts.index[row] + 2}: label must be 0 (real) or 1 (fake), "
-            f"got {texts.iloc[row]}; -1 stands for unknown"
-        )
-    values = np.array([LABELS[text] for text in found], dtype=np.int64)
-    return pd.Series(values[code], index=texts.index)
+    values = np.array([LABELS.get(text, text) for text in found], dtype=object)
+    kind = np.int64 if set(found) <= LABELS.keys() else object
+    return pd.Series(values.astype(kind)[code], index=texts.index)

@@ -2,8 +2,9 @@
 
 import os
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -11,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from dfl.data.containers.content import is_there
-from dfl.errors import ManifestError
+from dfl.errors import MOST_NAMED, ManifestError, named
 
 COLUMNS: Final = ("path", "label", "dataset", "generator", "split", "group")
 """The columns every manifest has, in this order; others follow and are kept."""
@@ -37,30 +38,27 @@ def check_frame(frame: pd.DataFrame, source: str) -> None:
         source: What the error names, usually the file the table is from.
 
     Raises:
-        ManifestError: At the first rule that is broken; rows are counted as a spreadsheet shows
-            them, the header being row 1.
+        ManifestError: If a rule is broken; names the first ten rows that do it, counted as a
+            spreadsheet shows them, the header being row 1.
     """
     check_columns(frame, source)
     if frame.empty:
         raise ManifestError(f"{source}: holds no image; a manifest has at least one row")
-    for name in ("path", "dataset", "generator", "group"):
-        _refuse(
-            frame, (frame[name] == "").to_numpy(), source, f"{name} is empty; give every row one"
-        )
-    bad_label = ~frame["label"].isin([0, 1, -1]).to_numpy()
-    _refuse(
-        frame,
-        bad_label,
-        source,
-        "label must be 0 (real) or 1 (fake), got {label}; -1 stands for unknown",
-    )
-    bad_split = ~frame["split"].isin(SPLITS).to_numpy()
-    _refuse(frame, bad_split, source, "split must be train, val, test or empty, got {split!r}")
+    faults = {
+        f"{name} is empty; give every row one": frame[name] == ""
+        for name in ("path", "dataset", "generator", "group")
+    }
+    label = "label must be 0 (real) or 1 (fake), got {label}; -1 stands for unknown"
+    split = "split must be train, val, test or empty, got {split!r}"
+    faults[label] = ~frame["label"].isin([0, 1, -1])
+    faults[split] = ~frame["split"].isin(SPLITS)
+    is_shared = not frame["path"].is_unique
+    if is_shared:
+        twice = "{path} is in dataset {dataset!r} twice; keep one of its rows"
+        faults[twice] = frame.duplicated(["path", "dataset"])
+    _refuse(frame, faults, source)
     decided = frame[frame["split"] != ""]
-    if not frame["path"].is_unique:
-        twice = frame.duplicated(["path", "dataset"]).to_numpy()
-        what = "{path} is in dataset {dataset!r} twice; keep one of its rows"
-        _refuse(frame, twice, source, what)
+    if is_shared:
         refuse_two(frame, "path", "label", source)
         refuse_two(frame, "path", "group", source)
         refuse_two(decided, "path", "split", source)
@@ -77,7 +75,7 @@ def check_files(paths: Sequence[str], root: Path, source: str) -> None:
         source: What the error names.
 
     Raises:
-        ManifestError: If any is missing; names the first and says how many there are.
+        ManifestError: If any is missing; names the first ten and says how many there are.
     """
     wanted: defaultdict[str, list[str]] = defaultdict(list)
     for path in dict.fromkeys(paths):
@@ -94,23 +92,48 @@ def check_files(paths: Sequence[str], root: Path, source: str) -> None:
             if path.rpartition("/")[2] not in names and not is_there(root / path)
         )
     if gone:
-        first = next(path for path in paths if path in gone)
+        first = [*islice((path for path in dict.fromkeys(paths) if path in gone), MOST_NAMED)]
         raise ManifestError(
-            f"{source}: {len(gone)} of {len(set(paths))} images are missing, the first is "
-            f"{root / first}; restore them, give another root, or remove their rows"
+            f"{source}: {len(gone)} of {len(set(paths))} images are missing under {root}: "
+            f"{named(first, len(gone))}; {_remedy(first[0], root)}, or remove their rows"
         )
 
 
-def _refuse(
-    frame: pd.DataFrame,
-    bad: "np.ndarray[tuple[int], np.dtype[np.bool_]]",
-    source: str,
-    message: str,
-) -> None:
-    if bad.any():
-        row = int(bad.argmax())
+def _remedy(missing: str, root: Path) -> str:
+    """Say what may help where an image is missing."""
+    if "://" in missing:
+        return "download them and write the paths of the files"
+    if Path(missing).is_absolute():
+        return "restore them there, make their paths relative and give their root"
+    with suppress(OSError):
+        inside = (Path(entry.path) for entry in os.scandir(root) if entry.is_dir())
+        for folder in (root.absolute().parent, *sorted(inside)):
+            if (folder / missing).is_file():
+                return f"{folder} has the first of them: give that as root"
+    return "restore them, give another root"
+
+
+def _refuse(frame: pd.DataFrame, faults: "Mapping[str, pd.Series[bool]]", source: str) -> None:
+    """Refuse rows by what is said of them, if there are any; the first ones are named."""
+    found = [
+        (row, message)
+        for message, bad in faults.items()
+        for row in np.flatnonzero(bad)[:MOST_NAMED].tolist()
+    ]
+    if not found:
+        return
+    rows: dict[str, list[str]] = {}
+    for row, message in sorted(found)[:MOST_NAMED]:
         values = {name: frame[name].iloc[row] for name in COLUMNS}
-        raise ManifestError(f"{source}: row {row + 2}: {message.format(**values)}")
+        rows.setdefault(message.format(**values), []).append(str(row + 2))
+    said = [
+        f"row{'s' if len(each) > 1 else ''} {', '.join(each)}: {message}"
+        for message, each in rows.items()
+    ]
+    count = sum(int(bad.sum()) for bad in faults.values())
+    more = count - min(len(found), MOST_NAMED)
+    rest = f"; and {more} more" if more else ""
+    raise ManifestError(f"{source}: {'; '.join(said)}{rest}")
 
 
 def refuse_two(frame: pd.DataFrame, name: str, column: str, source: str) -> None:
@@ -127,9 +150,12 @@ def refuse_two(frame: pd.DataFrame, name: str, column: str, source: str) -> None
     """
     pairs = frame[[name, column]].drop_duplicates()
     bad = pairs.duplicated(name)
-    if bad.any():
-        which = pairs[name][bad].iloc[0]
-        first, second = pairs[column][pairs[name] == which].iloc[:2].tolist()
-        raise ManifestError(
-            f"{source}: {name} {which!r} has two {column}s, {first!r} and {second!r}; give it one"
-        )
+    if not bad.any():
+        return
+    which = pairs[name][bad].drop_duplicates()
+    shown = which.iloc[:MOST_NAMED].tolist()
+    said = []
+    for each in shown:
+        first, second = pairs[column][pairs[name] == each].iloc[:2].tolist()
+        said.append(f"{name} {each!r} has two {column}s, {first!r} and {second!r}")
+    raise ManifestError(f"{source}: {named(said, len(which), separator='; ')}; give it one")

@@ -169,6 +169,9 @@ class ImageDataModule(LightningDataModule):
         found = self.source.scan()
         if self.on_unreadable == "skip":
             found = without(found, read_report(self.unreadable_file))
+        if self.trainer is None or self.trainer.is_global_zero:
+            for note in found.notes:
+                logger.info(note)
         self._manifest = self._read_splits(found) if self.source.is_split else found
 
     def _read_splits(self, found: Manifest) -> Manifest:

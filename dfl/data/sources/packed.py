@@ -57,7 +57,9 @@ class PackedFiles(Source):
         root = Path(self.root)
         records = (self.records(root / file, file) for file in find_files(root, self.files))
         is_named = self.name is not None
-        return records_manifest(records, self.fields, dataset=self.title, root=root, named=is_named)
+        return records_manifest(
+            records, self.fields, dataset=self.title, root=root, is_named=is_named
+        )
 
 
 def find_files(root: Path, patterns: Sequence[str]) -> list[str]:

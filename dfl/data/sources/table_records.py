@@ -139,18 +139,23 @@ def _values(file: Path, schema: pa.Schema, fields: Sequence[str]) -> dict[str, l
     return {name: _named(values, schema, name) for name, values in columns.items()}
 
 
-def _named(values: pa.ChunkedArray, schema: pa.Schema, name: str) -> list[object]:
-    """Give the numbers of a Hugging Face ``ClassLabel`` their names."""
+def class_names(schema: pa.Schema, column: str) -> dict[int, str]:
+    """Return the names that Hugging Face keeps for the numbers of a ``ClassLabel``; else none."""
     try:
         kept = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
-        feature = kept["info"]["features"][name]
-        classes = feature["names"] if feature["_type"] == "ClassLabel" else None
+        feature = kept["info"]["features"][column]
+        names = feature["names"] if feature["_type"] == "ClassLabel" else []
     except (ValueError, KeyError, TypeError):
-        classes = None
+        names = []
+    return {number: str(name) for number, name in enumerate(names)}
+
+
+def _named(values: pa.ChunkedArray, schema: pa.Schema, name: str) -> list[object]:
+    """Give the numbers of a Hugging Face ``ClassLabel`` their names."""
     plain: list[object] = values.to_pylist()
-    if classes is None:
+    known = class_names(schema, name)
+    if not known:
         return plain
-    known = {i: str(text) for i, text in enumerate(classes)}
     return [known.get(value) if isinstance(value, int) else value for value in plain]
 
 

@@ -80,6 +80,36 @@ CLASS_WORDS: Final = {
 SPLIT_FOLDERS: Final = frozenset(SPLIT_WORDS.values())
 """What folders of a layout are called for them."""
 
+FLAGS: Final = {
+    **dict.fromkeys(("real", "isreal", "ishuman", "isauthentic", "isnatural", "isphoto"), REAL),
+    **dict.fromkeys(
+        ("fake", "isfake", "isai", "isaigenerated", "isgenerated", "issynthetic"), FAKE
+    ),
+    **dict.fromkeys(("aigenerated", "generated", "synthetic", "isdeepfake"), FAKE),
+}
+"""Columns in which 1 and true mean real, or fake; without what stands between their words."""
+
+COLUMN_WORDS: Final = {
+    "path": (
+        *("path", "paths", "file", "files", "filepath", "filepaths", "filename", "filenames"),
+        *("image", "images", "imagepath", "imagepaths", "imagefile", "imagename", "imagefilename"),
+        *("img", "imgpath", "imgfile", "imgname", "imgfilename", "fname", "relpath"),
+        *("relativepath", "fullpath"),
+    ),
+    "label": (
+        *("label", "labels", "labelname", "labelstr", "class", "classname", "classlabel"),
+        *("target", "targets", "y", "gt", "groundtruth", "truth", "category", "type", "kind"),
+        *FLAGS,
+    ),
+    "dataset": ("dataset", "datasetname"),
+    "generator": ("generator", "generatorname", "generativemodel", "model", "modelname"),
+    "split": ("split", "subset", "partition", "set"),
+    "group": ("group", "groupid"),
+}
+"""What tables of other tools call the columns of a manifest, written as in `FLAGS`."""
+
+_ANSWERS: Final = {"true": 1, "yes": 1, "false": 0, "no": 0}
+_NUMBER: Final = re.compile(r"([01])(\.0*)?")
 _WORD: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_]+")
 
 
@@ -123,6 +153,32 @@ def says_no_more(name: str) -> bool:
     """Whether a name has only words of splits and classes, fillers and numbers."""
     known = (SPLIT_WORDS, CLASS_WORDS, FILLERS)
     return all(word.isdecimal() or any(word in each for each in known) for word in words_of(name))
+
+
+def label_word(text: str, column: str = "") -> int | None:
+    """Say which class a text means, where it says nothing else.
+
+    Args:
+        text: A value of a column: ``Fake``, ``AI-generated``, ``RealArt``, ``1.0``. The number 1
+            is fake and 0 is real, unless the column says otherwise.
+        column: Its name: in ``is_real``, 1 is real, and true and false have a meaning too.
+
+    Returns:
+        REAL or FAKE; None where it says none or both, or has other words.
+    """
+    asked = FLAGS.get(column_word(column))
+    number = _NUMBER.fullmatch(text.strip())
+    answer = int(number[1]) if number else None if asked is None else _ANSWERS.get(text.lower())
+    if answer is not None:
+        return REAL if answer == (asked == REAL) else FAKE
+    words = [word for word in words_of(text) if word not in FILLERS and not word.isdecimal()]
+    found = {CLASS_WORDS.get(word) for word in words}
+    return found.pop() if len(found) == 1 else None
+
+
+def column_word(name: str) -> str:
+    """Give the name of a column without case and what stands between its words."""
+    return "".join(words_of(name))
 
 
 def split_role(split: str, *, has_test: bool) -> str:

@@ -116,7 +116,7 @@ def test_read__takes_null_and_integers_of_parquet(folder: Path) -> None:
         (["a.png,0,d,,,", "b.png,0,d"], "row 3 has fewer fields than its header (3 and 6)"),
         (
             ["a.png,0,d,,,", "y.png,0,d,,,", "z.png,0,d,,,"],
-            "2 of 3 images are missing, the first is",
+            ": y.png, z.png; restore them, give another root, or remove their rows",
         ),
     ],
 )
@@ -140,7 +140,7 @@ def test_read__missing_column(folder: Path) -> None:
     ("name", "content", "message"),
     [
         ("none.csv", None, "no such manifest"),
-        ("m.txt", b"", "ends in .csv or .parquet, not '.txt'"),
+        ("m.txt", b"", "ends in .csv, .tsv or .parquet, not '.txt'; save it as"),
         ("m.csv", b"", "not a readable csv table"),
         ("m.csv", b"\xff\xfe\x00", "not a readable csv table"),
         ("m.parquet", b"path", "not a readable parquet table"),
@@ -159,7 +159,7 @@ def test_read__unreadable_file(
 def test_read__missing_image_is_named_or_not_looked_for(folder: Path) -> None:
     path = write(folder, "a.png,0,d,,,", "sub/gone.png,0,d,,,")
     with pytest.raises(
-        ManifestError, match=r"1 of 2 images are missing, the first is .*sub/gone\.png"
+        ManifestError, match=r"1 of 2 images are missing under .*: sub/gone\.png; restore"
     ):
         Manifest.read(path)
     assert len(Manifest.read(path, check_paths=False)) == 2

@@ -103,15 +103,20 @@ def test_parquet__fields(tmp_path: Path) -> None:
 
 def test_parquet__names_of_classes_and_files(tmp_path: Path) -> None:
     table = image_table(IMAGES, label=[i % 2 for i in range(COUNT)])
-    classes = {"_type": "ClassLabel", "names": ["ai", "human"]}
+    classes = {"_type": "ClassLabel", "names": ["sdxl", "photographer"]}
     pack_parquet(tmp_path / "set" / "a.parquet", noted(table, label=classes))
-    fields = Fields(real=["human"], fake=["ai"], group=r"image.path: (scene\d+)_")
+    fields = Fields(real=["photographer"], fake=["sdxl"], group=r"image.path: (scene\d+)_")
     frame = ready(Parquet(tmp_path / "set", fields=fields), tmp_path / "s").manifest.frame
     assert frame["label"].tolist() == [1, 0] * 10
     assert frame["group"][3] == ":scene1"
-    # The number 0 stands for "ai": it must not pass for the usual 0 of real images.
-    with pytest.raises(DataError, match="its label 'ai' is neither a real value"):
+    # The number 0 stands for "sdxl": it must not pass for the usual 0 of real images.
+    with pytest.raises(DataError, match=r"its label 'sdxl', .* are neither a real value"):
         ready(Parquet(tmp_path / "set"), tmp_path / "s")
+    pack_parquet(
+        tmp_path / "words" / "a.parquet", noted(table, label=classes | {"names": ["AI", "Human"]})
+    )
+    frame = ready(Parquet(tmp_path / "words"), tmp_path / "s").manifest.frame
+    assert frame["label"].tolist() == [1, 0] * 10
 
 
 def test_webdataset__fields(tmp_path: Path) -> None:

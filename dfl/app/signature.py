@@ -92,7 +92,7 @@ def class_names(kind: ast.expr, module: str) -> list[str]:
         module: Where it is written.
 
     Returns:
-        For each its module and its name.
+        Full names, such as ``dfl.data.images.crops.Crop``.
     """
     names = [node.id for node in ast.walk(kind) if isinstance(node, ast.Name)]
     return [f"{each[0].module}.{name}" for name in names if (each := lineage(find(module, name)))]

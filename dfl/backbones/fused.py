@@ -49,11 +49,6 @@ class FusedBackbone(nn.Module):
         """The layers of ``features``: by backbone as given, then by layer as asked for."""
         return tuple(layer for name, backbone in self._items() for layer in backbone.spec(name))
 
-    @property
-    def embed_dim(self) -> int:
-        """How many values ``features`` gives for an image."""
-        return sum(sum(backbone.dims.values()) for _, backbone in self._items())
-
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         """Turn images into vectors, kept apart.
 
@@ -79,7 +74,7 @@ class FusedBackbone(nn.Module):
             image: uint8, ``(B, 3, H, W)`` or ``(B, V, 3, H, W)``.
 
         Returns:
-            The layers of ``spec`` concatenated, ``(B, embed_dim)``, float32.
+            The layers of ``spec`` concatenated, ``(B, D)``, float32.
 
         Raises:
             BackboneError: If the images have another dtype or shape.

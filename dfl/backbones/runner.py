@@ -1,4 +1,4 @@
-"""Frozen backbones at the speed of the hardware, with results that do not depend on how many.
+"""Frozen backbones at the speed of the hardware, with the same results on any number of threads.
 
 On a CPU each pass runs on one thread, and as many passes at once as there are threads: that is
 faster than all threads sharing one pass, which wait for each other after every operation, and the

@@ -1,1 +1,1 @@
-"""The sub-commands: typed functions, importable and tested as such; importing one is cheap."""
+"""The sub-commands: typed functions, importable and tested as such; imported only when run."""

@@ -17,7 +17,7 @@ images of your own."""
 
 
 def demo(out: Path = Path("demo"), seed: int = 0) -> None:
-    """Run the whole way on photographs that come with PyPI packages, in about two minutes.
+    """Run the whole way on photographs that come with PyPI packages, in about a minute.
 
     Real photographs are cut from the wheels of scikit-image and others; generated images of three
     families are in the package. A frozen EfficientNet-Lite0 turns them into features, a linear

@@ -147,7 +147,7 @@ def _report(results: dict[str, pd.DataFrame]) -> pd.DataFrame:
             for name, scores in results.items()
         }
         if split in shown:
-            print_comparison(tables, title=_TITLES[split])
+            print_comparison(tables, first="Head", title=_TITLES[split])
         for name, table in tables.items():
             table.insert(0, "head", name)
             table.insert(1, "split", split)

@@ -1,4 +1,4 @@
-"""From image files to typed batches; the folders stand in the order in which images pass them.
+"""From image files to typed batches; the folders stand in the order in which they build on another.
 
 containers/  where the bytes of an image are: a file, or a place in a tar or a table
 manifest/    the table of images: its rules, its splits, and which images are the same

@@ -13,6 +13,7 @@ from lightning.pytorch.loggers import WandbLogger
 
 from dfl.data.manifest.manifest import Manifest
 from dfl.errors import DflError, StudyError
+from dfl.evaluation import METRICS
 from dfl.files import writing
 from dfl.recipe import Plain, fingerprint_of
 from dfl.report.study.page import write_study_page
@@ -128,7 +129,7 @@ def publish(
 
 
 def report_fingerprint(run: CellRun, study: Study, settings: Settings) -> str:
-    """Identify what a report is made from: finished cells by name, failures, rows, settings.
+    """Identify what a report is made from: finished cells, failures, rows, metrics, settings.
 
     Intervals and caveats rest on the rows' groups and generators, which decide no cell's scores.
     """
@@ -141,6 +142,7 @@ def report_fingerprint(run: CellRun, study: Study, settings: Settings) -> str:
         list(study.features),
         settings.title,
         settings.metric,
+        [*METRICS],
         settings.replicates,
         [str(claim) for claim in settings.claims],
     ]

@@ -88,7 +88,7 @@ def full_page(*, seed=0):
         ],
         commands=[
             "pip install -e .[demo]",
-            "python train.py study --config configs/study/demo.yaml --seeds '[0, 1, 2]'",
+            "dfl study --config configs/study/demo.yaml --seeds '[0, 1, 2]'",
         ],
         config="pairs:\n- name: progan\n  fake: <folder>\n" + "heads: [rbf_svm, lda]\n" * 30,
     )

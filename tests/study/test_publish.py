@@ -3,6 +3,9 @@
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
+from dfl.evaluation import METRICS
 from dfl.study.design.settings import Settings
 from dfl.study.publish import report_fingerprint
 from dfl.study.run.cells import Outcome
@@ -27,3 +30,15 @@ def test_fingerprint__of_rows_and_failures(tmp_path: Path) -> None:
     turned = replace(run, failures=run.failures[::-1])
     assert report_fingerprint(turned, study, settings) == first
     assert report_fingerprint(replace(run, failures=[]), study, settings) != first
+
+
+def test_fingerprint__of_the_metrics_in_the_tables(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A finished study is judged anew when there is a metric that its report lacks."""
+    study = example(tmp_path)
+    settings = Settings(tmp_path, "t", "auroc", 100, [], "")
+    run = CellRun({cell("lda"): "ab"}, [], 0, 0.0)
+    first = report_fingerprint(run, study, settings)
+    monkeypatch.setitem(METRICS, "brier", METRICS["auroc"])
+    assert report_fingerprint(run, study, settings) != first

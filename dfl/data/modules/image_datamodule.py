@@ -220,7 +220,7 @@ class ImageDataModule(LightningDataModule):
         return other
 
     def preprocess(self) -> Plain:
-        """Describe how images are seen in a test: all but the images that decides a feature."""
+        """Describe crop, transforms of a test and, where one of them is random, the seed."""
         looks: dict[str, object] = {
             "version": PREPROCESS_VERSION,
             "crop": self.crop,

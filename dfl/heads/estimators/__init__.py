@@ -1,4 +1,8 @@
-"""Sklearn heads and reductions as typed functions that a config names; none needs torch."""
+"""Sklearn heads and reductions as typed functions that a config names.
+
+Torch is needed to fit an autoencoder, a linear probe or texts and to read a bottleneck's
+checkpoint, never to score.
+"""
 
 from dfl.heads.estimators.classifiers import (
     decision_tree,

@@ -25,7 +25,7 @@ class HeadDescription:
         architecture: The arguments that rebuild its head.
         features: The features it was trained on.
         backbones: How to build the backbones that make them, by name.
-        preprocess: How to crop the images, None if unknown.
+        preprocess: Crop and transforms of the images; None if not known.
         threshold: A score above it says fake; 0 unless validation chose another.
         calibration: Slope and intercept of the log-odds of fake in the score.
     """

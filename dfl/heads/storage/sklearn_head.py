@@ -37,11 +37,11 @@ class SklearnHead:
     """A pipeline and the features that it takes.
 
     Attributes:
-        pipeline: Ends in a classifier; of `dfl.heads.estimators`, perhaps behind one of
-            `dfl.heads.estimators`.
+        pipeline: Ends in a classifier of `dfl.heads.estimators`, perhaps behind a reduction from
+            there.
         spec: The layers whose concatenation it takes.
         backbones: How to build the backbones that make these layers, by name; None if not known.
-        preprocess: How the images are cropped before; None if not known.
+        preprocess: Crop and transforms of the images; None if not known.
         threshold: A score above it says fake; 0 is the classifier's own.
         calibration: Slope and intercept of the log-odds of fake in the score, as of
             `dfl.evaluation.platt_scaling`.

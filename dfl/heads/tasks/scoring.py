@@ -40,8 +40,8 @@ class ScoringTask(pl.LightningModule, ABC):
 
     Attributes:
         model: What is trained, once it is built.
-        threshold: What scores are counted from, so that those above 0 say fake: 0, unless a study
-            has chosen another on validation images, of which a checkpoint knows.
+        threshold: Subtracted from every logit, so that a score above 0 says fake: 0, unless the
+            checkpoint has another, which a study chose on validation images.
         scores: The score table of the last validation, test or predict epoch, over all processes,
             in the manifest's order; empty where the model does not classify.
     """
@@ -201,7 +201,8 @@ class ScoringTask(pl.LightningModule, ABC):
                 f"the checkpoint holds {saved.task} {saved.architecture}, this model is "
                 f"{self.class_path} {self.architecture()}; use the config it was trained with"
             )
-        if self._trainer is None or self.trainer.state.fn != "fit":  # which moves what it was for
+        # a fit that goes on changes the weights, so that the old threshold no longer holds
+        if self._trainer is None or self.trainer.state.fn != "fit":
             self.threshold = saved.threshold
 
     @property

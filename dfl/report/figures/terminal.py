@@ -50,9 +50,13 @@ def print_metrics(
 
 
 def print_comparison(
-    tables: Mapping[str, pd.DataFrame], *, title: str = "Comparison", console: Console | None = None
+    tables: Mapping[str, pd.DataFrame],
+    *,
+    first: str = "Scores",
+    title: str = "Comparison",
+    console: Console | None = None,
 ) -> None:
-    """Print several results tables against each other, one row a head.
+    """Print several results tables against each other, one row each.
 
     Shown are the metrics over all images, and, where a source has more than one dataset, the mean
     and the worst accuracy over datasets. The best of each column is bold where the output can show
@@ -60,6 +64,7 @@ def print_comparison(
 
     Args:
         tables: Results tables by the name of their source.
+        first: What these names are of, the heading of their column.
         title: The line above it.
         console: Where to print; the standard output by default.
     """
@@ -74,8 +79,8 @@ def print_comparison(
     )
     signs = [METRICS[name].sign for _, name, _ in columns]
     best = (values * signs) == (values * signs).max()
-    width = min(_NAME_WIDTH - 8, max(map(len, [*tables, "Scores"])))
-    grid = _grid("Scores", values.columns, width)
+    width = min(_NAME_WIDTH - 8, max(map(len, [*tables, first])))
+    grid = _grid(first, values.columns, width)
     for place, name in enumerate(tables):
         is_best = best.iloc[place] & (len(tables) > 1)
         grid.add_row(Text(name), *map(_percent, values.iloc[place], is_best))

@@ -95,7 +95,7 @@ class Details:
     ) -> dict[str, object] | None:
         """Test whether one configuration is better than another on the same test images.
 
-        Seeds have test images of their own, so that both are looked at in those that they share.
+        Compared on the seeds that both have, as each seed has test images of its own.
 
         Returns:
             ``a, b, test_set, difference, low, high, p, mcnemar_p``: the difference of the primary

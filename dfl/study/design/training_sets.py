@@ -26,8 +26,8 @@ class TrainingSet:
     Attributes:
         name: What it is called.
         rows: Which rows of the manifest, shape ``(N,)``.
-        seen: The datasets whose fakes are among them, or whose reals are where they have no fakes;
-            all others test generalisation.
+        seen: The datasets that count as trained on: by their fakes, or by their reals where they
+            have no fakes. All others test generalisation.
         generators: The generators whose fakes are among them.
         by_generator: Whether a generator was left out, so that what is unseen is a generator, not a
             dataset.

@@ -119,7 +119,7 @@ class Baselines:
                 condition: self._conditions[condition]
                 for condition in self._study.conditions[cell.train_condition]
             }
-            found[cell] = cell_key(cell, self._recipe(cell) | {"test": describe(tested)})
+            found[cell] = cell_key(cell.seed, self._recipe(cell) | {"test": describe(tested)})
         return found
 
     def missing(self, *, warn: bool = False) -> list[Cell]:
@@ -160,7 +160,7 @@ class Baselines:
 
     def _training(self, cell: Cell) -> str:
         """Identify a training; what it is tested under has no part in it."""
-        return cell_key(cell, self._recipe(cell))
+        return cell_key(cell.seed, self._recipe(cell))
 
     def _recipe(self, cell: Cell) -> Recipe:
         return self._study.recipe_of_rows(cell) | {

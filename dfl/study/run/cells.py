@@ -41,11 +41,11 @@ Scores = dict[str, npt.NDArray[np.float64]]
 """By condition, a score for each validation and test row of known label, in manifest order."""
 
 
-def cell_key(cell: Cell, facts: Mapping[str, Plain]) -> str:
+def cell_key(seed: int, facts: Mapping[str, Plain]) -> str:
     """Identify a cell by all that decides its scores.
 
     Args:
-        cell: The cell; names count only where they stand for a seed, everything else is in `facts`.
+        seed: Its seed; its names do not count.
         facts: Fingerprints of features, rows and settings.
 
     Returns:
@@ -54,7 +54,7 @@ def cell_key(cell: Cell, facts: Mapping[str, Plain]) -> str:
     known: Recipe = dict(facts) | {
         "version": CELL_VERSION,
         "scikit-learn": version("scikit-learn"),
-        "seed": cell.seed,
+        "seed": seed,
     }
     return key_of(known)
 
@@ -102,7 +102,7 @@ class CellStore:
             warn: Whether the log says which files are damaged and are made anew.
 
         Returns:
-            The keys of the others, as far as they are there.
+            The keys whose cells are there and undamaged.
         """
         there = self.finished().intersection(keys)
         return {key for key in sorted(there) if self._store.get(key, warn=warn) is not None}

@@ -280,8 +280,8 @@ class _EpochSeed(pl.Callback):
     ) -> None:
         if batch_idx:
             return
-        # not at the start of the epoch: a loader that begins draws a number after that, but where
-        # a training goes on before
+        # not in on_train_epoch_start: a new iterator of a loader draws a random number, after that
+        # hook in a run that goes through, but before it in one that is resumed
         numbers = f"{self.seed}:{trainer.current_epoch}:{trainer.global_rank}"
         digest = hashlib.blake2b(numbers.encode(), digest_size=8).digest()
         torch.manual_seed(int.from_bytes(digest, "big") >> 1)

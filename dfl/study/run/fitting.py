@@ -91,8 +91,8 @@ def fit_head(cell: Cell, study: Study) -> tuple[SklearnHead, dict[str, int]]:
 
     Returns:
         The head that validation chooses, with its operating point, and how many images it has
-        learnt from, ``real`` and ``fake``. It sees images as the cell was judged on them, whatever
-        those went through that it was trained on.
+        learnt from, ``real`` and ``fake``. Its preprocess is that of the condition that the cell
+        was judged under, not of training.
     """
     fitter = _Fitter(cell, study)
     best = fitter.choose(cell.head)

@@ -1,4 +1,4 @@
-"""What a study tries: all that decides the scores of its cells, and so what they are called."""
+"""The inputs of all cells of a study, and the key of each cell."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -116,7 +116,7 @@ class Study:
             "head": self._described["head", cell.head],
             "sees": self.judged_condition(cell),
         }
-        return cell_key(cell, self.recipe_of_rows(cell) | recipe)
+        return cell_key(cell.seed, self.recipe_of_rows(cell) | recipe)
 
     def recipe_of_rows(self, cell: Cell) -> Recipe:
         """Identify what a cell learns from and what it scores."""

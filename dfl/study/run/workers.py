@@ -90,8 +90,8 @@ class Workers(ABC):
             folder: Where that is written meanwhile; all processes see the folder.
 
         Yields:
-            The place of an item and its result, as they come; None where the process died, with
-            this item alone in work.
+            The place of an item and its result, as they come; None where the process died while
+            only this item was in work.
         """
         with _written(shared, folder) as file, warnings.catch_warnings():
             # loky replaces a process that has waited for long

@@ -1,4 +1,5 @@
 import io
+from functools import partial
 
 import pytest
 from rich.console import Console
@@ -61,8 +62,9 @@ def test_print_metrics__markup_in_names_is_text():
 @pytest.mark.parametrize("width", [80, 120])
 def test_print_comparison__a_row_a_head(width):
     tables = {"svm": metric_table(two_pairs()), "lda": metric_table(two_pairs(seed=1))}
-    lines = printed(print_comparison, tables, width).splitlines()
+    lines = printed(partial(print_comparison, first="Head"), tables, width).splitlines()
     assert max(map(len, lines)) <= 80
+    assert any(line.startswith("Head ") for line in lines)
     for name, table in tables.items():
         line = next(line for line in lines if line.startswith(name))
         pooled = table[table["scope"] == "pooled"].iloc[0]

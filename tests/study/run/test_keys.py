@@ -75,7 +75,7 @@ def test_keys__features(study, tmp_path: Path) -> None:
 def test_cell_store__keeps_and_reads(tmp_path: Path) -> None:
     store = CellStore(tmp_path / "cells")
     assert store.finished() == set()
-    name = cell_key(cell(), {})
+    name = cell_key(cell().seed, {})
     scores = {"none": np.array([0.5, -1e300]), "blur": np.empty(0)}
     store.keep(name, cell(), scores, {"seconds": 1.5})
     (tmp_path / "cells" / ".partial.npz").touch()

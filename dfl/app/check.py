@@ -5,6 +5,7 @@ from argparse import ArgumentError
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from difflib import get_close_matches
+from itertools import takewhile
 from pathlib import Path
 from typing import Final
 
@@ -39,6 +40,11 @@ def check_given(command: Signature, args: Sequence[str]) -> None:
             another type, or has to be given and is not.
     """
     given = list(settings(args))
+    stray = [*takewhile(lambda arg: not arg.startswith("-"), args)]
+    option = command.options[0].name if command.options else ""
+    if stray:
+        values = " ".join(stray)
+        raise ArgumentError(None, f"{values}: say what each is, as in --{option} {stray[0]}")
     problems = [problem for name, value in given for problem in renamed(value, name)]
     configs = [str(value) for name, value in given if not name and not isinstance(value, dict)]
     problems += [f"--config {each}: no such file" for each in configs if not Path(each).is_file()]

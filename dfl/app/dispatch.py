@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Final
 
 from dfl.app.check import check_given
-from dfl.app.given import with_flags
+from dfl.app.given import with_flags, with_lists
 from dfl.app.help import command_help, option_help, overview
 from dfl.app.signature import Signature, signature_of
 from dfl.errors import ConfigError
@@ -48,7 +48,7 @@ def run(argv: Sequence[str]) -> None:
         raise ConfigError(f"no sub-command {name!r}; {near}there are: {', '.join(known)}")
     signature = _signature(name)
     if (asked := _asked(args)) is None:
-        args = with_flags(signature, args)
+        args = with_flags(signature, with_lists(args))
         check_given(signature, args)
     elif (shown := _help(name, signature, *asked)) is not None:
         with suppress(BrokenPipeError):  # into `head`

@@ -1,5 +1,6 @@
 """What a command line gives, read without importing what it is to become."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -27,6 +28,32 @@ def with_flags(command: Signature, args: Sequence[str]) -> list[str]:
         elif name.removeprefix("no_") in flags - {name}:
             arg = f"--{name.removeprefix('no_')}=false"
         given.append(arg)
+    return given
+
+
+def with_lists(args: Sequence[str]) -> list[str]:
+    """Put the values behind an option into one list, as a shell leaves them of a pattern.
+
+    ``--images a.jpg b.jpg`` is ``--images=["a.jpg", "b.jpg"]``; of config files each has an option
+    of its own.
+
+    Args:
+        args: The command line.
+    """
+    given: list[str] = []
+    place = 0
+    while place < len(args):
+        arg, values = args[place], []
+        while place + 1 < len(args) and not args[place + 1].startswith("--"):
+            place += 1
+            values.append(args[place])
+        place += 1
+        if not arg.startswith("--") or "=" in arg or len(values) < 2:
+            given += [arg, *values]
+        elif arg == "--config":
+            given += [f"--config={value}" for value in values]
+        else:
+            given.append(f"{arg}={json.dumps(values, ensure_ascii=False)}")
     return given
 
 

@@ -1,4 +1,4 @@
-"""The command `detect`: a folder of images in, a CSV of scores out."""
+"""The command `detect`: images in, a CSV of scores out."""
 
 from pathlib import Path
 from typing import Literal
@@ -14,7 +14,7 @@ from dfl.report.runs.score_writer import ScoreWriter
 
 def detect(
     detector: Path,
-    images: Path,
+    images: list[Path] | Path,
     out: Path,
     weights: dict[str, str] | None = None,
     on_unreadable: Literal["error", "skip"] = "error",
@@ -24,7 +24,7 @@ def detect(
     devices: int | str = "auto",
     overwrite: bool = False,
 ) -> pd.DataFrame:
-    """Score a folder of images with a trained detector, into a CSV.
+    """Score images with a trained detector, into a CSV.
 
     The CSV has a row an image: path, score (higher = fake), prob and verdict. The detector of a
     study has its threshold and its calibration from validation images; any other one says fake
@@ -34,7 +34,8 @@ def detect(
     Args:
         detector: A checkpoint (.ckpt) that `dfl fit` made, the folder of a head that `dfl heads`
             made, or either of them that `dfl study` chose.
-        images: A folder of images; folders in it are searched too.
+        images: A folder of images, with the folders in it; or images, patterns ('photos/*.jpg') and
+            folders, one or several.
         out: The CSV to write.
         weights: Local weight files by backbone name, where they are no longer where the detector
             was trained.
@@ -72,10 +73,5 @@ def detect(
         seed=loaded.preprocess.seed,
     )
     writer = ScoreWriter(str(out), calibration=loaded.calibration)
-    trainer = run_prediction(
-        loaded.task, data, writer=writer, accelerator=accelerator, devices=devices
-    )
-    scores = loaded.task.scores
-    if trainer.is_global_zero:
-        print(f"{len(scores)} images, {int((scores['score'] > 0).sum())} of them judged fake")
-    return scores
+    run_prediction(loaded.task, data, writer=writer, accelerator=accelerator, devices=devices)
+    return loaded.task.scores

@@ -14,6 +14,7 @@ from PIL import Image
 from dfl.app.prediction import device_kind
 from dfl.data.images.dataset import Preprocess, collate
 from dfl.data.images.decode import decode, decode_opened
+from dfl.data.sources.folders import find_images
 from dfl.detector.stored import read_detector
 from dfl.errors import DataError
 from dfl.evaluation import calibrated
@@ -82,8 +83,8 @@ class Detector:
         """Score images, as `dfl detect` does.
 
         Args:
-            images: Image files, and images that Pillow has opened; one alone counts as a list of
-                one.
+            images: Image files, folders of them, and images that Pillow has opened; one alone
+                counts as a list of one.
             batch_size: How many go through the network at once.
 
         Returns:
@@ -93,10 +94,11 @@ class Detector:
             ``is_fake``: whether the score is above 0.
 
         Raises:
-            DataError: If an image cannot be read.
+            DataError: If an image cannot be read, or a folder has none.
         """
         if isinstance(images, str | PathLike | Image.Image):
             images = [images]
+        images = [each for image in images for each in _in_folder(image)]
         self.task.on_predict_epoch_start()
         names: list[str] = []
         scores = [np.empty(0)]
@@ -134,3 +136,13 @@ class Detector:
             generator="",
             index=index,
         )
+
+
+def _in_folder(image: Picture) -> list[Picture]:
+    """List the images of a folder; anything else stands for itself."""
+    if not isinstance(image, str | PathLike) or not Path(image).is_dir():
+        return [image]
+    root, paths = find_images([Path(image)])
+    if not paths:
+        raise DataError(f"{image}: holds no image; give images or folders of them")
+    return [root / path for path in paths]

@@ -9,9 +9,9 @@ from torch import Tensor
 from dfl.backbones import Backbone
 from dfl.data import Augmentation, Crop
 from dfl.data.images.dataset import Preprocess
-from dfl.errors import BackboneError, CheckpointError, ConfigError
+from dfl.errors import BackboneError, CheckpointError, ConfigError, named
 from dfl.heads.storage.checkpoint import HeadDescription, read_checkpoint
-from dfl.heads.storage.head_folder import load_head
+from dfl.heads.storage.head_folder import HEAD, HEAD_MODEL, load_head
 from dfl.heads.tasks.scoring import ScoringTask
 from dfl.heads.tasks.sklearn_head import SklearnHeadTask
 from dfl.recipe import Plain, build
@@ -23,7 +23,7 @@ def read_detector(
     """Build a detector from what is stored of it.
 
     Args:
-        path: A head's folder, a checkpoint, or a folder that holds one checkpoint.
+        path: A head's folder or a file in it, a checkpoint, or a folder that holds one checkpoint.
         weights: Local weight files by backbone name, in place of those it was trained with.
 
     Returns:
@@ -35,11 +35,7 @@ def read_detector(
         BackboneError: If a backbone cannot be built again.
         HeadError: If a head's folder is damaged.
     """
-    if path.name in ("head.json", "head.skops"):
-        raise CheckpointError(f"{path}: is a part of a detector; give its folder, {path.parent}")
-    networks = sorted(path.glob("*.ckpt"))
-    if len(networks) == 1 and not (path / "head.json").exists():
-        path = networks[0]
+    path = _place_of(path)
     if path.is_dir():
         head = load_head(path)
         preprocess = _preprocess(path, head.preprocess)
@@ -54,6 +50,29 @@ def read_detector(
     task.on_load_checkpoint(checkpoint)
     task.load_state_dict(cast(dict[str, Tensor], checkpoint["state_dict"]))
     return task, preprocess, about.calibration
+
+
+def _place_of(path: Path) -> Path:
+    """Return the folder of a head, or the checkpoint, that a path stands for."""
+    if path.name in (HEAD.document, HEAD_MODEL):
+        return path.parent
+    if not path.is_dir() or (path / HEAD.document).exists():
+        return path
+    networks = sorted(path.glob("*.ckpt"))
+    if len(networks) == 1:
+        return networks[0]
+    heads = [file.parent for file in path.rglob(HEAD.document)]
+    # folders that begin with a dot are of heads that are half made, or were replaced
+    inside = sorted(
+        str(each)
+        for each in (*heads, *path.rglob("*.ckpt"))
+        if not any(part.startswith(".") for part in each.relative_to(path).parts)
+    )
+    if inside:
+        raise CheckpointError(
+            f"{path}: is not a detector itself; give one of those in it: {named(inside)}"
+        )
+    return path
 
 
 def _preprocess(path: Path, recipe: Plain) -> Preprocess:

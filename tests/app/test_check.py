@@ -78,6 +78,10 @@ def test_check__classes_and_files(look: Signature, option: str, said: str) -> No
     assert said in _refused(look, option)
 
 
+def test_check__values_without_an_option(look: Signature) -> None:
+    assert "head in: say what each is, as in --body head" in _refused(look, "head", "in", "--out=x")
+
+
 def test_check__what_has_to_be_given(look: Signature) -> None:
     assert _refused(look) == "missing: --body, --out"
     assert _refused(look, "--out=x", "--body.weight_g=2") == "missing: --body.lens"

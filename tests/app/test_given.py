@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from dfl.app.given import settings, tree_of, with_flags
+from dfl.app.given import settings, tree_of, with_flags, with_lists
 from dfl.app.signature import signature_of
 
 
@@ -37,3 +37,13 @@ def test_tree__another_class_keeps_the_arguments_that_it_takes() -> None:
     assert tree_of([("crop.size", 32), ("crop", "Resize")]) == {
         "crop": {"class_path": "Resize", "init_args": {"size": 32}}
     }
+
+
+def test_lists__values_behind_an_option() -> None:
+    args = ["--images", "a b.jpg", 'c".jpg', "--out", "x.csv", "--config", "1.yaml", "2.yaml"]
+    assert with_lists([*args, "--flag", "--n=1", "--seeds", "1", "2"]) == [
+        *('--images=["a b.jpg", "c\\".jpg"]', "--out", "x.csv"),
+        *("--config=1.yaml", "--config=2.yaml", "--flag", "--n=1", '--seeds=["1", "2"]'),
+    ]
+    for given in (["stray", "--out", "x"], ["--out=x", "stray", "other"], ["-c", "x.yaml"], []):
+        assert with_lists(given) == given

@@ -1,3 +1,4 @@
+import logging
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 import torch
 
 from dfl.commands.detect import detect
-from dfl.errors import CheckpointError, ConfigError
+from dfl.errors import CheckpointError, ConfigError, DataError
 from dfl.evaluation import read_scores
 from dfl.features import FeatureStore
 from dfl.heads.storage.head_folder import load_head, save_head
@@ -102,15 +103,16 @@ def test_detect__a_checkpoint_of_unknown_features_or_of_a_foreign_task(
 
 
 def test_detect__threshold_and_calibration_of_the_head(
-    folder: Path, image_root: Path, tmp_path: Path, capsys
+    folder: Path, image_root: Path, tmp_path: Path, caplog
 ) -> None:
     plain = detect(folder / "heads" / "lda", image_root / "alpha", tmp_path / "d.csv", **CPU)
     threshold = float(np.sort(plain["score"])[-6])  # five images lie above it
     head = replace(load_head(folder / "heads" / "lda"), threshold=threshold)
     save_head(replace(head, calibration=(0.2, -0.7)), tmp_path / "head")
-    capsys.readouterr()
-    detect(tmp_path / "head", image_root / "alpha", tmp_path / "e.csv", **CPU)
-    assert "24 images, 5 of them judged fake" in capsys.readouterr().out
+    with caplog.at_level(logging.INFO, logger="dfl"):
+        detect(tmp_path / "head", image_root / "alpha", tmp_path / "e.csv", **CPU)
+    said = [record.getMessage() for record in caplog.records if "e.csv" in record.getMessage()]
+    assert said == [f"wrote {tmp_path / 'e.csv'}: 24 images, 5 of them judged fake"]
     written = pd.read_csv(tmp_path / "e.csv")
     raw = pd.read_csv(tmp_path / "d.csv")["score"]
     np.testing.assert_allclose(written["score"], raw - threshold, rtol=1e-12, atol=1e-12)
@@ -118,3 +120,39 @@ def test_detect__threshold_and_calibration_of_the_head(
     np.testing.assert_allclose(written["prob"], expected, rtol=1e-9)
     assert (written["verdict"] == "fake").tolist() == (plain["score"] > threshold).tolist()
     assert (written["verdict"] == "fake").sum() == 5
+
+
+def test_detect__files_patterns_and_folders(
+    folder: Path, image_root: Path, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.chdir(image_root)
+    detector = folder / "heads" / "lda"
+    whole = detect(detector, Path("alpha"), tmp_path / "whole.csv", **CPU).set_index("path")
+    for number, (images, names) in enumerate(
+        (
+            (Path("alpha/0_real/000.png"), ["0_real/000.png"]),
+            (
+                Path("alpha/*/00[01].png"),
+                [f"{s}/00{i}.png" for s in ("0_real", "1_fake") for i in (0, 1)],
+            ),
+            (
+                [Path("alpha/1_fake/003.png"), Path("alpha/0_real/001.png")],
+                ["1_fake/003.png", "0_real/001.png"],
+            ),
+        )
+    ):
+        out = tmp_path / f"{number}.csv"
+        detect(detector, images, out, **CPU)
+        written = pd.read_csv(out)
+        assert written["path"].tolist() == [f"alpha/{name}" for name in names]
+        np.testing.assert_allclose(written["score"], whole["score"][names], rtol=1e-5, atol=1e-5)
+
+
+def test_detect__a_file_that_is_no_image(folder: Path, tmp_path: Path) -> None:
+    for name in ("notes.txt", "images.csv"):
+        (tmp_path / name).write_text("no image")
+        with pytest.raises(DataError, match=f"{name}: not named as an image; give images or fold"):
+            detect(folder / "probe.ckpt", tmp_path / name, tmp_path / "d.csv", **CPU)
+    images = [tmp_path / "a.jpg", tmp_path / "b.jpg"]
+    with pytest.raises(DataError, match=r"a.jpg, .*b.jpg: no such file or folder; give images, f"):
+        detect(folder / "probe.ckpt", images, tmp_path / "d.csv", **CPU)

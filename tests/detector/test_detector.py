@@ -114,9 +114,26 @@ def test_load__weights_that_have_moved(folder: Path, tmp_path: Path) -> None:
     assert len(detector(image)) == 1
 
 
-def test_load__the_folder_is_asked_for(folder: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"part of a detector; give its folder, .*/best$"):
-        Detector.load(folder / "best" / "head.json")
+def test_load__a_file_of_a_head_stands_for_its_folder(folder: Path) -> None:
+    image = Image.new("RGB", (40, 40), "red")
+    expected = Detector.load(folder / "best")(image)
+    for name in ("head.json", "head.skops"):
+        pd.testing.assert_frame_equal(Detector.load(folder / "best" / name)(image), expected)
+
+
+def test_load__a_folder_of_several_names_them(folder: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"heads: is not a .* in it: .*heads/lda$"):
+        Detector.load(folder / "heads")
+    with pytest.raises(CheckpointError, match=r"in it: .*best, .*bottleneck\.ckpt, .*heads/lda, "):
+        Detector.load(folder)
+
+
+def test_detector__a_folder_stands_for_its_images(folder: Path, image_root: Path) -> None:
+    detector = Detector.load(folder / "probe.ckpt")
+    place = image_root / "alpha" / "0_real"
+    expected = detector(sorted(place.iterdir()))
+    pd.testing.assert_frame_equal(detector(place), expected)
+    pd.testing.assert_frame_equal(detector([str(place)]), expected)
 
 
 def test_import__dfl_is_light() -> None:

@@ -1,6 +1,9 @@
 """Folders of images: trees in a layout of the field, and images of which nothing is known."""
 
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
+from glob import glob
 from pathlib import Path
 from typing import ClassVar
 
@@ -9,9 +12,9 @@ import pandas as pd
 from dfl.data.manifest.manifest import Manifest
 from dfl.data.sources.base import Source
 from dfl.data.sources.image_sets import Grouping, set_of_genimage, side_frame
-from dfl.data.sources.layouts import list_images, read_tree
+from dfl.data.sources.layouts import list_images, may_be_image, read_tree
 from dfl.data.sources.words import KNOWN_LAYOUTS, SPLIT_FOLDERS
-from dfl.errors import DataError
+from dfl.errors import DataError, named
 from dfl.types import UNKNOWN
 
 
@@ -75,37 +78,81 @@ class Tree(Source):
 
 @dataclass
 class Folder(Source):
-    """A folder of images of which nothing is known, to be scored or exported.
+    """Images of which nothing is known, to be scored or exported: a folder of them, or files.
 
     Args:
-        root: The folder; relative to the working directory.
-        recursive: Whether folders in it are looked into.
+        root: A folder, an image, a pattern (``photos/*.jpg``), or a list of these; relative to the
+            working directory.
+        recursive: Whether folders in a folder are looked into.
     """
 
     is_split: ClassVar[bool] = False
 
-    root: Path
+    root: Path | list[Path]
     recursive: bool = True
 
     @property
     def title(self) -> str:
         """The name of the folder, which is the ``dataset`` of its images."""
-        return Path(self.root).resolve().name or "images"
+        places = self.root if isinstance(self.root, list) else [Path(self.root)]
+        is_one = len(places) == 1 and places[0].is_dir()
+        return (is_one and places[0].resolve().name) or "images"
 
     def scan(self) -> Manifest:
-        """List the images, sorted by path.
+        """List the images: those of a folder sorted by path, files in the order given.
 
         Raises:
-            DataError: If the folder is missing or holds no image.
+            DataError: If a folder or file is missing, or there is no image.
         """
-        root = Path(self.root)
-        paths = list_images(root, recursive=self.recursive)
+        places = self.root if isinstance(self.root, list) else [Path(self.root)]
+        root, paths = find_images(places, recursive=self.recursive)
         if not paths:
             deeper = "" if self.recursive else "; set recursive to look into its folders"
-            raise DataError(f"{root}: holds no image{deeper or '; give a folder of images'}")
+            where = named([str(place) for place in places])
+            raise DataError(f"{where}: holds no image{deeper or '; give a folder of images'}")
         known = {"label": UNKNOWN, "dataset": self.title, "generator": "unknown", "split": ""}
         return Manifest.from_frame(pd.DataFrame({"path": paths, "group": paths} | known), root)
 
     def advice(self, split: str) -> str:
         """Say that there is no other use for them."""
-        return f"{self.root} is a folder without labels, which can only be predicted"
+        return f"{self.title} is a folder without labels, which can only be predicted"
+
+
+def find_images(places: Sequence[Path], *, recursive: bool = True) -> tuple[Path, list[str]]:
+    """List images by files, by folders that hold them, and by patterns.
+
+    Args:
+        places: Which; a pattern has ``*``, ``?`` or ``[...]``, and ``**`` for folders in folders.
+        recursive: Whether folders in a folder are looked into.
+
+    Returns:
+        The folder under which their paths are, and the paths, each once: a single folder and the
+        paths in it; otherwise the working directory, and paths that begin as they were given.
+
+    Raises:
+        DataError: If one is missing, or is not named as an image; all such are named.
+    """
+    if len(places) == 1 and places[0].is_dir():
+        return places[0], list_images(places[0], recursive=recursive)
+    found: list[str] = []
+    missing: list[str] = []
+    others: list[str] = []
+    for place in places:
+        if place.is_dir():
+            images = list_images(place, recursive=recursive)
+            found += [(place / image).as_posix() for image in images]
+        elif os.path.lexists(place):
+            (found if may_be_image(place.name) else others).append(place.as_posix())
+        elif matched := sorted(map(Path, glob(str(place), recursive=True))):  # noqa: PTH207
+            files = [path for path in matched if not path.is_dir() and may_be_image(path.name)]
+            found += [path.as_posix() for path in files]
+        else:
+            missing.append(place.as_posix())
+    if missing:
+        raise DataError(
+            f"{named(missing)}: no such file or folder; give images, folders of them, or patterns "
+            "such as 'photos/*.jpg'"
+        )
+    if others:
+        raise DataError(f"{named(others)}: not named as an image; give images or folders of them")
+    return Path(), list(dict.fromkeys(found))

@@ -44,7 +44,7 @@ class ScoreWriter(Callback):
             return
         path = self._path(trainer, "scores.csv")
         write_scores(scores, path)
-        logger.info("Wrote the scores to %s", path)
+        logger.info("wrote %s", path)
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write path, score, probability and verdict of each image."""
@@ -54,7 +54,8 @@ class ScoreWriter(Callback):
         table = prediction_table(scores, calibration=self.calibration)
         with writing(path) as beside:
             write_csv(table, beside)
-        logger.info("Wrote the predictions to %s", path)
+        fakes = int((table["verdict"] == "fake").sum())
+        logger.info("wrote %s: %d images, %d of them judged fake", path, len(table), fakes)
 
     def _to_write(self, trainer: Trainer, pl_module: LightningModule) -> pd.DataFrame | None:
         """Fetch the scores that this process has to write; None if there are none."""

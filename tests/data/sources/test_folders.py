@@ -179,6 +179,30 @@ def test_folder__empty(tmp_path: Path) -> None:
         Folder(tmp_path, recursive=False).scan()
 
 
+def test_folder__files_patterns_and_lists(tmp_path: Path, monkeypatch) -> None:
+    touch(tmp_path, "a.png", "b/c.png", "b/d.jpg", "b/notes.txt", "b/e/f.png", "[x].png")
+    monkeypatch.chdir(tmp_path)
+
+    def found(*places: str | Path, **settings: bool) -> list[str]:
+        source = Folder([Path(place) for place in places], **settings)
+        manifest = source.scan()
+        assert all(path.is_file() for path in manifest.paths())
+        return manifest.frame["path"].tolist()
+
+    assert found("b") == ["c.png", "d.jpg", "e/f.png"]
+    assert found("b/d.jpg") == ["b/d.jpg"]
+    assert found("b/*") == ["b/c.png", "b/d.jpg"]
+    assert found("**/*.png") == ["[x].png", "a.png", "b/c.png", "b/e/f.png"]
+    assert found("[x].png") == ["[x].png"]
+    assert found("b", "a.png", "b/d.jpg", recursive=False) == ["b/c.png", "b/d.jpg", "a.png"]
+    assert found(tmp_path / "a.png") == [f"{tmp_path}/a.png"]
+    assert Folder(Path("a.png")).scan().frame["dataset"].tolist() == ["images"]
+    with pytest.raises(DataError, match=r"^x.png, y\*: no such file or folder; give images"):
+        found("a.png", "x.png", "y*")
+    with pytest.raises(DataError, match=r"^b/notes.txt: not named as an image"):
+        found("a.png", "b/notes.txt")
+
+
 def test_tree__a_set_with_class_folders_takes_a_name(tmp_path: Path) -> None:
     touch(tmp_path, "airplane/0_real/a.png", "airplane/1_fake/b.png", "cat/1_fake/c.png")
     assert set(Tree(tmp_path).scan().frame["generator"]) == {"real", "airplane", "cat"}

@@ -34,7 +34,7 @@ FLOORS = {
 }
 ORDER = {
     "app": [
-        *("source", "signature", "renamed", "given", "check", "help", "wording", "quiet"),
+        *("definitions", "signature", "renamed", "given", "check", "help", "wording", "quiet"),
         *("parser", "prediction", "extraction", "register", "lightning_cli", "dispatch"),
     ],
     "backbones": [

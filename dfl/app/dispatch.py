@@ -66,7 +66,9 @@ def run(argv: Sequence[str]) -> None:
 
 def _signature(name: str) -> Signature:
     path = f"dfl.commands.{name}.{name}"
-    signature = signature_of("dfl.app.lightning_cli.Run" if name in LIGHTNING else path)
+    signature = signature_of(
+        "dfl.app.lightning_cli.LightningOptions" if name in LIGHTNING else path
+    )
     if signature is None:
         raise ConfigError(f"{name}: its source is not there; install dfl with its .py files")
     return signature

@@ -21,8 +21,10 @@ def run_extraction(
     runner: Runner,
     accelerator: str,
     devices: int | str,
-    num_nodes: int,
-    strategy: str,
+    num_nodes: int = 1,
+    strategy: str = "auto",
+    *,
+    writer: FeatureWriter | None = None,
 ) -> pl.Trainer:
     """Make feature folders, with Lightning's processes.
 
@@ -33,6 +35,7 @@ def run_extraction(
         devices: Number of devices on each node, or auto.
         num_nodes: Number of nodes.
         strategy: Lightning's strategy.
+        writer: What writes them; an own one by default.
 
     Returns:
         The trainer, which knows whether this is the first process.
@@ -42,7 +45,7 @@ def run_extraction(
         return run_prediction(
             task,
             images,
-            writer=FeatureWriter(images),
+            writer=writer or FeatureWriter(images),
             accelerator=accelerator,
             devices=devices,
             num_nodes=num_nodes,

@@ -34,7 +34,7 @@ _RESUMABLE = ("last", "hpc", "registry")  # where fit looks for a checkpoint its
 
 
 @dataclass
-class Run:
+class LightningOptions:
     r"""What Lightning's commands take, in short; Lightning's own list is longer.
 
     A run is a model, data and a trainer, each a class with its options, or a YAML file of

@@ -8,7 +8,7 @@ from typing import Final
 
 from docstring_parser import parse as parse_docstring
 
-from dfl.app.source import Definition, exports, find, is_abstract, lineage
+from dfl.app.definitions import Definition, exports, find, is_abstract, lineage
 
 # The packages whose public classes and functions a config names.
 _ROOMS = (

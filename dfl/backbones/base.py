@@ -104,8 +104,8 @@ class Backbone(nn.Module, ABC):
             encoded = encode(self._preprocess(image.reshape(-1, *image.shape[-3:])))
             features = {name: encoded[name].float() for name in self.layers}
             if image.ndim == 5:
-                views = image.shape[:2]  # (B, V)
-                return {n: x.reshape(*views, -1).mean(dim=1) for n, x in features.items()}
+                crops = image.shape[:2]  # (B, V)
+                return {n: x.reshape(*crops, -1).mean(dim=1) for n, x in features.items()}
             return features
 
     def run_with(self, encode: Callable[[Tensor], dict[str, Tensor]] | None) -> None:

@@ -24,7 +24,7 @@ from dfl.recipe import Recipe
 Features = dict[str, Tensor]
 
 
-class Pending:
+class FeaturesUnderWay:
     """Features that are being made.
 
     Args:
@@ -135,7 +135,7 @@ class Runner:
         """Give the threads back; what is under way is dropped."""
         self._close()
 
-    def submit(self, name: str, image: Tensor) -> Pending:
+    def submit(self, name: str, image: Tensor) -> FeaturesUnderWay:
         """Start the pass of one backbone over a batch.
 
         Args:
@@ -148,7 +148,7 @@ class Runner:
         if self._pool is None:
             return _fetched(self._forward(name, image))
         pool, chunks = self._pool, torch.split(image, MICRO_BATCH)
-        return Pending([pool.submit(self._forward, name, x) for x in chunks])
+        return FeaturesUnderWay([pool.submit(self._forward, name, x) for x in chunks])
 
     def _forward(self, name: str, image: Tensor) -> Features:
         # both contexts are of the thread that enters them
@@ -181,7 +181,7 @@ class Runner:
             member.run_with(None)
 
 
-def _fetched(features: Features) -> Pending:
+def _fetched(features: Features) -> FeaturesUnderWay:
     """Copy features from a GPU while the next batch is under way.
 
     A plain copy would be asked for behind the batches that were started meanwhile, and wait for
@@ -189,11 +189,11 @@ def _fetched(features: Features) -> Pending:
     """
     device = next(iter(features.values())).device
     if device.type != "cuda":
-        return Pending([features])
+        return FeaturesUnderWay([features])
     copies = {
         name: torch.empty_like(value, device="cpu", pin_memory=True).copy_(value, non_blocking=True)
         for name, value in features.items()
     }
     ready = torch.cuda.Event()  # type: ignore[no-untyped-call]  # torch leaves it untyped
     ready.record(torch.cuda.current_stream(device))
-    return Pending([copies], ready)
+    return FeaturesUnderWay([copies], ready)

@@ -13,12 +13,12 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from dfl.app.prediction import run_prediction
+from dfl.app.extraction import run_extraction
 from dfl.backbones import FusedBackbone
-from dfl.backbones.runner import Pending, Runner
+from dfl.backbones.runner import FeaturesUnderWay, Runner
 from dfl.data import ImageDataModule, Manifest
 from dfl.data.images.views import FixedBatch
-from dfl.features.extraction import ExtractionDataModule, FeatureExtractionTask, Target
+from dfl.features.extraction import ExtractionDataModule, Target
 from dfl.features.writer import FeatureWriter
 
 _VIEW: Final = "view"
@@ -110,7 +110,7 @@ def backbone_rate(runner: Runner, images: BenchImages) -> tuple[float, float, di
             runner.submit(name, batches[0].to(device)).result()
         ready = time.perf_counter()
         done: list[dict[str, Tensor]] = []
-        under_way: deque[list[Pending]] = deque()
+        under_way: deque[list[FeaturesUnderWay]] = deque()
         for image in batches:
             there = image.to(device, non_blocking=True)
             under_way.append([runner.submit(name, there) for name in names])
@@ -159,14 +159,11 @@ def extract_rate(runner: Runner, images: BenchImages, accelerator: str) -> float
     """
     with TemporaryDirectory() as folder:
         target = Target(Path(folder) / "features", _VIEW, runner.spec, {})
-        extraction = ExtractionDataModule({_VIEW: images.data}, [target], run=runner.description)
-        task = FeatureExtractionTask(runner, extraction)
+        extraction = ExtractionDataModule(
+            {_VIEW: images.data}, [target], execution=runner.description
+        )
         writer = _TimedWriter(extraction)
-        try:
-            run_prediction(task, extraction, writer=writer, accelerator=accelerator, devices=1)
-        finally:
-            task.close()
-            extraction.close()
+        run_extraction(extraction, runner, accelerator, devices=1, writer=writer)
     return len(images) / writer.seconds
 
 
@@ -193,5 +190,5 @@ class _TimedWriter(FeatureWriter):
         self.seconds += time.perf_counter()
 
 
-def _settled(pending: list[Pending]) -> dict[str, Tensor]:
+def _settled(pending: list[FeaturesUnderWay]) -> dict[str, Tensor]:
     return {name: value for one in pending for name, value in one.result().items()}

@@ -9,7 +9,7 @@ from dfl.files import checksum_of
 from dfl.heads.estimators.encoder_step import BottleneckEncoder
 from dfl.types import FeatureLayer, spec_difference
 
-_PART = "code"
+_LAYER = "code"
 
 
 def encode(features: Path, checkpoint: Path, out: Path, overwrite: bool = False) -> FeatureStore:
@@ -38,7 +38,7 @@ def encode(features: Path, checkpoint: Path, out: Path, overwrite: bool = False)
     if difference := spec_difference(spec, store.spec, subset=True):
         raise FeatureError(f"{features} does not fit {checkpoint}: {difference}")
     made_of = "".join(layer.fingerprint for layer in spec) + checksum_of(checkpoint)
-    code = FeatureLayer(_PART, len(encoder.biases[-1]), sha256(made_of.encode()).hexdigest())
+    code = FeatureLayer(_LAYER, len(encoder.biases[-1]), sha256(made_of.encode()).hexdigest())
     names = [layer.name for layer in spec]
     # its own fingerprint: to `dfl extract`, the codes are not the features they are made of
     metadata = store.metadata | {
@@ -53,7 +53,7 @@ def encode(features: Path, checkpoint: Path, out: Path, overwrite: bool = False)
     ) as matrices:
         start = 0
         for block in store.rows(names).blocks():
-            matrices[_PART][start : start + len(block)] = encoder.transform(block)
+            matrices[_LAYER][start : start + len(block)] = encoder.transform(block)
             start += len(block)
     print(f"wrote {out}: {len(store.manifest)} rows x {code.dim} values")
     return FeatureStore.open(out)

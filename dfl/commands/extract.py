@@ -70,7 +70,7 @@ def extract(
         logger.info("precision: %s, since %s", runner.precision, runner.reason)
     target = Target(out, _VIEW, runner.spec, origin_of(backbones, data, runner))
     images = ExtractionDataModule(
-        {_VIEW: data}, [target], run=runner.description, overwrite=overwrite
+        {_VIEW: data}, [target], execution=runner.description, overwrite=overwrite
     )
     trainer = run_extraction(images, runner, accelerator, devices, num_nodes, strategy)
     store = FeatureStore.open(out)

@@ -16,11 +16,15 @@ from dfl.features.store import FeatureStore
 from dfl.heads.estimators.reductions import reduced
 from dfl.heads.out_of_core.fit import OutOfCore, is_streamed
 from dfl.heads.out_of_core.stream import Stream
-from dfl.heads.storage.head_folder import SCORES, check_replaceable, writing_head
+from dfl.heads.storage.head_folder import (
+    SCORES,
+    check_replaceable,
+    class_counts,
+    writing_head,
+)
 from dfl.heads.storage.sklearn_head import SklearnHead
 from dfl.progress import progress
 from dfl.report.figures.terminal import print_comparison
-from dfl.types import FAKE, REAL
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _TITLES: Final = {"train": "Training images", "val": "Validation images", "test": "Test images"}
@@ -94,7 +98,7 @@ def heads(
     stream = Stream(chosen, label)  # one for all heads: they share its passes
     # plain arrays: an estimator that keeps its input must not keep a map of the feature file
     matrix = None if all(streamed.values()) else chosen.read()
-    counts = _counts(table["label"].iloc[train])
+    counts = class_counts(label)
     results: dict[str, pd.DataFrame] = {}
     with progress("fit heads", len(planned)) as bar:
         for name in planned:
@@ -130,10 +134,6 @@ def _training_rows(table: pd.DataFrame, features: Path) -> npt.NDArray[np.int64]
             "split the data before you extract its features"
         )
     return np.flatnonzero(train)
-
-
-def _counts(label: "pd.Series[int]") -> dict[str, int]:
-    return {"real": int((label == REAL).sum()), "fake": int((label == FAKE).sum())}
 
 
 def _report(results: dict[str, pd.DataFrame]) -> pd.DataFrame:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from dfl.backbones.runner import Pending, Runner
+from dfl.backbones.runner import FeaturesUnderWay, Runner
 from dfl.data import ImageDataModule, Manifest
 from dfl.data.images.views import FixedBatch, ViewsBatch
 from dfl.errors import FeatureError
@@ -92,7 +92,7 @@ class ExtractionDataModule(pl.LightningDataModule):
     Args:
         views: By name, data modules of the same images, in the same order.
         targets: The feature folders to make.
-        run: How the backbones are run, which is a part of what identifies features.
+        execution: How the backbones are run, which is a part of what identifies features.
         overwrite: Whether other features may be replaced.
         advice: What to do where they may not.
 
@@ -111,14 +111,14 @@ class ExtractionDataModule(pl.LightningDataModule):
         views: Mapping[str, ImageDataModule],
         targets: Sequence[Target],
         *,
-        run: Recipe,
+        execution: Recipe,
         overwrite: bool = False,
         advice: str = REPLACE,
     ) -> None:
         super().__init__()
         self.views = dict(views)
         self.targets = tuple(targets)
-        self.run = run
+        self.execution = execution
         self.overwrite = overwrite
         self.advice = advice
         self.plans: dict[int, ExtractionPlan] = {}
@@ -129,7 +129,7 @@ class ExtractionDataModule(pl.LightningDataModule):
         self.allow_zero_length_dataloader_with_multiple_devices = True
 
     @property
-    def source(self) -> ImageDataModule:
+    def first_view(self) -> ImageDataModule:
         """The data module that has the images, whatever the view."""
         return next(iter(self.views.values()))
 
@@ -149,7 +149,7 @@ class ExtractionDataModule(pl.LightningDataModule):
             raise RuntimeError("an ExtractionDataModule is only used by a Trainer")
         for view in self.views.values():
             view.setup(stage)
-        self.images, self.image_of_row = distinct_images(self.source.manifest)
+        self.images, self.image_of_row = distinct_images(self.first_view.manifest)
         several = self.trainer.world_size > 1
         if several:  # now: later Lightning overwrites all weights with those of the first process
             check_alike(self.trainer, self._facts())
@@ -164,7 +164,7 @@ class ExtractionDataModule(pl.LightningDataModule):
             return []
         self.work = list(self._deal(self.trainer.global_rank, self.trainer.world_size))
         batches = [work.batch for work in self.work]
-        return self.source.views_loader(self.images, self.views, batches)
+        return self.first_view.views_loader(self.images, self.views, batches)
 
     def check_batch(self, work: Work, named_hash: Tensor) -> None:
         """Refuse a batch of images that have changed since they were hashed.
@@ -197,16 +197,16 @@ class ExtractionDataModule(pl.LightningDataModule):
         Raises:
             FeatureError: If a folder holds other features.
         """
-        plans = self._plans(hash_images(self.source.manifest))
+        plans = self._plans(hash_images(self.first_view.manifest))
         return [plan.pending_images(advice=self.advice) for plan in plans]
 
     def _facts(self) -> dict[str, str]:
         return facts_of(
             [target.spec for target in self.targets],
             self.images,
-            self.source.manifest,
+            self.first_view.manifest,
             views={name: view.preprocess() for name, view in self.views.items()},
-            run=self.run,
+            execution=self.execution,
         )
 
     def _marks(self, token: str) -> dict[Path, Path]:
@@ -220,9 +220,11 @@ class ExtractionDataModule(pl.LightningDataModule):
                 target.out,
                 hashed,
                 method_fingerprint(
-                    target.spec, preprocess=self.views[target.view].preprocess(), run=self.run
+                    target.spec,
+                    preprocess=self.views[target.view].preprocess(),
+                    execution=self.execution,
                 ),
-                self.source.batch_size,
+                self.first_view.batch_size,
                 target.spec,
             )
             for target in self.targets
@@ -235,7 +237,7 @@ class ExtractionDataModule(pl.LightningDataModule):
             The plans of what is not there, their missing shards, and the token that marks their
             folders.
         """
-        asked = self._plans(hash_images(self.source.manifest))
+        asked = self._plans(hash_images(self.first_view.manifest))
         # all processes lock in the same order, so that none waits for one that waits for it
         for plan in sorted(asked, key=lambda plan: plan.out.absolute()):
             self._lock(plan)
@@ -275,7 +277,7 @@ class ExtractionDataModule(pl.LightningDataModule):
             plan.out, plan.fingerprint, overwrite=self.overwrite, advice=self.advice
         )
         if store is not None:
-            store.note_root(self.source.manifest.root)
+            store.note_root(self.first_view.manifest.root)
             shutil.rmtree(plan.folder, ignore_errors=True)  # of a run killed while it cleaned up
         return store is not None
 
@@ -317,10 +319,10 @@ class FeatureExtractionTask(pl.LightningModule):
         if self._extraction.work:
             self._running.enter_context(self._runner)
 
-    def predict_step(self, batch: ViewsBatch, batch_idx: int) -> dict[int, list[Pending]]:
+    def predict_step(self, batch: ViewsBatch, batch_idx: int) -> dict[int, list[FeaturesUnderWay]]:
         """Start the passes that the batch's targets want; by target, what they will give."""
-        under_way: dict[tuple[str, str], Pending] = {}
-        results: dict[int, list[Pending]] = {}
+        under_way: dict[tuple[str, str], FeaturesUnderWay] = {}
+        results: dict[int, list[FeaturesUnderWay]] = {}
         for number in self._extraction.work[batch_idx].targets:
             target = self._extraction.targets[number]
             for name in target.backbones:

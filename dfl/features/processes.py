@@ -30,7 +30,7 @@ _RUN: Final = "precision or engine"
 _ADVICE: Final = {
     _RUN: "give --precision and --engine by name, not auto",
     "weights, layers or preprocessing of the backbones": "give all machines the same weights",
-    "crop or perturbations": "start all processes with the same settings",
+    "crop or transforms": "start all processes with the same settings",
     "rows of the manifest": "let all machines read the same manifest and splits",
     "content of the images": "give all machines the same images",
 }
@@ -43,7 +43,7 @@ def facts_of(
     rows: Manifest,
     *,
     views: Plain,
-    run: Plain,
+    execution: Plain,
     sample: int = 64,
 ) -> dict[str, str]:
     """Say what decides the features that this process would make.
@@ -53,7 +53,7 @@ def facts_of(
         images: The distinct images.
         rows: All rows.
         views: The descriptions of the views.
-        run: How the backbones are run.
+        execution: How the backbones are run.
         sample: So many images, spread over all, are compared by content; all of them are read by
             the first process alone.
 
@@ -62,7 +62,7 @@ def facts_of(
     """
     layers: Plain = [spec_to_plain(spec) for spec in specs]
     values = (
-        json.dumps(run, sort_keys=True),
+        json.dumps(execution, sort_keys=True),
         fingerprint_of(layers),
         fingerprint_of(views),
         rows_fingerprint(rows),

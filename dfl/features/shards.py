@@ -37,16 +37,16 @@ _CHECKSUM: Final = "sha256"
 _NAME: Final = re.compile(r"shard-([0-9]+)-[0-9]{7}\.safetensors")
 
 
-def method_fingerprint(spec: FeatureSpec, *, preprocess: Plain, run: Plain) -> str:
+def method_fingerprint(spec: FeatureSpec, *, preprocess: Plain, execution: Plain) -> str:
     """Identify how features are made of an image, by everything that decides it.
 
     Args:
         spec: The layers, whose fingerprints stand for architecture, weights, preprocessing and
             layer.
-        preprocess: The description of the crop and the perturbations.
-        run: How the backbones are run: their numeric precision and what carries it out.
+        preprocess: The description of the crop and the transforms.
+        execution: How the backbones are run: their numeric precision and what carries it out.
     """
-    made_by: Recipe = {"layers": spec_to_plain(spec), "preprocess": preprocess, "run": run}
+    made_by: Recipe = {"layers": spec_to_plain(spec), "preprocess": preprocess, "run": execution}
     return fingerprint_of(made_by)
 
 

@@ -10,7 +10,7 @@ import lightning.pytorch as pl
 import numpy as np
 import numpy.typing as npt
 
-from dfl.backbones.runner import Pending
+from dfl.backbones.runner import FeaturesUnderWay
 from dfl.data.images.views import ViewsBatch
 from dfl.data.manifest.manifest import Manifest
 from dfl.errors import FeatureError
@@ -29,7 +29,7 @@ _UNDER_WAY: Final = 128
 _PATIENCE_S: Final = 900.0
 """How long nothing may come from the other processes before this one goes to the barrier."""
 
-Parts = dict[str, Matrix]
+Layers = dict[str, Matrix]
 
 
 class FeatureWriter(pl.Callback):
@@ -44,14 +44,14 @@ class FeatureWriter(pl.Callback):
 
     def __init__(self, extraction: ExtractionDataModule) -> None:
         self._extraction = extraction
-        self._under_way: deque[tuple[Work, dict[int, list[Pending]]]] = deque()
-        self._done: dict[int, list[Parts]] = {}
+        self._under_way: deque[tuple[Work, dict[int, list[FeaturesUnderWay]]]] = deque()
+        self._done: dict[int, list[Layers]] = {}
 
     def on_predict_batch_end(
         self,
         trainer: pl.Trainer,
         pl_module: pl.LightningModule,
-        outputs: dict[int, list[Pending]],
+        outputs: dict[int, list[FeaturesUnderWay]],
         batch: ViewsBatch,
         batch_idx: int,
         dataloader_idx: int = 0,
@@ -82,7 +82,7 @@ class FeatureWriter(pl.Callback):
         """Wait for the oldest batch under way."""
         work, results = self._under_way.popleft()
         for target, pending in results.items():
-            layers: Parts = {}
+            layers: Layers = {}
             for one in pending:
                 layers |= {name: value.numpy() for name, value in one.result().items()}
             self._done.setdefault(target, []).append(layers)
@@ -99,7 +99,7 @@ class FeatureWriter(pl.Callback):
             if not np.isfinite(values).all():
                 raise FeatureError(
                     f"{name}: gives values that are not finite in precision "
-                    f"{self._extraction.run.get('precision')}; take bf16-mixed or 32-true"
+                    f"{self._extraction.execution.get('precision')}; take bf16-mixed or 32-true"
                 )
         try:
             plan.write(shard, features)
@@ -130,7 +130,7 @@ class FeatureWriter(pl.Callback):
         for target, plan in extraction.plans.items():
             join_shards(
                 plan,
-                extraction.source.manifest,
+                extraction.first_view.manifest,
                 extraction.image_of_row,
                 metadata=extraction.targets[target].metadata,
                 overwrite=extraction.overwrite,

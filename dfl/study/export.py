@@ -5,7 +5,7 @@ from typing import Final
 
 from dfl.errors import StudyError
 from dfl.folders import making_folder
-from dfl.heads.storage.head_folder import copy_head, save_head
+from dfl.heads.storage.head_folder import HEAD, HEAD_MODEL, SCORES, copy_head, save_head
 from dfl.study.design.grid import Cell
 from dfl.study.run.baselines import Baselines
 from dfl.study.run.cells import CellStore
@@ -56,7 +56,7 @@ def take_home(cell: Cell, key: str, study: Study, baselines: Baselines, *, out: 
 
 
 def _check_replaceable(folder: Path) -> None:
-    own = {_NETWORK, "head.json", "head.skops", "scores.csv"}
+    own = {_NETWORK, HEAD.document, HEAD_MODEL, SCORES}
     there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     if foreign := sorted(there - own):
         raise StudyError(f"{folder / foreign[0]} is no part of a detector; move it away")

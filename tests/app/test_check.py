@@ -94,11 +94,11 @@ def test_check__every_config_of_the_repository_passes(config: Path) -> None:
     kind = config.parent.name
     command, args = {
         "study": ("dfl.commands.study.study", [f"--config={config}"]),
-        "experiment": ("dfl.app.lightning_cli.Run", [f"--config={config}"]),
-        "model": ("dfl.app.lightning_cli.Run", [f"--model={config}"]),
-        "data": ("dfl.app.lightning_cli.Run", [f"--data={config}"]),
-        "trainer": ("dfl.app.lightning_cli.Run", [f"--trainer={config}"]),
-        "logger": ("dfl.app.lightning_cli.Run", [f"--trainer.logger={config}"]),
+        "experiment": ("dfl.app.lightning_cli.LightningOptions", [f"--config={config}"]),
+        "model": ("dfl.app.lightning_cli.LightningOptions", [f"--model={config}"]),
+        "data": ("dfl.app.lightning_cli.LightningOptions", [f"--data={config}"]),
+        "trainer": ("dfl.app.lightning_cli.LightningOptions", [f"--trainer={config}"]),
+        "logger": ("dfl.app.lightning_cli.LightningOptions", [f"--trainer.logger={config}"]),
         "head": ("dfl.commands.heads.heads", [f"--config={config}"]),
         "extract": ("dfl.commands.extract.extract", [f"--config={config}"]),
     }[kind]

@@ -366,7 +366,7 @@ def test_extract__says_how_it_was_made(manifest: Path, tmp_path: Path) -> None:
 
 def test_data__only_within_a_trainer(manifest: Path, tmp_path: Path) -> None:
     source = ImageDataModule(ManifestFile(manifest), crop=Resize(8), batch_size=2)
-    data = ExtractionDataModule({"v": source}, [], run={})
+    data = ExtractionDataModule({"v": source}, [], execution={})
     assert data.predict_dataloader() == []
     with pytest.raises(RuntimeError, match="only used by a Trainer"):
         data.setup("predict")
@@ -400,7 +400,7 @@ class Together:
             for view in self.views
             for name in self.backbones
         ]
-        images = ExtractionDataModule(self.views, targets, run=runner.description)
+        images = ExtractionDataModule(self.views, targets, execution=runner.description)
         run_extraction(images, runner, "cpu", 1, 1, "auto")
         return images
 

@@ -49,7 +49,7 @@ def _facts(
     rows = Manifest.read(manifest)
     run = {"precision": precision, "engine": "eager"}
     views = {"v": crop}
-    return facts_of([spec], distinct_images(rows)[0], rows, views=views, run=run, **others)
+    return facts_of([spec], distinct_images(rows)[0], rows, views=views, execution=run, **others)
 
 
 def test_check_alike__equal_whatever_the_folder(tmp_path: Path) -> None:
@@ -62,7 +62,7 @@ def test_check_alike__equal_whatever_the_folder(tmp_path: Path) -> None:
     [
         ({"precision": "bf16-mixed"}, r"precision or engine \(.*32-true.* and .*bf16-mixed.*name"),
         ({"spec": (FeatureLayer("m.mean", 3, "abd"),)}, "weights, .* the same weights"),
-        ({"crop": 9}, "differ in the crop or perturbations, so .* the same settings"),
+        ({"crop": 9}, "differ in the crop or transforms, so .* the same settings"),
     ],
 )
 def test_check_alike__one_error_for_all(tmp_path: Path, other, message: str) -> None:
@@ -91,7 +91,7 @@ def test_facts_of__image_that_is_missing_on_one_machine(tmp_path: Path) -> None:
     rows = Manifest.read(manifest)
     before = _facts(manifest)["content of the images"]
     (tmp_path / "11.png").unlink()
-    facts = facts_of([SPEC], distinct_images(rows)[0], rows, views={}, run={})
+    facts = facts_of([SPEC], distinct_images(rows)[0], rows, views={}, execution={})
     assert facts["content of the images"] != before
 
 

@@ -35,7 +35,11 @@ def _manifest(root: Path, content: str = "x") -> Manifest:
 
 
 def _fingerprint(manifest: Manifest, **changes) -> str:
-    arguments = {"spec": SPEC, "preprocess": {"size": 8}, "run": {"precision": "32-true"}} | changes
+    arguments = {
+        "spec": SPEC,
+        "preprocess": {"size": 8},
+        "execution": {"precision": "32-true"},
+    } | changes
     method = method_fingerprint(arguments.pop("spec"), **arguments)
     return extraction_fingerprint(hash_images(manifest), method)
 
@@ -53,7 +57,7 @@ def test_fingerprint__moves_with_the_folder_changes_with_the_rest(tmp_path: Path
     others = [
         _fingerprint(_manifest(tmp_path / "c", content="y")),
         _fingerprint(manifest, preprocess={"size": 9}),
-        _fingerprint(manifest, run={"precision": "bf16-mixed"}),
+        _fingerprint(manifest, execution={"precision": "bf16-mixed"}),
         _fingerprint(manifest, spec=(FeatureLayer("clip.pooled", 3, "ab"),)),
         _fingerprint(Manifest(manifest.frame[:3], manifest.root)),
     ]

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import dfl.features.writer
-from dfl.backbones.runner import Pending
+from dfl.backbones.runner import FeaturesUnderWay
 from dfl.data.images.views import FixedBatch
 from dfl.data.manifest.manifest import Manifest
 from dfl.errors import FeatureError
@@ -22,7 +22,7 @@ SPEC = (FeatureLayer("a.x", 2, "aa"), FeatureLayer("a.y", 1, "bb"))
 DIMS = [(layer.name, layer.dim) for layer in SPEC]
 
 
-class Late(Pending):
+class Late(FeaturesUnderWay):
     """Features that say when somebody waits for them."""
 
     def __init__(self, rows: range, waited: list[int]) -> None:
@@ -43,7 +43,7 @@ def plan(tmp_path: Path, monkeypatch) -> ExtractionPlan:
 
 def _run(plan: ExtractionPlan, shards: list[int]) -> list[int]:
     """Write shards; give the first image of each batch in the order in which it was waited for."""
-    data = ExtractionDataModule({}, [Target(plan.out, "v", SPEC, {})], run={})
+    data = ExtractionDataModule({}, [Target(plan.out, "v", SPEC, {})], execution={})
     data.plans = {0: plan}
     waited: list[int] = []
     writer = FeatureWriter(data)
@@ -137,7 +137,7 @@ def test_teardown__waits_for_the_shards_of_other_processes(
     plan: ExtractionPlan, monkeypatch
 ) -> None:
     seen: list[str] = []
-    data = ExtractionDataModule({}, [Target(plan.out, "v", SPEC, {})], run={})
+    data = ExtractionDataModule({}, [Target(plan.out, "v", SPEC, {})], execution={})
     data.plans = {0: plan}
     sleeps = iter([[0], [], [1]])
     monkeypatch.setattr("time.sleep", lambda _: _run(plan, next(sleeps)))
@@ -154,7 +154,7 @@ def test_teardown__does_not_wait_for_ever(plan: ExtractionPlan, monkeypatch) -> 
     clock = iter(range(0, 10**6, 400))
     monkeypatch.setattr("time.monotonic", lambda: next(clock))
     monkeypatch.setattr("time.sleep", lambda _: None)
-    data = ExtractionDataModule({}, [Target(plan.out, "v", SPEC, {})], run={})
+    data = ExtractionDataModule({}, [Target(plan.out, "v", SPEC, {})], execution={})
     data.plans = {0: plan}
     FeatureWriter(data)._wait_for_others()
     assert next(clock) < 4000

@@ -138,8 +138,8 @@ def fit_streamed(pipeline: Pipeline, stream: Stream, *, scratch: Path) -> Pipeli
             logger.warning(
                 "%s training images are many for an exact RBF SVM: a linear SVM on Nystroem's "
                 "features of %d of them stands in",
-                f"{stream.rows:,}",
-                min(LANDMARKS, stream.rows),
+                f"{stream.n_rows:,}",
+                min(LANDMARKS, stream.n_rows),
             )
             step, stream = _pass_through(nystroem_of(estimator, stream), stream, files, scratch)
             fitted.append(("kernel", step))
@@ -158,7 +158,7 @@ def _pass_through(
     _STEPS[type(step)](step, stream)
     width = step.transform(stream.take(_FIRST)).shape[1]
     blocks = (step.transform(rows) for rows, _ in stream.blocks())
-    rows = files.enter_context(scratch_rows(blocks, (stream.rows, width), scratch))
+    rows = files.enter_context(scratch_rows(blocks, (stream.n_rows, width), scratch))
     return step, Stream(rows, stream.label)
 
 

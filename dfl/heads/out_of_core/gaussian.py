@@ -37,7 +37,7 @@ def fit_naive_bayes(estimator: GaussianNB, stream: Stream) -> None:
     moments = stream.moments()
     estimator.class_count_, estimator.class_prior_ = moments.count, moments.prior
     estimator.theta_ = moments.mean
-    variance = np.diagonal(moments.joint_scatter()) / moments.rows
+    variance = np.diagonal(moments.joint_scatter()) / moments.n_rows
     estimator.epsilon_ = estimator.var_smoothing * float(variance.max())
     estimator.var_ = _variances(moments) + estimator.epsilon_
     estimator.n_features_in_ = stream.dim
@@ -51,7 +51,7 @@ def _variances(moments: Moments) -> Array:
 
 def _solve_eigen(estimator: LinearDiscriminantAnalysis, moments: Moments) -> tuple[Array, Array]:
     """Whiten by the eigenvectors of the scatter within classes: the SVD's, squared."""
-    within = (moments.scatter[0] + moments.scatter[1]) / moments.rows
+    within = (moments.scatter[0] + moments.scatter[1]) / moments.n_rows
     std = np.sqrt(np.diagonal(within))
     std = np.where(std == 0, 1.0, std)
     values, vectors = np.linalg.eigh(within / (std[:, None] * std))

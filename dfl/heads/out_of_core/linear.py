@@ -50,7 +50,7 @@ class _Loss:
 
 def fit_logistic_regression(estimator: LogisticRegression, stream: Stream) -> None:
     """Fit in place; the penalty leaves the intercept alone, as in sklearn."""
-    penalty = 1 / (estimator.C * stream.rows)
+    penalty = 1 / (estimator.C * stream.n_rows)
     ridge = np.append(np.full(stream.dim, penalty), 0.0)
     steps = _minimise(estimator, stream, _LOG_LOSS, ridge)
     estimator.n_iter_ = np.array([steps], dtype=np.int32)
@@ -58,7 +58,7 @@ def fit_logistic_regression(estimator: LogisticRegression, stream: Stream) -> No
 
 def fit_linear_svm(estimator: LinearSVC, stream: Stream) -> None:
     """Fit in place; the penalty covers the intercept, as in liblinear."""
-    ridge = np.full(stream.dim + 1, 1 / (estimator.C * stream.rows))
+    ridge = np.full(stream.dim + 1, 1 / (estimator.C * stream.n_rows))
     # liblinear takes the intercept for the weight of a column of this value
     ridge[-1] /= estimator.intercept_scaling**2
     estimator.n_iter_ = _minimise(estimator, stream, _SQUARED_HINGE, ridge)
@@ -115,7 +115,7 @@ class _Objective:
         moments = stream.moments()
         mean = moments.joint_mean()
         hessian = np.empty((len(ridge), len(ridge)))
-        hessian[:-1, :-1] = moments.joint_scatter() / moments.rows + np.outer(mean, mean)
+        hessian[:-1, :-1] = moments.joint_scatter() / moments.n_rows + np.outer(mean, mean)
         hessian[-1, :-1] = hessian[:-1, -1] = mean
         hessian[-1, -1] = 1
         hessian *= loss.curvature(np.zeros(1))
@@ -140,9 +140,9 @@ class _Objective:
             total += value
             push += change @ rows
             pull += float(change.sum())
-        gradient = np.append((push - self.mean * pull) / self.scale, pull) / self.stream.rows
+        gradient = np.append((push - self.mean * pull) / self.scale, pull) / self.stream.n_rows
         gradient = solve_triangular(self.factor, gradient + self.ridge * weights, trans="T")
-        return total / self.stream.rows + 0.5 * float(self.ridge @ weights**2), gradient
+        return total / self.stream.n_rows + 0.5 * float(self.ridge @ weights**2), gradient
 
     def hessian(self, point: Array) -> Array:
         """Sum up the second derivatives, shape ``(D + 1, D + 1)``."""
@@ -151,7 +151,7 @@ class _Objective:
         for block, label in gathered(self.stream.unscaled(), len(slope)):
             sign = np.where(label == FAKE, 1.0, -1.0)
             rows = block.astype(np.float64)
-            curvature = self.loss.curvature(sign * (rows @ slope + intercept)) / self.stream.rows
+            curvature = self.loss.curvature(sign * (rows @ slope + intercept)) / self.stream.n_rows
             counts = curvature > 0
             rows = (rows[counts] - self.mean) / self.scale
             rows = np.column_stack([rows, np.ones(len(rows))])

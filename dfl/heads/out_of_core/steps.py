@@ -50,7 +50,7 @@ def fit_pca(step: PCA, stream: Stream) -> None:
             a number of them nor a fraction of the variance.
     """
     moments = stream.moments()
-    rows, width = moments.rows, stream.dim
+    rows, width = moments.n_rows, stream.dim
     most = min(rows, width)
     given = step.n_components
     wanted = most if given is None else given
@@ -93,14 +93,14 @@ def nystroem_of(estimator: SVC, stream: Stream, *, seed: int = 0) -> Nystroem:
         gamma = 1 / stream.dim
     elif gamma == "scale":
         gamma = 1 / (stream.dim * (_variance_of_all(stream) or 1.0))
-    count = min(LANDMARKS, stream.rows)
+    count = min(LANDMARKS, stream.n_rows)
     return Nystroem(kernel="rbf", gamma=float(gamma), n_components=count, random_state=seed)
 
 
 def fit_nystroem(step: Nystroem, stream: Stream) -> None:
     """Fit in place, with the landmarks that sklearn would draw."""
-    count = min(step.n_components, stream.rows)
-    order = np.random.RandomState(step.random_state).permutation(stream.rows)
+    count = min(step.n_components, stream.n_rows)
+    order = np.random.RandomState(step.random_state).permutation(stream.n_rows)
     landmarks = order[:count].astype(np.int64)
     # float64: what the kernel of like landmarks has almost lost is blown up again
     step.fit(stream.take(landmarks).astype(np.float64))
@@ -110,6 +110,6 @@ def fit_nystroem(step: Nystroem, stream: Stream) -> None:
 def _variance_of_all(stream: Stream) -> float:
     moments = stream.moments()
     mean = moments.joint_mean()
-    column = np.diagonal(moments.joint_scatter()) / moments.rows
+    column = np.diagonal(moments.joint_scatter()) / moments.n_rows
     result: np.float64 = column.mean() + mean.var()
     return float(result)

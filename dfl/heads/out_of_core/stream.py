@@ -26,7 +26,7 @@ CACHED_ROWS: Final = 256
 _CLASSES: Final = 2
 
 
-class Rows(Protocol):
+class RowReader(Protocol):
     """A matrix that is read in pieces, as `dfl.features.matrices.FeatureRows`."""
 
     @property
@@ -76,8 +76,8 @@ class Moments:
         return cls(count, mean, scatter)
 
     @property
-    def rows(self) -> int:
-        """Rows of both classes."""
+    def n_rows(self) -> int:
+        """How many rows both classes have."""
         return int(self.count.sum())
 
     @property
@@ -112,9 +112,11 @@ class Stream:
         scaler: What they are scaled by, fitted.
     """
 
-    def __init__(self, source: Rows, label: Labels, scaler: StandardScaler | None = None) -> None:
+    def __init__(
+        self, source: RowReader, label: Labels, scaler: StandardScaler | None = None
+    ) -> None:
         self.source, self.label, self.scaler = source, label, scaler
-        self.rows, self.dim = source.shape
+        self.n_rows, self.dim = source.shape
         self._moments: Moments | None = None
         self._standardised: Stream | None = None
 

@@ -28,7 +28,7 @@ from dfl.heads.estimators.reductions import StoredEncoder
 from dfl.heads.storage.sklearn_head import SklearnHead
 from dfl.heads.storage.skops_file import dump_pipeline, load_pipeline, other_version
 from dfl.recipe import Plain, public_name
-from dfl.types import spec_from_plain, spec_to_plain
+from dfl.types import FAKE, REAL, spec_from_plain, spec_to_plain
 
 SCORES: Final = "scores.csv"
 HEAD_MODEL: Final = "head.skops"
@@ -47,6 +47,19 @@ HEAD: Final = Kind(
     same="a head with these settings on these features",
     other="another head",
 )
+
+
+def class_counts(label: npt.ArrayLike) -> dict[str, int]:
+    """Count what a head learns from, as its description has it.
+
+    Args:
+        label: ``REAL`` or ``FAKE``, shape ``(N,)``.
+
+    Returns:
+        How many images are ``real`` and ``fake``.
+    """
+    label = np.asarray(label)
+    return {"real": int((label == REAL).sum()), "fake": int((label == FAKE).sum())}
 
 
 def settings(pipeline: Pipeline) -> list[Plain]:

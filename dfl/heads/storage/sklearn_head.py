@@ -17,7 +17,7 @@ from sklearn.pipeline import Pipeline
 from dfl.errors import HeadError, one_line
 from dfl.heads.estimators.encoder_step import BottleneckEncoder
 from dfl.heads.out_of_core.fit import fit_streamed
-from dfl.heads.out_of_core.stream import Rows, Stream, check_finite
+from dfl.heads.out_of_core.stream import RowReader, Stream, check_finite
 from dfl.recipe import Plain
 from dfl.types import FAKE, REAL, FeatureSpec, spec_difference
 
@@ -98,7 +98,7 @@ class SklearnHead:
             HeadError: As for `fit`.
         """
         self._check_width(stream.source.shape)
-        _checked_labels(stream.label, stream.rows)
+        _checked_labels(stream.label, stream.n_rows)
         check_encoders(self.pipeline, self.spec)
         with _refusals_reported(self.pipeline):
             pipeline = fit_streamed(self.pipeline, stream, scratch=scratch)
@@ -106,7 +106,7 @@ class SklearnHead:
             pipeline, self.spec, backbones=self.backbones, preprocess=self.preprocess
         )
 
-    def score_rows(self, rows: Rows) -> npt.NDArray[np.float64]:
+    def score_rows(self, rows: RowReader) -> npt.NDArray[np.float64]:
         """Score images block by block, as `score` does.
 
         Args:

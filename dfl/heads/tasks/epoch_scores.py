@@ -4,10 +4,8 @@ import pandas as pd
 import torch.distributed as dist
 from torch import Tensor
 
-from dfl.evaluation import TABLE_METRICS, binary_metrics, image_sets, unique_images
+from dfl.evaluation import SCORE_COLUMNS, TABLE_METRICS, binary_metrics, image_sets, unique_images
 from dfl.types import Batch
-
-_TERMS_END = ("path", "dataset", "generator", "split", "label", "score")
 
 
 class ScoreCollector:
@@ -70,7 +68,7 @@ def epoch_metrics(table: pd.DataFrame, split: str) -> dict[str, float]:
     """
     if table.empty:
         return {}
-    terms = [column for column in table if column not in _TERMS_END]
+    terms = [column for column in table if column not in SCORE_COLUMNS]
     images = unique_images(table)
     values = {f"{split}/{term}": float(images[term].mean()) for term in terms}
     if "score" not in table:

@@ -175,7 +175,9 @@ class Baselines:
     @cached_property
     def _images(self) -> str:
         """Identify the images, all of which are read for it."""
-        method = method_fingerprint((), preprocess=self._data.preprocess(), run=self._precision)
+        method = method_fingerprint(
+            (), preprocess=self._data.preprocess(), execution=self._precision
+        )
         return extraction_fingerprint(hash_images(self._data.manifest), method)
 
     def _train(self, cell: Cell) -> Scores:

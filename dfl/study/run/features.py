@@ -20,6 +20,7 @@ from dfl.errors import DataError
 from dfl.evaluation import known_rows
 from dfl.features.extraction import ExtractionDataModule, Target
 from dfl.features.images import distinct_images
+from dfl.features.store import FEATURES
 from dfl.study.run.condition_features import ConditionFeatures
 
 _TIMED = 4  # images
@@ -120,7 +121,7 @@ class FeatureFolders:
             return dict.fromkeys(self._targets, 0)
         if _is_one_of_several():
             return {
-                key: 0 if (target.out / "features.json").is_file() else self.images
+                key: 0 if (target.out / FEATURES.document).is_file() else self.images
                 for key, target in self._targets.items()
             }
         return dict(zip(self._targets, self._extraction().pending(), strict=True))
@@ -133,7 +134,7 @@ class FeatureFolders:
     def has(self, condition: str, name: str) -> bool:
         """Whether the features of a condition and backbone were there and joined before."""
         target = self._targets[condition, name]
-        return not self.pending[condition, name] and (target.out / "features.json").is_file()
+        return not self.pending[condition, name] and (target.out / FEATURES.document).is_file()
 
     @cached_property
     def _targets(self) -> dict[tuple[str, str], Target]:
@@ -153,7 +154,7 @@ class FeatureFolders:
         return ExtractionDataModule(
             self._data,
             list(self._targets.values()),
-            run=self._runner.description,
+            execution=self._runner.description,
             advice=_ADVICE,
         )
 

@@ -17,14 +17,14 @@ from dfl.features.matrices import Matrix
 from dfl.heads.estimators.reductions import reduced
 from dfl.heads.out_of_core.fit import is_streamed
 from dfl.heads.out_of_core.stream import Stream
-from dfl.heads.storage.head_folder import settings
+from dfl.heads.storage.head_folder import class_counts, settings
 from dfl.heads.storage.sklearn_head import SklearnHead, check_encoders
 from dfl.recipe import Plain, Recipe
 from dfl.study.design.grid import Cell
 from dfl.study.design.training_sets import Rows
 from dfl.study.run.cells import CellStore, Outcome, Scores, cause_of
 from dfl.study.run.study import Study
-from dfl.types import FAKE, REAL, FeatureLayer, FeatureSpec
+from dfl.types import FAKE, FeatureLayer, FeatureSpec
 
 _BLOCK_ROWS: Final = 8192
 """Rows that are scored at a time."""
@@ -127,8 +127,7 @@ class _Fitter:
     @property
     def counts(self) -> dict[str, int]:
         """How many images are learnt from, ``real`` and ``fake``."""
-        label = self.label[self.train]
-        return {"real": int((label == REAL).sum()), "fake": int((label == FAKE).sum())}
+        return class_counts(self.label[self.train])
 
     def choose(self, head: str) -> _Candidate:
         """Fit all candidates, behind all candidates of the reduction; validation chooses one."""

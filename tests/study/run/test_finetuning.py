@@ -246,7 +246,7 @@ def test_fine_tune__scores_are_those_of_dfl_test_and_detect(
         detect(best, image_root, tmp_path / "e.csv", {"clip": "w.safetensors"}, **machine)
 
 
-def test_fine_tune__each_row_its_image_and_its_perturbation(
+def test_fine_tune__each_row_its_image_and_its_transforms(
     data: ImageDataModule, tmp_path: Path, steps: list[int]
 ) -> None:
     frame = data.manifest.frame

@@ -143,7 +143,7 @@ def test_fit_cells__large_features_are_never_held_at_once(
     streamed = SklearnHead.fit_streamed
 
     def counted(self: SklearnHead, stream: Stream, *, scratch: Path) -> SklearnHead:
-        calls.append(stream.rows)
+        calls.append(stream.n_rows)
         return streamed(self, stream, scratch=scratch)
 
     monkeypatch.setattr(SklearnHead, "fit_streamed", counted)

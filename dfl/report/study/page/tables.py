@@ -43,7 +43,7 @@ _Row = Mapping[Hashable, object]
 
 
 @dataclass(frozen=True)
-class Choice:
+class ChoiceCard:
     """The best configuration by one criterion, in words; ``parts`` are label and value."""
 
     criterion: str
@@ -101,10 +101,10 @@ class MetricRow:
     numbers: list[tuple[str, str]]
 
 
-def choices(table: pd.DataFrame) -> list[Choice]:
+def choices(table: pd.DataFrame) -> list[ChoiceCard]:
     """The best configurations, the first one being the headline."""
     return [
-        Choice(
+        ChoiceCard(
             cell_text(row["criterion"]),
             " \u00b7 ".join(
                 cell_text(row[name])

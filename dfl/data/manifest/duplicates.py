@@ -12,8 +12,8 @@ import pandas as pd
 
 from dfl.data.containers.base import place_of
 from dfl.data.containers.content import content_hash, size_of
-from dfl.data.manifest.manifest import Manifest
-from dfl.errors import DataError, ManifestError
+from dfl.data.manifest.manifest import Manifest, write_table
+from dfl.errors import MOST_NAMED, DataError, ManifestError, named
 from dfl.threads import in_threads
 from dfl.types import FAKE, REAL
 
@@ -94,15 +94,23 @@ def find_identical(paths: Sequence[str | Path], root: str | Path = "") -> list[l
     return [members.tolist() for members in left.groupby("content", sort=False).groups.values()]
 
 
-def join_identical(manifest: Manifest) -> Manifest:
+def join_identical(
+    manifest: Manifest, *, conflicts: Path | None = None, skip: bool = False
+) -> Manifest:
     """Put identical files, and the groups they are in, into one group.
 
     Where the joined group already has two splits, it goes to the one that is never trained on, and
     a warning says how many images moved.
 
+    Args:
+        manifest: The images.
+        conflicts: A ``.csv`` file for a table of the images whose content is real and fake; it is
+            written where they are left out, or are too many to be named.
+        skip: Whether to leave those images out.
+
     Raises:
-        ManifestError: If a real and a fake image are the same file or have the same content.
-        DataError: If a file cannot be read.
+        ManifestError: If real and fake images have the same content, and are not left out.
+        DataError: If a file cannot be read, or all images would be left out.
     """
     frame = manifest.frame
     again = frame.duplicated("path")
@@ -113,22 +121,60 @@ def join_identical(manifest: Manifest) -> Manifest:
         image_of_row, _ = pd.factorize(frame["path"])
         for first, group in zip(own.take(image_of_row), frame["group"], strict=True):
             groups.join(first, group)
+    both: list[list[int]] = []
     for members in find_identical(paths, manifest.root):
-        _refuse_two_sides({paths[member]: int(labels[member]) for member in members}, manifest.root)
+        if {REAL, FAKE} <= set(labels[members].tolist()):
+            both.append(members)
+            continue
         for member in members[1:]:
             groups.join(own[members[0]], own[member])
+    if both:
+        rows = [(number, member) for number, members in enumerate(both) for member in members]
+        table = unique.iloc[[member for _, member in rows]][["path", "label"]].reset_index(
+            drop=True
+        )
+        table["content"] = [number for number, _ in rows]
+        frame = _without_conflicts(manifest, table, conflicts, skip=skip)
+    elif skip and conflicts is not None:
+        conflicts.unlink(missing_ok=True)
     if groups:
         frame = frame.assign(group=[groups.find(group) for group in frame["group"]])
     return replace(manifest, frame=_settle(frame))
 
 
-def _refuse_two_sides(labels: dict[str, int], root: Path) -> None:
-    sides = {label: name for name, label in reversed(labels.items())}
-    if REAL in sides and FAKE in sides:
-        raise ManifestError(
-            f"{root / sides[REAL]} (real) and {root / sides[FAKE]} (fake) have the same content; "
-            "remove one of them"
+def _without_conflicts(
+    manifest: Manifest, table: pd.DataFrame, file: Path | None, *, skip: bool
+) -> pd.DataFrame:
+    """Leave out images whose content is of both classes, or refuse them."""
+    contents = table["content"].nunique()
+    if file is not None and (skip or contents > MOST_NAMED):
+        write_table(table, file)
+    listed = "" if file is None else f", listed in {file}"
+    if skip:
+        kept = manifest.frame[~manifest.frame["path"].isin(table["path"])]
+        if kept.empty:
+            raise DataError(
+                f"{manifest.root}: each of its images is there as real and as fake{listed}; give "
+                "the classes other images"
+            )
+        logger.warning(
+            "left out %d images whose content is there as real and as fake%s", len(table), listed
         )
+        return kept.reset_index(drop=True)
+    first = table[table["content"] < MOST_NAMED]
+    sides = {
+        label: first[first["label"] == label].groupby("content")["path"].first()
+        for label in (REAL, FAKE)
+    }
+    pairs = [
+        f"{manifest.root / real} (real) and {manifest.root / fake} (fake)"
+        for real, fake in zip(sides[REAL], sides[FAKE], strict=True)
+    ]
+    raise ManifestError(
+        f"{named(pairs, contents, separator='; ')}{listed if contents > MOST_NAMED else ''} have "
+        "the same content; remove one of them, or set on_label_conflict to skip, which leaves both "
+        "out"
+    )
 
 
 def _settle(frame: pd.DataFrame) -> pd.DataFrame:

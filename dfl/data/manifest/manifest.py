@@ -35,7 +35,7 @@ class Manifest:
             ``split`` is ``""``, ``"train"``, ``"val"`` or ``"test"``; rows of one ``group`` are
             never in two splits.
         root: The folder under which relative paths are.
-        notes: What a person should know of how it was read, a line each.
+        notes: What a user should know of how it was told what the images are, a line each.
     """
 
     frame: pd.DataFrame

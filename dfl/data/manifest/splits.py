@@ -27,6 +27,7 @@ class Splits:
         test_fraction: The tested fraction of each dataset and class, in [0, 1].
         val_fraction: The validated fraction of what is not tested, in [0, 1).
         folder: The folder of split files; relative to the working directory.
+        published: Whether the splits that images come with are kept; false deals all anew.
 
     Raises:
         ConfigError: If a fraction is out of range.
@@ -35,6 +36,7 @@ class Splits:
     test_fraction: float = 0.2
     val_fraction: float = 0.1
     folder: Path = Path("splits")
+    published: bool = True
 
     def __post_init__(self) -> None:
         if not 0 <= self.test_fraction <= 1:

@@ -3,7 +3,8 @@
 import copy
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Literal, Self
@@ -17,7 +18,7 @@ from dfl.data.images.dataset import ImageDataset, Preprocess, collate
 from dfl.data.images.transforms import Augmentation
 from dfl.data.images.views import FixedBatch, ViewsBatch, ViewsDataset
 from dfl.data.manifest.class_counts import log_counts
-from dfl.data.manifest.duplicates import join_identical
+from dfl.data.manifest.duplicates import STRICTNESS, join_identical
 from dfl.data.manifest.manifest import Manifest
 from dfl.data.manifest.splits import DEFAULT_SPLITS, Splits, assign_splits
 from dfl.data.modules.samplers import EvalSampler, TrainSampler
@@ -55,6 +56,8 @@ class ImageDataModule(LightningDataModule):
         on_unreadable: ``error`` stops at an image that cannot be decoded; ``skip`` decodes all
             images first, leaves those out, and lists them in a report.
         unreadable_file: The report, a ``.csv``; beside the split file by default.
+        on_label_conflict: ``error`` stops where a real and a fake image have the same content;
+            ``skip`` leaves out all that have it, and lists them in a report beside the split file.
         seed: The seed of splits, of the order of training, and of augmentations.
 
     Raises:
@@ -74,6 +77,7 @@ class ImageDataModule(LightningDataModule):
         num_workers: int = 0,
         on_unreadable: Literal["error", "skip"] = "error",
         unreadable_file: Path | None = None,
+        on_label_conflict: Literal["error", "skip"] = "error",
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -90,6 +94,7 @@ class ImageDataModule(LightningDataModule):
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.on_unreadable = on_unreadable
+        self.on_label_conflict = on_label_conflict
         self.seed = seed
         self._unreadable_file = unreadable_file
         self._manifest: Manifest | None = None
@@ -117,6 +122,11 @@ class ImageDataModule(LightningDataModule):
         beside = self.splits.folder / f"{self._file_stem}-unreadable.csv"
         return self._unreadable_file or beside
 
+    @property
+    def conflict_file(self) -> Path:
+        """The report of images whose content is there as real and as fake."""
+        return self.splits.folder / f"{self._file_stem}-label-conflicts.csv"
+
     @cached_property
     def _file_stem(self) -> str:
         recipe: Recipe = {
@@ -127,6 +137,10 @@ class ImageDataModule(LightningDataModule):
             "val_fraction": self.splits.val_fraction,
             "on_unreadable": self.on_unreadable,
         }
+        if self.on_label_conflict != "error":
+            recipe["on_label_conflict"] = self.on_label_conflict
+        if not self.splits.published:
+            recipe["published"] = False
         fingerprint = fingerprint_of(recipe)[:12]
         readable = re.sub(r"[^\w.+-]+", "_", self.source.title)[:60]
         return f"{readable}-{fingerprint}"
@@ -146,12 +160,13 @@ class ImageDataModule(LightningDataModule):
             return
         if not is_split and not skips:
             return
-        manifest = self.source.scan()
+        manifest = self._scan()
         if skips:
             manifest = drop_unreadable(manifest, self.unreadable_file)
         if not is_split:
             return
-        manifest = join_identical(manifest)
+        leaves_out = self.on_label_conflict == "skip"
+        manifest = join_identical(manifest, conflicts=self.conflict_file, skip=leaves_out)
         manifest = assign_splits(manifest, self.splits, seed=self.seed)
         manifest.write(self.split_file)
         logger.info("splits: written to %s", self.split_file)
@@ -166,13 +181,25 @@ class ImageDataModule(LightningDataModule):
             return
         if self.source.is_split and not self.split_file.exists():
             raise DataError(f"{self.split_file}: no such split file; call prepare_data() first")
-        found = self.source.scan()
+        found = self._scan()
         if self.on_unreadable == "skip":
             found = without(found, read_report(self.unreadable_file))
+        if self.source.is_split and self.on_label_conflict == "skip":
+            found = without(found, read_report(self.conflict_file))
         if self.trainer is None or self.trainer.is_global_zero:
             for note in found.notes:
                 logger.info(note)
         self._manifest = self._read_splits(found) if self.source.is_split else found
+
+    def _scan(self) -> Manifest:
+        """List the images with the splits that they come with, unless those are not to count."""
+        found = self.source.scan()
+        given = found.frame["split"] != ""
+        if self.splits.published or not given.any():
+            return found
+        line = f"splits.published is false, so {given.sum()} images with a split are dealt one anew"
+        frame = found.frame.assign(split="")
+        return replace(found, frame=frame, notes=(*found.notes, line))
 
     def _read_splits(self, found: Manifest) -> Manifest:
         manifest = Manifest.read(self.split_file, found.root, check_paths=False)
@@ -186,7 +213,21 @@ class ImageDataModule(LightningDataModule):
                     f"{self.split_file}: was written for other images: {len(now - then)} are new "
                     f"and {len(then - now)} are gone; delete the file, or set another splits.folder"
                 )
+        validated = _check_published(found, manifest, self.split_file)
         if self.trainer is None or self.trainer.is_global_zero:
+            if self.splits.published and (given := (found.frame["split"] != "").sum()):
+                logger.info(
+                    "%d images keep the split that they come with; splits.published false deals "
+                    "them one anew",
+                    given,
+                )
+            for dataset, images in validated.items():
+                logger.info(
+                    "%s: %d images of its training part are validated on, since it has no "
+                    "validation part; splits.val_fraction 0 trains on them",
+                    dataset,
+                    images,
+                )
             log_counts(manifest)
             if not self._knows_shortcuts and (shortcuts := find_shortcuts(manifest)):
                 logger.warning(shortcut_warning(shortcuts))
@@ -365,3 +406,32 @@ def _same_images(found: Manifest, manifest: Manifest) -> bool:
         bool((found.frame[name].array == manifest.frame[name].array).all())
         for name in ("dataset", "path", "label")
     )
+
+
+def _check_published(found: Manifest, manifest: Manifest, file: Path) -> Mapping[Hashable, int]:
+    """Check that what a set was published with for tests or validation is not trained on.
+
+    Args:
+        found: The images with the splits that they come with.
+        manifest: The same images with those that were written.
+        file: Where they were written.
+
+    Returns:
+        By dataset, how many images that come with ``train`` are validated on.
+
+    Raises:
+        DataError: If an image has a less strict split than it comes with.
+    """
+    keys = ["dataset", "path"]
+    given = found.frame.loc[found.frame["split"] != "", [*keys, "split"]]
+    both = given.merge(manifest.frame[[*keys, "split"]], on=keys, suffixes=("_given", ""))
+    loosened = both["split"].map(STRICTNESS) < both["split_given"].map(STRICTNESS)
+    if loosened.any():
+        first = both[loosened].iloc[0]
+        raise DataError(
+            f"{file}: {loosened.sum()} images come with a stricter split than it gives them, such "
+            f"as {first['path']} ({first['split_given']}, here {first['split']}); delete the file, "
+            "or set splits.published to false"
+        )
+    moved = (both["split_given"] == "train") & (both["split"] == "val")
+    return both[moved]["dataset"].value_counts(sort=False).to_dict()

@@ -41,8 +41,10 @@ class Source(ABC):
     def advice(self, split: str) -> str:
         """Say what to do where no image is in a split."""
         return {
-            "train": "lower test_fraction, or give images that are not all marked as test or val",
+            "train": "lower test_fraction, give images that are not all marked as test or val, or "
+            "set splits.published to false",
             "val": "raise val_fraction, add images, or set trainer.limit_val_batches to 0 "
             "and take out the callbacks that monitor val/",
-            "test": "raise test_fraction, or add images",
+            "test": "raise test_fraction, add images, or set splits.published to false where all "
+            "are marked as train or val",
         }[split]

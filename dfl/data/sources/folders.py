@@ -11,25 +11,35 @@ import pandas as pd
 
 from dfl.data.manifest.manifest import Manifest
 from dfl.data.sources.base import Source
-from dfl.data.sources.image_sets import Grouping, set_of_genimage, side_frame
-from dfl.data.sources.layouts import list_images, may_be_image, read_tree
-from dfl.data.sources.words import KNOWN_LAYOUTS, SPLIT_FOLDERS
+from dfl.data.sources.image_sets import GENIMAGE, Grouping, name_generators
+from dfl.data.sources.layouts import (
+    ANY_FOLDERS,
+    Side,
+    list_images,
+    may_be_image,
+    read_tree,
+)
+from dfl.data.sources.published import keep_published
+from dfl.data.sources.words import KNOWN_LAYOUTS, is_content, is_set
 from dfl.errors import DataError, named
-from dfl.types import UNKNOWN
+from dfl.types import FAKE, REAL, UNKNOWN
 
 
 @dataclass
 class Tree(Source):
     """A folder tree in one of the field's layouts, recognised by itself.
 
-    The set of an image, which is its ``dataset`` and the generator of its fakes, is the first
-    folder below the root that is not ``train``, ``val`` or ``test`` (``progan`` in
-    ``progan/airplane/0_real``), in GenImage's layout the last, and otherwise the root. Of a root
-    that is one set, with folders for classes in it, ``name`` has to be given.
+    The set of an image, which is its ``dataset``, is the first folder below the root that is not
+    named for a split, for all images or for a class of objects (``progan`` in
+    ``train/progan/airplane/0_real``), in GenImage's layout the last, and otherwise the root. Of a
+    root that is one set, with folders for classes in it, ``name`` has to be given. The generator of
+    a fake is the folder below ``fake``, or the one in or around ``train``, ``val`` and ``test``, or
+    the set.
 
-    The parts of a layout (``train``, ``val``, ``test``) are kept; sets without them are split. The
-    held-out part of GenImage (``val``) and of CIFAKE (``test``) is ``test``. To test on all images
-    of such a tree, set ``test_fraction`` to 1.
+    The parts that a set was published with are kept; sets without them are split. ``val`` without
+    ``test`` beside it, as in GenImage, is what a set reports its results on, and becomes ``test``.
+    To test on all images of a tree, set ``splits.test_fraction`` to 1, and ``splits.published`` to
+    false.
 
     Args:
         root: A folder that holds sets, or a set; relative to the working directory.
@@ -61,19 +71,58 @@ class Tree(Source):
         root = Path(self.root)
         tree = read_tree(root)
         if tree.loose:
+            folders = sorted({image.rpartition("/")[0] or "." for image in tree.loose})
             raise DataError(
-                f"{root}: its images ({tree.loose[0]}) are in no known layout; "
-                f"known layouts: {KNOWN_LAYOUTS}"
+                f"{root}: its images ({tree.loose[0]}) are in no known layout; known layouts: "
+                f"{KNOWN_LAYOUTS}; {ANY_FOLDERS}; its folders are {named(folders)}"
             )
+        content = frozenset(
+            name
+            for side in tree.sides
+            if side.label == REAL
+            for image in side.images
+            for name in side.below(image)
+        )
+        notes: list[str] = list(tree.reasons)
+        objects = {part for side in tree.sides for part in side.parts if is_content(part)}
+        if self.name is None and any(not _dataset_of(side) for side in tree.sides) and objects:
+            line = (
+                f"{root}: {named(sorted(objects))} are taken for classes of objects; what is in "
+                f"no other set is called {self.title}, and name says another"
+            )
+            notes.append(line)
         frames = []
         for side in tree.sides:
-            first = next((part for part in side.parts if part not in SPLIT_FOLDERS), "")
-            name = self.name or set_of_genimage(side) or first
+            name = self.name or _dataset_of(side)
             # what the root is called on this machine must not decide a split
             grouping = Grouping(self.group, shared=self.shared_groups, place=name)
             dataset = name or self.title
-            frames.append(side_frame(side, root, "", dataset, grouping).assign(dataset=dataset))
-        return Manifest.from_frame(pd.concat(frames).sort_values("path"), root)
+            generators = ["real"] * len(side.images)
+            if side.label == FAKE:
+                generators, said = name_generators(side, str(root), (), name, dataset, content)
+                notes += said
+            frames.append(
+                pd.DataFrame(
+                    {
+                        "path": side.images,
+                        "label": side.label,
+                        "dataset": dataset,
+                        "generator": generators,
+                        "split": "",
+                        "group": grouping.groups(side.images, side.images),
+                    }
+                )
+            )
+        frame, said = keep_published(pd.concat(frames).sort_values("path"), root)
+        return Manifest.from_frame(frame, root, notes=(*notes, *said))
+
+
+def _dataset_of(side: Side) -> str:
+    """Name the set of a side; empty where it is the root."""
+    sets = [part for part in side.parts if is_set(part)]
+    if not sets:
+        return ""
+    return sets[-1] if side.name.lower() in GENIMAGE else sets[0]
 
 
 @dataclass

@@ -11,7 +11,7 @@ from dfl.artifacts import Kind
 from dfl.data.manifest.manifest import Manifest
 from dfl.data.sources.base import Source
 from dfl.data.sources.fields import Fields, records_manifest
-from dfl.data.sources.saved_datasets import is_saved, saved_splits, split_roles
+from dfl.data.sources.saved_datasets import is_saved, saved_splits, split_note, split_roles
 from dfl.data.sources.streams import save_stream
 from dfl.data.sources.table_records import table_records
 from dfl.errors import ConfigError, DataError, one_line
@@ -33,8 +33,8 @@ class HuggingFace(Source):
     cache. Or it streams: rows are read once, and only what is asked for of them is kept, in Parquet
     files that are read from then on.
 
-    Splits of the dataset are kept where several are used (``validation`` without ``test`` is the
-    test set); one split alone is split further.
+    Splits of the dataset are kept (``validation`` without ``test`` is the test set); ``train``
+    alone, which is what data without splits are called, is split further.
 
     Args:
         path: A folder that ``save_to_disk`` wrote, a folder of data files, a name on the hub, or a
@@ -101,7 +101,10 @@ class HuggingFace(Source):
             for split, files in by_split.items()
             for file in files
         )
-        return records_manifest(records, self.fields, dataset=self.title, root=root)
+        found = records_manifest(records, self.fields, dataset=self.title, root=root)
+        if self.fields.split:
+            return found
+        return replace(found, notes=(*found.notes, *split_note(roles, self.title)))
 
     def recipe(self) -> Plain:
         """Describe the dataset, wherever it is kept."""

@@ -2,26 +2,39 @@
 
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Final, Literal, NamedTuple
 
 import pandas as pd
 
-from dfl.data.containers.base import ENDING
-from dfl.data.sources.layouts import Side, read_tree
+from dfl.data.containers.base import CONTAINER_ENDINGS, ENDING, SEPARATOR
+from dfl.data.sources.layouts import (
+    ANY_FOLDERS,
+    Side,
+    find_sides,
+    list_images,
+    refuse_other_side,
+)
 from dfl.data.sources.packed import packed_files, packed_images
 from dfl.data.sources.words import (
-    GENIMAGE,
     KNOWN_LAYOUTS,
-    SIDE_LABELS,
     SIDE_NAMES,
-    SPLIT_FOLDERS,
+    SIDES,
     capture_pattern,
-    split_role,
+    is_content,
+    is_set,
+    says_no_more,
+    split_word,
+    words_of,
 )
-from dfl.errors import ConfigError, DataError
-from dfl.types import REAL
+from dfl.errors import ConfigError, DataError, named
+from dfl.types import FAKE, REAL
+
+GENIMAGE: Final = ("nature", "ai")
+MOST_GENERATORS: Final = 100
+"""More folders than these below a side are what its images show, and no generators."""
 
 
 @dataclass
@@ -34,19 +47,23 @@ class ImageSet:
             the side is packed: a ``.tar`` or ``.parquet`` file, a pattern (``fakes/*.tar``), a
             folder of such files only, or one that Hugging Face's ``save_to_disk`` wrote. Where a
             tar has the folders of a layout, it is read as one that is unpacked.
-        generator: The name of what made the fakes; by default the set's folder (of one file, its
-            name), or with GenImage's layout the folder above ``train`` and ``val``.
+        generator: The name of what made the fakes; by default the folders below the side
+            (``fake/sdxl``) or those that parts of it are in (``test/biggan``, ``sdxl/train2017``),
+            and where there are none, the set's folder (of one file, its name).
         group: A regular expression with one capture group, searched in each file name (in
             containers, the names that images have in there); images for which it captures the same
             text, in the same set, are one group. By default each image is its own group.
         shared_groups: Whether what ``group`` captures names the same thing in every set that says
             so: a prompt that several generators rendered, or a photograph that is in several sets.
+        split: The split of all its images; by default what the names of its folders and containers
+            say, and where they say nothing, they are dealt one.
     """
 
     path: str
     generator: str | None = None
     group: str | None = None
     shared_groups: bool = False
+    split: Literal["train", "val", "test"] | None = None
 
 
 class Grouping:
@@ -100,19 +117,34 @@ class Grouping:
         return groups
 
 
-def scan_side(source: ImageSet, root: Path, label: int) -> pd.DataFrame:
-    """Find the images of one side of a pair.
+class FoundSide(NamedTuple):
+    """One side of a pair.
 
-    The layout's own ``train``, ``val`` and ``test`` folders below the set say the split. ``val``
-    without a ``test`` beside it is a set's held-out part (GenImage), so its images are ``test``.
+    Attributes:
+        frame: The columns of a manifest but ``dataset``, and those that `keep_published` takes.
+        notes: What there is to say of it.
+        folders: The names of the folders below the side.
+    """
+
+    frame: pd.DataFrame
+    notes: list[str]
+    folders: frozenset[str]
+
+
+def scan_side(
+    source: ImageSet, root: Path, label: int, content: frozenset[str] = frozenset()
+) -> FoundSide:
+    """Find the images of one side of a pair.
 
     Args:
         source: The set, and how its images are named.
         root: The folder under which ``source.path`` is.
         label: REAL or FAKE, the side that is wanted.
+        content: Names of folders that tell what images show, and no generator: those of the real
+            side.
 
     Returns:
-        The columns of a manifest but ``dataset``; images of folders are sorted by path.
+        The images, those of folders sorted by path, those of a container in its order.
 
     Raises:
         DataError: If the folder is missing, holds no image of the side, is ambiguous, or by its
@@ -121,7 +153,7 @@ def scan_side(source: ImageSet, root: Path, label: int) -> pd.DataFrame:
     """
     place = _place_under(source.path, root)
     own = last_part(place)
-    if SIDE_LABELS.get(own, label) != label:
+    if SIDES.get(own.lower(), label) != label:
         raise DataError(
             f"{root / place}: is the {SIDE_NAMES[1 - label]} side by its name, but stands as "
             f"{SIDE_NAMES[label]}; swap the sides or rename it"
@@ -130,111 +162,191 @@ def scan_side(source: ImageSet, root: Path, label: int) -> pd.DataFrame:
     set_place = _set_of(place if packed is None else _fixed_part(place, root))
     grouping = Grouping(source.group, shared=source.shared_groups, place=set_place)
     set_name = root.resolve().name if set_place == "." else last_part(set_place)
-    if packed is not None:
-        made_by = source.generator or set_name
-        frames = [
-            _packed_side(file, split, root, label, made_by, grouping) for file, split in packed
-        ]
-        if not any(map(len, frames)):
-            raise DataError(
-                f"{root / place}: holds no {SIDE_NAMES[label]} images; name another source"
-            )
-        return pd.concat(frames, ignore_index=True)
-    tree = read_tree(root / place)
-    sides = [side for side in tree.sides if side.label == label and side.images]
-    if tree.loose:
-        sides = [Side(label, own, (), tree.loose)]
-    if not sides:
-        raise DataError(
-            f"{root / place}: holds no {SIDE_NAMES[label]} images; known layouts: {KNOWN_LAYOUTS}"
+    known = "" if set_place == "." else set_name
+    above = (own,) if split_word(own) else ()
+    notes: list[str] = []
+    if packed is None:
+        names = list_images(root / place)
+        units = {place: [(str(PurePosixPath(place) / name), name) for name in names]}
+    else:
+        units = {file: packed_images(file, root) for file in packed}
+        if label == FAKE and source.generator is None:
+            stems = {_without_number(last_part(file)) for file in packed}
+            notes += _merged(f"{place}: its files", stems, set_name)
+    frames: list[pd.DataFrame] = []
+    folders: set[str] = set()
+    for unit, images in units.items():
+        sides, reasons = _sides_in([name for _, name in images], own, unit, root, label)
+        notes += reasons
+        made_by: dict[str, str] = {}
+        for side in sides:
+            folders |= {name for image in side.images for name in side.below(image)}
+            makers = ["real" if label == REAL else source.generator or ""] * len(side.images)
+            if not makers[0]:
+                makers, said = name_generators(side, unit, above, known, set_name, content)
+                notes += said
+            made_by |= dict(zip(side.images, makers, strict=True))
+        if label == FAKE and source.generator is None and len(set(made_by.values())) == 1:
+            between = {side.parts[0] for side in sides if side.parts and is_set(side.parts[0])}
+            notes += _merged(f"{place}: its folders", between, set_name)
+        frame = _frame(unit, images, made_by, label, grouping)
+        is_outside = place.startswith("/")
+        within = place if packed is None or unit.startswith(f"{place}/") else parent_of(unit)
+        frames.append(
+            frame.assign(split=source.split or "", outside=len(within) if is_outside else 0)
         )
-    frames = [
-        # the folders between are classes of objects, but for GenImage's
-        side_frame(
-            side, root, place, source.generator or set_of_genimage(side) or set_name, grouping
-        )
-        for side in sides
-    ]
-    return pd.concat(frames).sort_values("path", ignore_index=True)
+    if not any(map(len, frames)):
+        holds = f"{root / place}: holds no {SIDE_NAMES[label]} images; "
+        if packed is not None:
+            raise DataError(f"{holds}name another source")
+        raise DataError(f"{holds}known layouts: {KNOWN_LAYOUTS}; {ANY_FOLDERS}")
+    return FoundSide(pd.concat(frames, ignore_index=True), notes, frozenset(folders))
 
 
-def side_frame(
-    side: Side, root: Path, place: str, generator: str, grouping: Grouping
-) -> pd.DataFrame:
-    """Describe the images of a side by the columns of a manifest but ``dataset``.
+def name_generators(
+    side: Side,
+    place: str,
+    above: Sequence[str],
+    known: str,
+    fallback: str,
+    content: frozenset[str],
+) -> tuple[list[str], list[str]]:
+    """Name what made each image of a fake side.
+
+    It is the first folder below the side that has a name of its own, where there are several, or
+    one and nothing else is known; otherwise what the side's name says, the folder that a part of a
+    set is in or that is in a part, or the set.
 
     Args:
         side: The side.
-        root: The folder of the manifest.
-        place: The folder, under the root, from which the side's paths are counted.
-        generator: What made them, where they are fakes.
-        grouping: Tells their groups.
+        place: The folder or container that its own folders are counted from.
+        above: The name of that, where it is a part of sets and no set.
+        known: What the set is called, empty where only the root has a name.
+        fallback: What it is called then.
+        content: Names of folders that tell what images show: those of the real side.
+
+    Returns:
+        A name for each image, and what there is to say where they cannot be told apart.
     """
-    paths = [str(PurePosixPath(place) / image) for image in side.images]
-    split = split_of(side.parts, lambda folder: (root / place / folder).is_dir())
-    return _frame(paths, paths, side.label, generator, split, grouping)
+    below = [[name for name in side.below(image) if _is_own(name)] for image in side.images]
+    own = [[name for name in names if name not in content] for names in below]
+    first = {names[0] for names in own if names}
+    set_above = side.generator or set_of((*above, *side.parts), side.name)
+    found = set_above or fallback
+    is_alone = len(first) == 1 and says_no_more(side.name) and not (set_above or known)
+    notes: list[str] = []
+    place = "/".join((place, *side.parts, *([side.name] if side.depth else [])))
+    if is_alone or 1 < len(first) <= MOST_GENERATORS:
+        for name in sorted(first):
+            deeper = {names[1] for names in own if names[:1] == [name] and len(names) > 1}
+            notes += _merged(f"{place}/{name}: its folders", deeper, name)
+        return [names[0] if names else found for names in own], notes
+    if len(first) > MOST_GENERATORS:
+        notes += _merged(f"{place}: its folders", first, found)
+    notes += _merged(
+        f"{place}: its folders, which the real side has as well,",
+        {name for names in below for name in names} & content,
+        found,
+    )
+    if side.depth:
+        return [found] * len(below), notes
+    around = (set_of((*above, *side.below(image)), side.name) for image in side.images)
+    return [name or found for name in around], notes
 
 
-def _packed_side(
-    file: str, split: str, root: Path, label: int, generator: str, grouping: Grouping
-) -> pd.DataFrame:
-    """Describe the images of one side in a container, which may have the folders of a layout."""
-    images = packed_images(file, root)
-    places = [name.split("/")[:-1] for _, name in images]
-    sides = [[part for part in place if part in SIDE_LABELS][-1:] for place in places]
-    splits = [split] * len(images)
-    if any(sides):
-        if [] in sides:
-            loose, _ = images[sides.index([])]
-            raise DataError(
-                f"{root / file}: has a layout's folders and images beside them ({loose}); keep one "
-                f"of the two (known layouts: {KNOWN_LAYOUTS})"
-            )
-        folders = {"/".join(place[:depth]) for place in places for depth in range(len(place) + 1)}
-        kept = [row for row, (side,) in enumerate(sides) if SIDE_LABELS[side] == label]
-        splits = [split or split_of(tuple(places[row]), folders.__contains__) for row in kept]
-        images = [images[row] for row in kept]
-    paths, names = ([image[part] for image in images] for part in (0, 1))
-    return _frame(paths, names, label, generator, splits, grouping)
+def set_of(parts: Sequence[str], side: str) -> str:
+    """Name the set of which folders are a part.
+
+    It is the first folder in a part that is called for a split (``test/biggan``), otherwise the one
+    that the part is in (``sdxl/train2017``), and in GenImage's layout always the last.
+
+    Args:
+        parts: The folders that a side is in.
+        side: The name of the side.
+
+    Returns:
+        The name; empty where there is no such part.
+    """
+    sets = [depth for depth, part in enumerate(parts) if is_set(part)]
+    part_at = next((depth for depth, part in enumerate(parts) if split_word(part)), None)
+    if part_at is None:
+        return parts[sets[-1]] if sets and side.lower() in GENIMAGE else ""
+    inside = [depth for depth in sets if depth > part_at]
+    chosen = inside[:1] or sets[-1:]
+    return parts[chosen[0]] if chosen else ""
+
+
+def _merged(what: str, names: Collection[str], generator: str) -> list[str]:
+    """Say that images of several names count as of one generator."""
+    if len(names) < 2:
+        return []
+    line = (
+        f"{what} ({named(sorted(names))}) count as one generator, {generator}; to tell them "
+        "apart, name each as a set of a pair"
+    )
+    return [line]
+
+
+def _is_own(name: str) -> bool:
+    return not (says_no_more(name) or is_content(name))
+
+
+def _without_number(file: str) -> str:
+    """Return the name of a container without its ending, number and split."""
+    stem = file.rpartition(".")[0]
+    return " ".join(
+        word for word in words_of(re.sub(r"\d+-of-\d+$|\d+$", "", stem)) if not split_word(word)
+    )
+
+
+def _sides_in(
+    names: Sequence[str], own: str, unit: str, root: Path, label: int
+) -> tuple[list[Side], list[str]]:
+    """Find the sides of one class among images of a folder or a container."""
+    if own.lower() in SIDES:
+        refuse_other_side(names, label, own, str(root / unit))
+        return [Side(label, own, (), list(names))] if names else [], []
+    within = f"{unit}{SEPARATOR}" if unit.endswith(CONTAINER_ENDINGS) else ""
+    tree = find_sides(names, str(root / unit), within=within)
+    if tree.loose:
+        return [Side(label, own, (), tree.loose)], []
+    return [side for side in tree.sides if side.label == label], tree.reasons
 
 
 def _frame(
-    paths: list[str],
-    names: list[str],
+    unit: str,
+    images: Sequence[tuple[str, str]],
+    made_by: Mapping[str, str],
     label: int,
-    generator: str,
-    split: str | list[str],
     grouping: Grouping,
 ) -> pd.DataFrame:
+    """Describe the images of a side in one folder or container, in the order in which they are."""
+    kept = [(path, name) for path, name in images if name in made_by]
+    paths, names = [path for path, _ in kept], [name for _, name in kept]
+    is_container = unit.endswith(CONTAINER_ENDINGS)
+    if is_container:
+        folders = [f"{unit}{SEPARATOR}{parent_of(name)}" for name in names]
+    else:
+        folders = [parent_of(path) for path in paths]
     return pd.DataFrame(
         {
             "path": paths,
             "label": label,
-            "generator": "real" if label == REAL else generator,
-            "split": split,
+            "generator": [made_by[name] for name in names],
             "group": grouping.groups(paths, names),
+            "folder": folders,
         }
     )
 
 
-def set_of_genimage(side: Side) -> str:
-    """Name the set of a side in GenImage's layout: the last folder that is no split."""
-    named = [part for part in side.parts if part not in SPLIT_FOLDERS]
-    return named[-1] if named and side.name in GENIMAGE else ""
+def parent_of(path: str) -> str:
+    """Return what stands before the last slash of a path."""
+    return path.rpartition("/")[0]
 
 
 def last_part(path: str) -> str:
     """Return what stands behind the last slash of a path."""
     return path.rpartition("/")[2]
-
-
-def split_of(parts: tuple[str, ...], is_folder: Callable[[str], bool]) -> str:
-    """Tell the split from the folders that a side is in."""
-    for depth in reversed(range(len(parts))):
-        if parts[depth] in SPLIT_FOLDERS:
-            beside = "/".join((*parts[:depth], "test"))
-            return split_role(parts[depth], has_test=is_folder(beside))
-    return ""
 
 
 def _place_under(path: str, root: Path) -> str:
@@ -258,8 +370,8 @@ def _fixed_part(place: str, root: Path) -> str:
 def _set_of(place: str) -> str:
     """Return the folder of a set, above the folders of its sides and parts."""
     path = PurePosixPath(place)
-    if path.name in SIDE_LABELS:
+    if path.name.lower() in SIDES:
         path = path.parent
-    if path.name in SPLIT_FOLDERS:
+    if split_word(path.name):
         path = path.parent
     return path.as_posix()

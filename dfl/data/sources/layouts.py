@@ -1,19 +1,19 @@
 """The folder layouts of the field, and the images that a folder holds.
 
-A layout is a pair of folder names, one for each class. They stand at the end of a path, below
-whatever folders a set has for its parts (``train``, ``val``, ``test``) and for the classes of its
-objects.
+In a layout folders are called for the class of their images. Above them are folders for the parts
+of a set (``train``, ``val``, ``test``) and for the classes of its objects, and below them folders
+for generators.
 """
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from dfl.data.containers.base import not_unicode
-from dfl.data.sources.words import KNOWN_LAYOUTS, LAYOUT_OF, SIDE_LABELS
+from dfl.data.sources.words import KNOWN_LAYOUTS, SIDES, sides_of
 from dfl.errors import DataError
 
 # What stands beside images in the published sets. Anything else counts as an image, so that a name
@@ -27,6 +27,9 @@ OTHER_ENDINGS: Final = re.compile(
     re.IGNORECASE,
 )
 OTHER_NAMES: Final = frozenset({"readme", "license", "licence", "checksums", "icon\r"})
+ANY_FOLDERS: Final = (
+    "the source Pairs takes any folders: pairs: {NAME: {real: FOLDER, fake: FOLDER}}"
+)
 
 
 @dataclass(frozen=True)
@@ -38,12 +41,20 @@ class Side:
         name: The folder's name, which tells the layout.
         parts: The folders from the top of the tree to the one that this folder is in.
         images: POSIX paths from the top of the tree, sorted.
+        generator: What made them, where the folder's name says so.
+        depth: How many folders stand before those below the side, in the paths of images.
     """
 
     label: int
     name: str
     parts: tuple[str, ...]
     images: list[str]
+    generator: str = ""
+    depth: int = 0
+
+    def below(self, image: str) -> list[str]:
+        """Return the folders below the side that an image is in."""
+        return image.split("/")[self.depth : -1]
 
 
 @dataclass(frozen=True)
@@ -53,10 +64,21 @@ class FolderTree:
     Attributes:
         sides: The sides found, in the order of their paths.
         loose: POSIX paths, from the top, of images that are in no side.
+        reasons: Why a folder is a side, where not by its word alone; a line each.
     """
 
     sides: list[Side] = field(default_factory=list)
     loose: list[str] = field(default_factory=list)
+    reasons: list[str] = field(default_factory=list)
+
+
+@dataclass
+class _Node:
+    """A folder: its images, its folders, and whether any folder below is a side by its name."""
+
+    images: list[str] = field(default_factory=list)
+    folders: dict[str, "_Node"] = field(default_factory=dict)
+    has_side: bool = False
 
 
 def read_tree(top: Path) -> FolderTree:
@@ -68,17 +90,60 @@ def read_tree(top: Path) -> FolderTree:
     """
     if not top.is_dir():
         raise DataError(f"{top}: no such folder; give the folder of an image set")
+    images = list_images(top)
+    if not images:
+        raise DataError(f"{top}: holds no image; known layouts: {KNOWN_LAYOUTS}")
+    return find_sides(images, str(top))
+
+
+def find_sides(paths: Sequence[str], top: str, *, within: str = "") -> FolderTree:
+    """Find the sides of a layout by the folders of images.
+
+    Args:
+        paths: POSIX paths of images, from a folder or as they are in a tar.
+        top: The folder or the tar, for errors.
+        within: What stands before paths in a manifest, for errors.
+
+    Raises:
+        DataError: If two layouts meet in one place, a side is inside the other, or images stand
+            beside the folders of a layout.
+    """
+    root = _Node()
+    nodes = {"": root}
+    for path in paths:
+        _node_of(path.rpartition("/")[0], nodes).images.append(path)
     tree = FolderTree()
-    _read_into(tree, top, ())
+    _read_into(tree, root, (), top)
     if tree.sides and tree.loose:
         first = "/".join((*tree.sides[0].parts, tree.sides[0].name))
         raise DataError(
             f"{top}: has a layout's folders ({first}) and images beside them "
-            f"({tree.loose[0]}); keep one of the two (known layouts: {KNOWN_LAYOUTS})"
+            f"({within}{tree.loose[0]}); keep one of the two (known layouts: {KNOWN_LAYOUTS}), or "
+            f"choose: {ANY_FOLDERS}"
         )
-    if not tree.loose and not any(side.images for side in tree.sides):
-        raise DataError(f"{top}: holds no image; known layouts: {KNOWN_LAYOUTS}")
     return tree
+
+
+def refuse_other_side(paths: Sequence[str], label: int, side: str, top: str) -> None:
+    """Refuse images of a side of which some are in a folder that is called for the other class.
+
+    Args:
+        paths: POSIX paths of images, from the side.
+        label: The class of the side.
+        side: What the side is called.
+        top: The folder of the side, for the error.
+
+    Raises:
+        DataError: If there is such a folder.
+    """
+    for folder in dict.fromkeys(path.rpartition("/")[0] for path in paths):
+        parts = folder.split("/")
+        for depth, name in enumerate(parts, 1):
+            if SIDES.get(name.lower(), label) != label:
+                raise DataError(
+                    f"{top}/{'/'.join(parts[:depth])}: a side's folder inside the side {side!r}; "
+                    f"rename it or move it out (known layouts: {KNOWN_LAYOUTS})"
+                )
 
 
 def list_images(top: Path, *, recursive: bool = True) -> list[str]:
@@ -92,35 +157,58 @@ def list_images(top: Path, *, recursive: bool = True) -> list[str]:
     return sorted(_below(top, (), recursive=recursive))
 
 
-def _read_into(tree: FolderTree, top: Path, parts: tuple[str, ...]) -> None:
-    images, folders = _listing(top, parts)
-    tree.loose.extend("/".join((*parts, name)) for name in images)
-    sides = [name for name in folders if name in SIDE_LABELS]
-    if len({LAYOUT_OF[name] for name in sides}) > 1:
-        raise DataError(
-            f"{top.joinpath(*parts)}: {' and '.join(sides)} are of two layouts; keep one of them "
-            f"(known layouts: {KNOWN_LAYOUTS})"
-        )
-    for name in folders:
-        if name not in SIDE_LABELS:
-            _read_into(tree, top, (*parts, name))
+def _node_of(folder: str, nodes: dict[str, _Node]) -> _Node:
+    if folder not in nodes:
+        above, _, name = folder.rpartition("/")
+        nodes[folder] = _node_of(above, nodes).folders[name] = _Node()
+        if name.lower() in SIDES:
+            while above:
+                nodes[above].has_side = True
+                above = above.rpartition("/")[0]
+    return nodes[folder]
+
+
+def _read_into(tree: FolderTree, node: _Node, parts: tuple[str, ...], top: str) -> None:
+    place = "/".join((top, *parts))
+    tree.loose.extend(node.images)
+    _refuse_two_layouts(sorted(name for name in node.folders if name.lower() in SIDES), place)
+    leaves = [name for name, each in node.folders.items() if not each.has_side]
+    found = sides_of(node.folders, leaves=leaves, is_all=not node.images)
+    if found.reason:
+        tree.reasons.append(f"{place}: {found.reason}")
+    for name, folder in sorted(node.folders.items()):
+        if name not in found.labels:
+            _read_into(tree, folder, (*parts, name), top)
             continue
-        found = sorted(_below(top, (*parts, name), inside=name))
-        tree.sides.append(Side(SIDE_LABELS[name], name, parts, found))
+        images = sorted(_images_of(folder))
+        depth = len(parts) + 1
+        below = ["/".join(path.split("/")[depth:]) for path in images]
+        refuse_other_side(below, found.labels[name], name, f"{place}/{name}")
+        made_by = found.generators.get(name, "")
+        tree.sides.append(Side(found.labels[name], name, parts, images, made_by, depth))
 
 
-def _below(
-    top: Path, parts: tuple[str, ...], *, inside: str = "", recursive: bool = True
-) -> Iterator[str]:
+def _refuse_two_layouts(sides: list[str], place: str) -> None:
+    labels = [SIDES[name.lower()] for name in sides]
+    numbered = {name[0].isdecimal() for name in sides}
+    if len(labels) > len(set(labels)) or len(numbered) > 1:
+        raise DataError(
+            f"{place}: {' and '.join(sides)} are of two layouts; keep one of them (known layouts: "
+            f"{KNOWN_LAYOUTS}), or choose: {ANY_FOLDERS}"
+        )
+
+
+def _images_of(node: _Node) -> Iterator[str]:
+    yield from node.images
+    for folder in node.folders.values():
+        yield from _images_of(folder)
+
+
+def _below(top: Path, parts: tuple[str, ...], *, recursive: bool) -> Iterator[str]:
     images, folders = _listing(top, parts)
     yield from ("/".join((*parts, name)) for name in images)
     for name in folders if recursive else []:
-        if inside and name in SIDE_LABELS:
-            raise DataError(
-                f"{top.joinpath(*parts, name)}: a side's folder inside the side {inside!r}; "
-                f"rename it or move it out (known layouts: {KNOWN_LAYOUTS})"
-            )
-        yield from _below(top, (*parts, name), inside=inside, recursive=recursive)
+        yield from _below(top, (*parts, name), recursive=recursive)
 
 
 def _listing(top: Path, parts: tuple[str, ...]) -> tuple[list[str], list[str]]:

@@ -3,6 +3,7 @@
 import os
 from abc import abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Final
 
@@ -12,6 +13,7 @@ from dfl.data.manifest.manifest import Manifest
 from dfl.data.sources.base import Source
 from dfl.data.sources.fields import Fields, Records, records_manifest
 from dfl.data.sources.layouts import list_images, may_be_image
+from dfl.data.sources.published import keep_published
 from dfl.data.sources.saved_datasets import is_saved, saved_splits, split_roles
 from dfl.data.sources.table_records import table_images
 from dfl.errors import DataError
@@ -57,9 +59,11 @@ class PackedFiles(Source):
         root = Path(self.root)
         records = (self.records(root / file, file) for file in find_files(root, self.files))
         is_named = self.name is not None
-        return records_manifest(
+        found = records_manifest(
             records, self.fields, dataset=self.title, root=root, is_named=is_named
         )
+        frame, notes = keep_published(found.frame, root)
+        return replace(found, frame=frame, notes=(*found.notes, *notes))
 
 
 def find_files(root: Path, patterns: Sequence[str]) -> list[str]:
@@ -89,7 +93,7 @@ def find_files(root: Path, patterns: Sequence[str]) -> list[str]:
     return sorted(found)
 
 
-def packed_files(place: str, root: Path) -> list[tuple[str, str]] | None:
+def packed_files(place: str, root: Path) -> list[str] | None:
     """List the containers of a source.
 
     Args:
@@ -98,7 +102,7 @@ def packed_files(place: str, root: Path) -> list[tuple[str, str]] | None:
         root: The folder.
 
     Returns:
-        Each container under the root and the split it is for; None for a folder of images.
+        Each container under the root; None for a folder of images.
 
     Raises:
         DataError: If there is none for a pattern, or a saved dataset is damaged.
@@ -106,18 +110,15 @@ def packed_files(place: str, root: Path) -> list[tuple[str, str]] | None:
     if WILD & set(place) and not (root / place).exists():
         if not place.endswith(CONTAINER_ENDINGS):
             return None
-        return [(name, "") for name in find_files(root, [place])]
+        return find_files(root, [place])
     path = root / place
     if place.endswith(CONTAINER_ENDINGS) and path.is_file():
-        return [(place, "")]
+        return [place]
     if is_saved(path):
         splits = saved_splits(path)
-        roles = split_roles(list(splits), str(path))
-        return [
-            ((PurePosixPath(place) / file).as_posix(), roles[split])
-            for split, files in splits.items()
-            for file in files
-        ]
+        split_roles(list(splits), str(path))
+        files = [file for each in splits.values() for file in each]
+        return [(PurePosixPath(place) / file).as_posix() for file in files]
     if not path.is_dir():
         return None
     with os.scandir(path) as entries:
@@ -125,7 +126,7 @@ def packed_files(place: str, root: Path) -> list[tuple[str, str]] | None:
     packed = sorted(name for name in files if name.endswith(CONTAINER_ENDINGS))
     if not packed or list_images(path):
         return None
-    return [((PurePosixPath(place) / name).as_posix(), "") for name in packed]
+    return [(PurePosixPath(place) / name).as_posix() for name in packed]
 
 
 def packed_images(name: str, root: Path) -> list[tuple[str, str]]:

@@ -8,8 +8,10 @@ import pandas as pd
 from dfl.data.containers.base import order_of
 from dfl.data.manifest.manifest import Manifest
 from dfl.data.sources.base import Source
-from dfl.data.sources.image_sets import ImageSet, scan_side
+from dfl.data.sources.image_sets import FoundSide, ImageSet, scan_side
+from dfl.data.sources.published import keep_published
 from dfl.errors import ConfigError, ManifestError
+from dfl.recipe import Plain, describe
 from dfl.types import FAKE, REAL
 
 
@@ -50,8 +52,8 @@ class Pairs(Source):
     def scan(self) -> Manifest:
         """List the images of each pair, in the order of the pairs, real first, then by path.
 
-        Rows of a table are sorted by number. The split is empty but where a layout has folders for
-        it.
+        Rows of a table are sorted by number. The split is the one that a set was published with, as
+        the names of its folders and containers say, and else empty.
 
         Raises:
             ConfigError: If there is no pair.
@@ -64,28 +66,52 @@ class Pairs(Source):
             )
         root = Path(self.root)
         frames = []
+        notes: list[str] = []
         for name, pair in self.pairs.items():
             real = _scan(pair.real, root, REAL, f"{name}.real")
-            fake = _scan(pair.fake, root, FAKE, f"{name}.fake")
-            images = pd.concat([real, fake], ignore_index=True)
+            fake = _scan(pair.fake, root, FAKE, f"{name}.fake", real.folders)
+            images = pd.concat([real.frame, fake.frame], ignore_index=True)
             _refuse_repeated(name, images, root)
             frames.append(images.assign(dataset=name))
-        return Manifest.from_frame(pd.concat(frames), root)
+            notes += real.notes + fake.notes
+        frame, said = keep_published(pd.concat(frames, ignore_index=True), root)
+        return Manifest.from_frame(frame, root, notes=tuple(dict.fromkeys(notes + said)))
+
+    def recipe(self) -> Plain:
+        """Describe the pairs; sets that say no split, as they were described before they could."""
+        return _without_split(describe(self))
+
+
+def _without_split(recipe: Plain) -> Plain:
+    if isinstance(recipe, list):
+        return [_without_split(each) for each in recipe]
+    if isinstance(recipe, dict):
+        kept = {key: value for key, value in recipe.items() if (key, value) != ("split", None)}
+        return {key: _without_split(value) for key, value in kept.items()}
+    return recipe
 
 
 def _scan(
-    sets: str | ImageSet | list[str | ImageSet], root: Path, label: int, option: str
-) -> pd.DataFrame:
+    sets: str | ImageSet | list[str | ImageSet],
+    root: Path,
+    label: int,
+    option: str,
+    content: frozenset[str] = frozenset(),
+) -> FoundSide:
     several = sets if isinstance(sets, list) else [sets]
     if not several:
         raise ConfigError(f"{option}: has no source; give the path of an image set")
-    frames = [
-        scan_side(ImageSet(each) if isinstance(each, str) else each, root, label)
+    found = [
+        scan_side(ImageSet(each) if isinstance(each, str) else each, root, label, content)
         for each in several
     ]
-    images = pd.concat(frames)
+    images = pd.concat([each.frame for each in found])
     keys = [order_of(path) for path in images["path"]]
-    return images.iloc[sorted(range(len(keys)), key=keys.__getitem__)]
+    return FoundSide(
+        images.iloc[sorted(range(len(keys)), key=keys.__getitem__)],
+        [note for each in found for note in each.notes],
+        frozenset().union(*(each.folders for each in found)),
+    )
 
 
 def _refuse_repeated(name: str, images: pd.DataFrame, root: Path) -> None:

@@ -1,10 +1,10 @@
 """Folders that Hugging Face's ``save_to_disk`` wrote, read without its library."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from dfl.data.sources.words import SPLIT_WORDS, split_role
+from dfl.data.sources.words import split_in, split_role
 from dfl.errors import DataError
 
 
@@ -30,27 +30,58 @@ def saved_splits(folder: Path) -> dict[str, list[str]]:
 def split_roles(names: Sequence[str], source: str) -> dict[str, str]:
     """Say what the splits of a dataset are here for.
 
-    A split that is alone is split further. ``validation`` without a ``test`` beside it is a set's
-    held-out part, so its images are ``test``.
+    ``validation`` without a ``test`` beside it is a set's held-out part, so its images are
+    ``test``; so are those of a ``test`` that is alone. A ``train`` that is alone is split further,
+    for that is what Hugging Face calls data without splits.
 
     Args:
         names: The splits that are used.
         source: What the error names.
 
+    Returns:
+        ``train``, ``val`` or ``test`` by the split's name; empty where it is split further.
+
     Raises:
         DataError: If a name tells nothing.
     """
+    roles = {name: split_in(name) for name in names}
     if len(names) == 1:
-        return {names[0]: ""}
-    unknown = [name for name in names if name.lower() not in SPLIT_WORDS]
+        return {
+            name: "" if role == "train" else split_role(role, has_test=False)
+            for name, role in roles.items()
+        }
+    unknown = [name for name, role in roles.items() if not role]
     if unknown:
         raise DataError(
             f"{source}: its split {unknown[0]!r} is neither train, validation nor test; choose "
             f"from {', '.join(names)} with splits"
         )
-    roles = {name: SPLIT_WORDS[name.lower()] for name in names}
     has_test = "test" in roles.values()
     return {name: split_role(role, has_test=has_test) for name, role in roles.items()}
+
+
+def split_note(roles: Mapping[str, str], title: str) -> list[str]:
+    """Say what the splits of a dataset are here for.
+
+    Args:
+        roles: What `split_roles` gave.
+        title: The dataset's name.
+    """
+    kept = [
+        f"{name} is {role}" + (", as it has no test part" if split_in(name) != role else "")
+        for name, role in roles.items()
+        if role
+    ]
+    if kept:
+        return [f"{title}: as published, {', '.join(kept)}"]
+    return [
+        (
+            f"{title}: {name} is its only split, so it is taken for no split; use a test split as "
+            "well, or set splits.test_fraction to 0 to train on all of it"
+        )
+        for name in roles
+        if name
+    ]
 
 
 def _files(folder: Path) -> list[str]:

@@ -1,26 +1,15 @@
-"""The words by which folders, files and columns of published sets say what an image is."""
+"""The words by which folders, files and columns of published sets say what an image is.
+
+All are read in any case and whatever stands between them: ``Test_Set``, ``val2017``, ``RealArt``.
+"""
 
 import re
+from collections.abc import Collection
+from dataclasses import dataclass, field
 from typing import Final
 
 from dfl.errors import ConfigError
 from dfl.types import FAKE, REAL
-
-GENIMAGE: Final = ("nature", "ai")
-LAYOUTS: Final = (
-    ("0_real", "1_fake"),  # ForenSynths, UniversalFakeDetect
-    GENIMAGE,
-    ("REAL", "FAKE"),  # CIFAKE
-    ("real", "fake"),
-)
-"""The folder names of both classes, real first, in each layout of the field."""
-
-KNOWN_LAYOUTS: Final = ", ".join("/".join(names) for names in LAYOUTS)
-LAYOUT_OF: Final = {name: names for names in LAYOUTS for name in names}
-SIDE_LABELS: Final = {
-    name: label for names in LAYOUTS for name, label in zip(names, (REAL, FAKE), strict=True)
-}
-"""The class of the images in a folder of this name."""
 
 SIDE_NAMES: Final = {REAL: "real", FAKE: "fake"}
 
@@ -51,6 +40,21 @@ FILLERS: Final = frozenset(
 )
 """Words that change nothing: ``test_images`` is ``test``."""
 
+WRAPPERS: Final = frozenset(["image", "images", "img", "imgs", "data", "dataset", "datasets"])
+"""Folders around sets, which are not what a set is called."""
+
+SIDES: Final = {
+    "0_real": REAL,
+    "1_fake": FAKE,
+    "nature": REAL,
+    "ai": FAKE,
+    "real": REAL,
+    "fake": FAKE,
+}
+"""Folder names that say a class wherever they stand: ForenSynths, GenImage, CIFAKE and many."""
+
+KNOWN_LAYOUTS: Final = "0_real/1_fake, nature/ai, real/fake, human/ai and the like, in any case"
+
 CLASS_WORDS: Final = {
     "real": REAL,
     "reals": REAL,
@@ -75,10 +79,16 @@ CLASS_WORDS: Final = {
     "deepfakes": FAKE,
     "manipulated": FAKE,
 }
-"""What folders call the classes."""
+"""What folders call the classes; all but `SIDES` count only where both stand side by side."""
 
-SPLIT_FOLDERS: Final = frozenset(SPLIT_WORDS.values())
-"""What folders of a layout are called for them."""
+OBJECTS: Final = frozenset(
+    [
+        *("airplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
+        *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa"),
+        "tvmonitor",
+    ]
+)
+"""Classes of objects beside which ``train`` is one more: those of LSUN, which ForenSynths has."""
 
 FLAGS: Final = {
     **dict.fromkeys(("real", "isreal", "ishuman", "isauthentic", "isnatural", "isphoto"), REAL),
@@ -189,6 +199,99 @@ def split_role(split: str, *, has_test: bool) -> str:
         has_test: Whether the set has a part for tests.
     """
     return "test" if split == "val" and not has_test else split
+
+
+def is_content(name: str) -> bool:
+    """Whether a folder is named for what its images show: a class of LSUN, or one of WordNet."""
+    return name.lower() in OBJECTS or re.fullmatch(r"n\d{8}", name) is not None
+
+
+def is_set(name: str) -> bool:
+    """Whether a folder may be called as a set is, which ``test`` and ``images`` are not."""
+    is_wrapper = all(word in WRAPPERS for word in words_of(name))
+    return not (split_word(name) or is_wrapper or is_content(name))
+
+
+@dataclass(frozen=True)
+class Sides:
+    """Which of the folders that stand side by side hold one class.
+
+    Attributes:
+        labels: REAL or FAKE by the folder's name.
+        generators: What made a folder's images, where its name says so.
+        reason: Why, where it is not by their words alone; a line for the user.
+    """
+
+    labels: dict[str, int] = field(default_factory=dict)
+    generators: dict[str, str] = field(default_factory=dict)
+    reason: str = ""
+
+
+def sides_of(names: Collection[str], *, leaves: Collection[str], is_all: bool) -> Sides:
+    """Say which of some folders hold one class, by their names.
+
+    The words of `SIDES` count by themselves, all others where they stand for the class that is
+    missing beside them. So do 0 and 1 where there is nothing else, what stands beside ``real`` and
+    has no word (DiffusionForensics), and what stands beside an ``AI_SD_baroque`` as ``baroque``
+    (AI-ArtBench).
+
+    Args:
+        names: The folders that stand side by side.
+        leaves: Those of them that have no side of a layout in them.
+        is_all: Whether no image stands beside them.
+    """
+    labels = {name: SIDES[name.lower()] for name in names if name.lower() in SIDES}
+    missing = {REAL, FAKE} - set(labels.values())
+    others = sorted(name for name in leaves if name not in labels)
+    if not missing or not others:
+        return Sides(labels)
+    said = {name: _label_of(name) for name in others}
+    if missing <= set(said.values()):
+        labels |= {name: label for name, label in said.items() if label in missing}
+        fakes = [name for name, label in labels.items() if label == FAKE]
+        named = [name for name in fakes if len(fakes) > 1 or not says_no_more(name)]
+        return Sides(labels, {name: name for name in named})
+    if is_all and set(names) == {"0", "1"}:
+        return Sides({"0": REAL, "1": FAKE}, reason="0 is taken for real and 1 for fake")
+    if [name.lower() for name in labels] == ["real"]:
+        made = [name for name in others if not (says_no_more(name) or is_content(name))]
+        if made == others:
+            reason = f"what stands beside {next(iter(labels))}/ is taken for generators"
+            return Sides(
+                labels | dict.fromkeys(made, FAKE), dict(zip(made, made, strict=True)), reason
+            )
+    if not labels and FAKE in said.values():
+        made = [name for name in others if said[name] == FAKE]
+        plain = [name for name in others if name not in made]
+        of = {name: [each for each in plain if name.endswith(each)] for name in made}
+        if (
+            plain
+            and all(of.values())
+            and {each for found in of.values() for each in found} == set(plain)
+        ):
+            labels = dict.fromkeys(plain, REAL) | dict.fromkeys(made, FAKE)
+            generators = {
+                name: name.removesuffix(max(found, key=len)).rstrip("_- ")
+                for name, found in of.items()
+            }
+            reason = (
+                "what has the name of a generated set without its first words is taken for real"
+            )
+            return Sides(labels, generators, reason)
+    return Sides(labels)
+
+
+def _label_of(name: str) -> int | None:
+    """Say which class the first or last word of a name says, digits and fillers aside."""
+    words = [
+        word
+        for word in words_of(name)
+        if not (word.isdecimal() or word in FILLERS or word in SPLIT_WORDS)
+    ]
+    found = {CLASS_WORDS[word] for word in words if word in CLASS_WORDS}
+    is_end = any(word in CLASS_WORDS for word in words[:1] + words[-1:])
+    is_denied = not {"no", "non", "not"}.isdisjoint(words)
+    return found.pop() if is_end and len(found) == 1 and not is_denied else None
 
 
 def capture_pattern(expression: str, option: str) -> re.Pattern[str]:

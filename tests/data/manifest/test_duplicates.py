@@ -1,6 +1,7 @@
 import logging
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -115,3 +116,62 @@ def test_join_identical__training_image_that_is_tested_moves_to_the_test(
         "1 images are identical to an image of a stricter split and were moved there"
     ]
     joined.validate()
+
+
+def both_classes(root: Path, contents: int) -> Manifest:
+    rows: list[tuple[str, int, str, str]] = []
+    for number in range(contents):
+        write(root, **{f"r{number:02}": b"%d" % number, f"f{number:02}": b"%d" % number})
+        rows += [(f"{side}{number:02}", label, "", f"{side}{number:02}")
+                 for side, label in (("r", 0), ("f", 1))]  # fmt: skip
+    write(root, real=b"only real", fake=b"only fake")
+    return manifest_of(root, *rows, ("real", 0, "", "real"), ("fake", 1, "", "fake"))
+
+
+def test_label_conflicts__all_are_named_at_once(tmp_path: Path) -> None:
+    report = tmp_path / "conflicts.csv"
+    with pytest.raises(ManifestError) as caught:
+        join_identical(both_classes(tmp_path, 3), conflicts=report)
+    said = str(caught.value)
+    assert all(f"r0{i} (real) and {tmp_path}/f0{i} (fake)" in said for i in range(3))
+    assert "set on_label_conflict to skip" in said
+    assert not report.exists()
+
+
+def test_label_conflicts__of_many_ten_are_named_and_the_rest_listed(tmp_path: Path) -> None:
+    report = tmp_path / "conflicts.csv"
+    with pytest.raises(ManifestError) as caught:
+        join_identical(both_classes(tmp_path, 14), conflicts=report)
+    said = str(caught.value)
+    assert said.count("(real) and") == 10
+    assert f"and 4 more, listed in {report} have the same content" in said
+    assert "\n" not in said
+    table = pd.read_csv(report)
+    assert (len(table), table["content"].nunique()) == (28, 14)
+
+
+def test_label_conflicts__left_out_by_choice(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    report = tmp_path / "conflicts.csv"
+    manifest = both_classes(tmp_path, 2)
+    write(tmp_path, r00_again=b"0")
+    more = manifest_of(tmp_path, ("r00_again", 0, "", "r00_again"))
+    frame = pd.concat([manifest.frame, more.frame], ignore_index=True)
+    kept = join_identical(Manifest(frame, tmp_path), conflicts=report, skip=True)
+    assert kept.frame["path"].tolist() == ["real", "fake"]
+    assert kept.frame.index.tolist() == [0, 1]
+    assert caplog.messages == [
+        f"left out 5 images whose content is there as real and as fake, listed in {report}"
+    ]
+    assert sorted(pd.read_csv(report)["path"]) == ["f00", "f01", "r00", "r00_again", "r01"]
+    alone = manifest_of(tmp_path, ("real", 0, "", "real"), ("fake", 1, "", "fake"))
+    assert len(join_identical(alone, conflicts=report, skip=True)) == 2
+    assert not report.exists()  # an old list is no list of these images
+
+
+def test_label_conflicts__nothing_left(tmp_path: Path) -> None:
+    write(tmp_path, a=b"1", b=b"1")
+    manifest = manifest_of(tmp_path, ("a", 0, "", "a"), ("b", 1, "", "b"))
+    with pytest.raises(DataError, match="each of its images is there as real and as fake"):
+        join_identical(manifest, skip=True)

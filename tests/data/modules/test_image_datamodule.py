@@ -214,6 +214,76 @@ def test_pair_module__shared_file_writes_nothing(image_copy: Path, tmp_path: Pat
     assert not (tmp_path / "splits").exists()
 
 
+def test_pair_module__label_conflicts_are_left_out_by_choice(
+    image_copy: Path, tmp_path: Path
+) -> None:
+    shutil.copy(image_copy / "alpha/0_real/000.png", image_copy / "beta/1_fake/zzz.png")
+    for _ in range(2):  # written, then read back
+        module = ready(pair_module(image_copy, tmp_path, on_label_conflict="skip"))
+        assert len(module.manifest) == 2 * 24 - 2
+        assert "beta/1_fake/zzz.png" in module.conflict_file.read_text()
+    other = pair_module(image_copy, tmp_path)
+    assert other.split_file != module.split_file
+    with pytest.raises(ManifestError, match="set on_label_conflict to skip"):
+        other.prepare_data()
+
+
+@pytest.fixture
+def published(image_root: Path, tmp_path: Path) -> Path:
+    """A set with the parts Train and test, and one class of each in a folder."""
+    root = tmp_path / "set"
+    for pair, part in (("alpha", "Train"), ("beta", "test")):
+        shutil.copytree(image_root / pair, root / part)
+    return root
+
+
+def test_published__is_kept_and_said(
+    published: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO"):
+        module = ready(ImageDataModule(Tree(published), crop=CROP, splits=Splits(folder=tmp_path)))
+    frame = module.manifest.frame
+    assert set(frame["split"][frame["path"].str.startswith("test/")]) == {"test"}
+    assert set(frame["split"][frame["path"].str.startswith("Train/")]) == {"train", "val"}
+    said = caplog.messages
+    assert "set: as published, 24 images in Train/ are train, 24 images in test/ are test" in said
+    assert (
+        "set: 2 images of its training part are validated on, since it has no validation part; "
+        "splits.val_fraction 0 trains on them"
+    ) in said
+    assert len([line for line in said if "as published" in line]) == 1
+    assert (
+        "48 images keep the split that they come with; splits.published false deals them one anew"
+    ) in said
+
+
+def test_published__false_deals_anew(
+    published: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    splits = Splits(folder=tmp_path, published=False, val_fraction=0.0)
+    with caplog.at_level("INFO"):
+        module = ready(ImageDataModule(Tree(published), crop=CROP, splits=splits))
+    frame = module.manifest.frame
+    assert frame["split"].value_counts().to_dict() == {"train": 38, "test": 10}
+    line = "splits.published is false, so 48 images with a split are dealt one anew"
+    assert line in caplog.messages
+    assert not [line for line in caplog.messages if "keep the split" in line]
+    kept = ImageDataModule(Tree(published), crop=CROP, splits=Splits(val_fraction=0.0))
+    assert kept.split_file.name != module.split_file.name
+
+
+def test_published__a_file_that_trains_on_tests_is_refused(published: Path, tmp_path: Path) -> None:
+    module = ready(ImageDataModule(Tree(published), crop=CROP, splits=Splits(folder=tmp_path)))
+    older = module.split_file.read_text().replace(",test,", ",train,")
+    module.split_file.write_text(older)
+    message = (
+        r"24 images come with a stricter split than it gives them, such as test/0_real/000.png "
+        r"\(test, here train\); delete the file, or set splits.published to false"
+    )
+    with pytest.raises(DataError, match=message):
+        ready(ImageDataModule(Tree(published), crop=CROP, splits=Splits(folder=tmp_path)))
+
+
 def test_pair_module__unreadable_is_an_error_by_default(image_copy: Path, tmp_path: Path) -> None:
     broken = image_copy / "alpha/0_real/004.png"
     broken.write_text("text")

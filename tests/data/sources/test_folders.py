@@ -204,8 +204,8 @@ def test_folder__files_patterns_and_lists(tmp_path: Path, monkeypatch) -> None:
 
 
 def test_tree__a_set_with_class_folders_takes_a_name(tmp_path: Path) -> None:
-    touch(tmp_path, "airplane/0_real/a.png", "airplane/1_fake/b.png", "cat/1_fake/c.png")
-    assert set(Tree(tmp_path).scan().frame["generator"]) == {"real", "airplane", "cat"}
+    touch(tmp_path, "indoor/0_real/a.png", "indoor/1_fake/b.png", "street/1_fake/c.png")
+    assert set(Tree(tmp_path).scan().frame["generator"]) == {"real", "indoor", "street"}
     frame = Tree(tmp_path, name="progan").scan().frame
     assert set(frame["dataset"]) == {"progan"}
     assert set(frame["generator"]) == {"real", "progan"}

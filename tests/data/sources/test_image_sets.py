@@ -5,13 +5,16 @@ import pytest
 from dfl.data import ImageSet, Pair, Pairs
 from dfl.data.containers.content import read_bytes
 from dfl.data.sources import image_sets
+from dfl.data.sources.published import keep_published
 from dfl.errors import ConfigError, DataError
 from dfl.types import FAKE, REAL
 from tests.data.packing import image_table, pack_parquet, pack_tar, png, save_to_disk
 
 
 def scan_side(source: ImageSet, root: Path, label: int) -> list:
-    return list(image_sets.scan_side(source, root, label).itertuples())
+    found = image_sets.scan_side(source, root, label).frame
+    frame, _ = keep_published(found.assign(dataset="set"), root)
+    return list(frame.itertuples())
 
 
 def touch(root: Path, *names: str) -> None:

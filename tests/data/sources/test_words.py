@@ -1,6 +1,20 @@
+import re
+
 import pytest
 
-from dfl.data.sources.words import label_word, split_in, split_word
+from dfl.data.sources.words import (
+    CLASS_WORDS,
+    SIDE_NAMES,
+    SPLIT_WORDS,
+    Sides,
+    is_set,
+    label_word,
+    sides_of,
+    split_in,
+    split_word,
+)
+from dfl.types import FAKE, REAL
+from tests.conftest import REPOSITORY
 
 
 @pytest.mark.parametrize(
@@ -67,3 +81,81 @@ def test_label_word__in_a_column_that_asks(column: str) -> None:
         assert label_word(text, column) == 1 - yes
     assert label_word("real", column) == 0
     assert label_word("fake", column) == 1
+
+
+def test_readme__lists_the_words() -> None:
+    text = (REPOSITORY / "configs/README.md").read_text("utf-8")
+    table = text.partition("## Published sets")[2].partition("\n- ")[0]
+    rows = dict(re.findall(r"^\| (\w+) \| (`.+`) \|$", table, re.M))
+    listed = {word: says for says, words in rows.items() for word in re.findall(r"`(\w+)`", words)}
+    named = {word: SIDE_NAMES[label] for word, label in CLASS_WORDS.items()}
+    assert listed == SPLIT_WORDS | named
+
+
+def sides(*names: str, inner: tuple[str, ...] = (), is_all: bool = True) -> dict[str, int]:
+    leaves = [name for name in names if name not in inner]
+    return sides_of(names, leaves=leaves, is_all=is_all).labels
+
+
+@pytest.mark.parametrize(
+    ("real", "fake"),
+    [
+        ("0_real", "1_fake"),
+        ("NATURE", "Ai"),
+        ("Real", "FAKE"),
+        ("real", "ai"),
+        ("Real", "generated"),
+        ("human", "AI-Generated Images"),
+        ("Original", "synthetic"),
+        ("RealArt", "AiArtData"),
+        ("training_real", "training_fake"),
+        ("coco_real", "sdxl_fake"),
+        ("real", "fakeV2"),
+        ("0", "1"),
+        ("real", "adm"),
+    ],
+)
+def test_sides__pairs_of_published_sets(real: str, fake: str) -> None:
+    assert sides(real, fake) == {real: REAL, fake: FAKE}
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("human", "cat"),  # words that mean a class only beside the other one
+        ("synthetic", "sdxl"),
+        ("0", "1", "2"),
+        ("0",),
+        ("real_vs_fake", "fake_vs_real"),
+        ("original", "resized"),
+        ("human", "non_ai"),
+    ],
+)
+def test_sides__ambiguous_names_are_none(names: tuple[str, ...]) -> None:
+    assert sides(*names) == {}
+
+
+def test_sides__numbers_are_none_beside_images() -> None:
+    assert sides("0", "1", is_all=False) == {}
+
+
+def test_sides__what_stands_beside_real_is_no_generator_where_it_may_be_a_part() -> None:
+    assert sides("real", "train") == {"real": REAL}
+    assert sides("real", "adm", "images") == {"real": REAL}
+    assert sides("real", "cat") == {"real": REAL}
+    assert sides("0_real", "adm") == {"0_real": REAL}
+    assert sides("real", "progan", inner=("progan",)) == {"real": REAL}
+
+
+def test_sides__several_generators_keep_their_names() -> None:
+    names = ["Human", "AI_SD", "AI_LD", "other"]
+    found = sides_of(names, leaves=names, is_all=True)
+    assert found == Sides(
+        {"Human": REAL, "AI_SD": FAKE, "AI_LD": FAKE}, {"AI_SD": "AI_SD", "AI_LD": "AI_LD"}
+    )
+
+
+def test_is_set__wrappers_parts_and_objects_are_none() -> None:
+    names = ["images", "Dataset", "train", "val2017", "airplane", "n01440764"]
+    assert [name for name in names if is_set(name)] == []
+    assert all(map(is_set, ["progan", "photos", "ldm_100", "real-vs-fake", "日本"]))

@@ -42,8 +42,8 @@ ORDER = {
         *("trunk", "timm_network", "timm", "towers", "open_clip", "zoo", "text"),
     ],
     "data": ["containers", "manifest", "images", "sources", "modules"],
-    "heads": ["modules", "estimators", "out_of_core", "storage", "tasks"],
-    "report": ["progress", "figures", "runs", "study"],
+    "heads": ["settings", "modules", "estimators", "out_of_core", "storage", "tasks"],
+    "report": ["throughput_bar", "figures", "runs", "study"],
     "study": ["design", "run", "analysis", "export", "page", "publish"],
 }
 """Inside a room, each folder or file imports only from itself and from those before it."""

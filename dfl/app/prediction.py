@@ -10,7 +10,7 @@ from lightning.pytorch.accelerators import CUDAAccelerator, MPSAccelerator
 from dfl.app.quiet import quiet_lightning
 from dfl.backbones.precision import SettledPrecision
 from dfl.errors import ConfigError
-from dfl.report.progress import ThroughputBar
+from dfl.report.throughput_bar import ThroughputBar
 
 
 def device_kind(accelerator: str) -> str:

@@ -37,7 +37,7 @@ VALUES: Final = {
     ("claims[].axis", "view"): "condition",
     ("claims[].axis", "classifier"): "head",
 }
-# A name with a dot at its end stands for all names that begin with it.
+# A name with a dot at its end stands for all names that begin with it; the first that fits counts.
 CLASSES: Final = {
     "dfl.data.PairDataModule": "dfl.data.ImageDataModule with the source dfl.data.Pairs",
     "dfl.data.ManifestDataModule": "dfl.data.ImageDataModule with the source dfl.data.ManifestFile",
@@ -51,6 +51,7 @@ CLASSES: Final = {
     "dfl.demo.study_parts.DemoDataModule": (
         "dfl.data.ImageDataModule with the source dfl.demo.DemoImages"
     ),
+    "dfl.demo.study_parts.": "dfl.demo.networks.",
     "dfl.heads.reduction.": "dfl.heads.estimators.",
     "dfl.heads.text_estimators.": "dfl.heads.estimators.",
 }
@@ -85,3 +86,4 @@ def renamed(value: object, path: str = "") -> Iterator[str]:
             if is_one or (old.endswith(".") and value.startswith(old)):
                 where = path.removesuffix(".class_path").removesuffix("[]")
                 yield f"{where}: {value} is now {new}{value.removeprefix(old) * (not is_one)}"
+                return

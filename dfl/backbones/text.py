@@ -1,6 +1,6 @@
 """Text embeddings of any open_clip model, in the space that its image tower shares.
 
-A head that compares images with texts (``dfl.heads.estimators.text``) takes the image features of
+A head that compares images with texts (``dfl.heads.TextSimilarity``) takes the image features of
 the layer that lies in the same space: ``head`` of a CLIP, MetaCLIP or Perception Encoder,
 ``pooled`` of a SigLIP, whose tower ends there. Names of the zoo that have a text tower stand for
 open_clip's models (`TEXT_TOWERS`).

@@ -12,8 +12,9 @@ import torch
 from PIL import Image
 
 from dfl.app.prediction import device_kind
-from dfl.data.images.dataset import Preprocess, collate
+from dfl.data.images.dataset import collate
 from dfl.data.images.decode import decode, decode_opened
+from dfl.data.images.preprocess import Preprocess
 from dfl.data.sources.folders import find_images
 from dfl.detector.stored import read_detector
 from dfl.errors import DataError

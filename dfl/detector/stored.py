@@ -8,7 +8,7 @@ from torch import Tensor
 
 from dfl.backbones import Backbone
 from dfl.data import Augmentation, Crop
-from dfl.data.images.dataset import Preprocess
+from dfl.data.images.preprocess import Preprocess
 from dfl.errors import BackboneError, CheckpointError, ConfigError, named
 from dfl.heads.storage.checkpoint import HeadDescription, read_checkpoint
 from dfl.heads.storage.head_folder import HEAD, HEAD_MODEL, load_head

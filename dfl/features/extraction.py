@@ -19,7 +19,7 @@ from dfl.backbones.runner import FeaturesUnderWay, Runner
 from dfl.data import ImageDataModule, Manifest
 from dfl.data.images.views import FixedBatch, ViewsBatch
 from dfl.errors import FeatureError
-from dfl.features.images import HashedImages, distinct_images, hash_images
+from dfl.features.hashing import HashedImages, distinct_images, hash_images
 from dfl.features.processes import check_alike, check_visible, facts_of, on_first_process
 from dfl.features.shards import ExtractionPlan, method_fingerprint
 from dfl.features.store import FEATURES, FeatureStore

@@ -20,7 +20,7 @@ import numpy as np
 from dfl.data.containers.content import content_hash
 from dfl.data.manifest.manifest import Manifest
 from dfl.errors import DflError, FeatureError
-from dfl.features.images import rows_fingerprint
+from dfl.features.hashing import rows_fingerprint
 from dfl.recipe import Plain, fingerprint_of
 from dfl.types import FeatureSpec, spec_to_plain
 

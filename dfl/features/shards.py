@@ -22,7 +22,7 @@ import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from dfl.features.images import HashedImages
+from dfl.features.hashing import HashedImages
 from dfl.features.matrices import Matrix
 from dfl.features.store import FeatureStore
 from dfl.files import writing

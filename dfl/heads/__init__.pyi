@@ -2,8 +2,8 @@ from .estimators.autoencoder_step import Autoencoder as Autoencoder
 from .estimators.encoder_step import BottleneckEncoder as BottleneckEncoder
 from .estimators.linear_probe import LinearProbe as LinearProbe
 from .estimators.reductions import StoredEncoder as StoredEncoder
-from .estimators.text import LearnedText as LearnedText
-from .estimators.text import TextSimilarity as TextSimilarity
+from .estimators.text_estimators import LearnedText as LearnedText
+from .estimators.text_estimators import TextSimilarity as TextSimilarity
 from .modules.bottleneck import Bottleneck as Bottleneck
 from .modules.image_classifier import ImageClassifier as ImageClassifier
 from .modules.linear import LinearHead as LinearHead

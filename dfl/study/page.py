@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from dfl.data.manifest.manifest import Manifest
-from dfl.report.study.summary import StudyPage
+from dfl.report.study.content import StudyPage
 from dfl.study.analysis.details import Details, TrainedConfiguration, has_several_generators
 from dfl.study.analysis.effects import check_claims, effects
 from dfl.study.analysis.estimates import Estimator

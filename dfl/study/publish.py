@@ -16,8 +16,8 @@ from dfl.errors import DflError, StudyError
 from dfl.evaluation import METRICS
 from dfl.files import writing
 from dfl.recipe import Plain, fingerprint_of
+from dfl.report.study.content import StudyPage
 from dfl.report.study.page import write_study_page
-from dfl.report.study.summary import StudyPage
 from dfl.report.study.terminal import print_study
 from dfl.report.study.wandb import log_study
 from dfl.study.analysis.chosen import chosen_table

@@ -37,6 +37,15 @@ def test_renamed__all_old_names_at_once() -> None:
     ]
 
 
+def test_renamed__the_name_itself_before_what_it_begins_with() -> None:
+    old = "dfl.demo.study_parts."
+    assert list(renamed({"data": f"{old}DemoDataModule", "backbones": f"{old}demo_backbone"})) == [
+        "data: dfl.demo.study_parts.DemoDataModule is now dfl.data.ImageDataModule with the source "
+        "dfl.demo.DemoImages",
+        "backbones: dfl.demo.study_parts.demo_backbone is now dfl.demo.networks.demo_backbone",
+    ]
+
+
 def test_renamed__on_the_command_line(tmp_path, capsys) -> None:
     (tmp_path / "old.yaml").write_text(OLD)
     with pytest.raises(SystemExit):

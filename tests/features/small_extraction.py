@@ -14,7 +14,7 @@ from dfl.commands.extract import extract
 from dfl.data import ImageDataModule, ManifestFile, Resize
 from dfl.data.manifest.manifest import Manifest
 from dfl.features import FeatureStore
-from dfl.features.images import HashedImages
+from dfl.features.hashing import HashedImages
 
 
 class MeanColour(Backbone):

@@ -8,7 +8,7 @@ import pytest
 from dfl.data.manifest.manifest import Manifest
 from dfl.errors import FeatureError
 from dfl.features import processes
-from dfl.features.images import distinct_images
+from dfl.features.hashing import distinct_images
 from dfl.features.processes import check_alike, check_visible, facts_of, on_first_process
 from dfl.types import FeatureLayer
 from tests.features.small_extraction import images

@@ -7,7 +7,7 @@ import pytest
 
 from dfl.data.manifest.manifest import Manifest
 from dfl.errors import FeatureError
-from dfl.features.images import distinct_images, hash_images
+from dfl.features.hashing import distinct_images, hash_images
 from dfl.features.shards import ExtractionPlan, extraction_fingerprint, method_fingerprint
 from dfl.features.store import FeatureStore
 from dfl.types import FeatureLayer

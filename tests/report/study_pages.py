@@ -7,7 +7,7 @@ import pandas as pd
 from PIL import Image, ImageDraw
 
 from dfl.evaluation import METRICS
-from dfl.report.study.summary import HardImage, StudyPage
+from dfl.report.study.content import HardImage, StudyPage
 
 FEATURES = {
     "clip+dino+efficientnet": 0.93,

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from dfl.data.containers.content import named_hash
-from dfl.data.images.dataset import Preprocess
 from dfl.data.images.decode import decode_bytes, read_image
+from dfl.data.images.preprocess import Preprocess
 from dfl.data.manifest.manifest import Manifest
 
 

@@ -14,7 +14,8 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
 from dfl.data.images.crops import Crop
-from dfl.data.images.dataset import ImageDataset, Preprocess, collate
+from dfl.data.images.dataset import ImageDataset, collate
+from dfl.data.images.preprocess import Preprocess
 from dfl.data.images.transforms import Augmentation
 from dfl.data.images.views import FixedBatch, ViewsBatch, ViewsDataset
 from dfl.data.manifest.class_counts import log_counts

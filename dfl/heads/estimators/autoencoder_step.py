@@ -10,7 +10,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from dfl.errors import HeadError
 from dfl.heads.estimators.encoder_step import encode_rows
-from dfl.heads.modules.training_settings import BottleneckSettings
+from dfl.heads.settings import BottleneckSettings
 from dfl.types import FAKE, REAL
 
 Array = npt.NDArray[np.float32]

@@ -9,7 +9,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from dfl.errors import HeadError
-from dfl.heads.modules.training_settings import TrainingSettings
+from dfl.heads.settings import TrainingSettings
 from dfl.types import FAKE, REAL
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class LinearProbe(TrainingSettings, ClassifierMixin, BaseEstimator):  # type: ig
             raise HeadError(f"the linear probe's {self.problem}")
         features, label = validate_data(self, X, y, dtype=np.float32)
         # only here: scoring with a stored head loads without torch
-        from dfl.heads.modules.linear import train_linear
+        from dfl.heads.modules.linear_training import train_linear
 
         head = train_linear(features, label, self)
         normalise = head.normalise

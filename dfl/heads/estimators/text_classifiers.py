@@ -1,4 +1,4 @@
-"""The heads of `dfl.heads.estimators.text` as typed factories that a config file names.
+"""The heads of `dfl.heads.estimators.text_estimators` as typed factories that a config file names.
 
 Each returns an unfitted ``Pipeline`` of one step, ``estimator``: a cosine needs no scaling. They
 take the layer ``head`` of a CLIP-like backbone, as in ``dfl heads --layers '[clip.head]'``, and by
@@ -10,7 +10,7 @@ from typing import Final, Literal
 
 from sklearn.pipeline import Pipeline
 
-from dfl.heads.estimators.text import LearnedText, TextSimilarity
+from dfl.heads.estimators.text_estimators import LearnedText, TextSimilarity
 
 REAL_PROMPTS: Final = (
     "a real photograph",

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from dfl.heads.modules.bottleneck import Bottleneck
 from dfl.heads.modules.losses import bottleneck_loss
-from dfl.heads.modules.training_settings import BottleneckSettings
+from dfl.heads.settings import BottleneckSettings
 
 Array = npt.NDArray[np.float32]
 

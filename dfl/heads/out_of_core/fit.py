@@ -27,7 +27,7 @@ from sklearn.svm import SVC, LinearSVC
 
 from dfl.errors import HeadError
 from dfl.heads.estimators.encoder_step import BottleneckEncoder
-from dfl.heads.estimators.text import TextSimilarity
+from dfl.heads.estimators.text_estimators import TextSimilarity
 from dfl.heads.out_of_core.gaussian import fit_lda, fit_naive_bayes
 from dfl.heads.out_of_core.linear import fit_linear_svm, fit_logistic_regression
 from dfl.heads.out_of_core.memory import (

@@ -9,7 +9,7 @@ from dfl.backbones import Backbone
 from dfl.errors import ConfigError
 from dfl.heads.modules.bottleneck import Bottleneck, BottleneckOutput
 from dfl.heads.modules.losses import bottleneck_loss
-from dfl.heads.modules.training_settings import BottleneckSettings
+from dfl.heads.settings import BottleneckSettings
 from dfl.heads.tasks.head import HeadTask
 from dfl.heads.tasks.scoring import Step
 from dfl.recipe import Recipe, describe

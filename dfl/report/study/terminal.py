@@ -11,9 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from dfl.evaluation import METRICS
+from dfl.report.study.content import StudyPage
 from dfl.report.study.page.tables import failures, tally
 from dfl.report.study.page.wording import bare, cell_text, interval, percent
-from dfl.report.study.summary import StudyPage
 
 _LINE: Final = 80
 _COLUMN: Final = 12  # of a longer name the rest is folded

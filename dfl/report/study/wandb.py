@@ -8,9 +8,9 @@ import pandas as pd
 import yaml
 from lightning.pytorch.loggers import WandbLogger
 
+from dfl.report.study.content import StudyPage
 from dfl.report.study.page import study_html
 from dfl.report.study.page.wording import cell_text, number
-from dfl.report.study.summary import StudyPage
 
 if TYPE_CHECKING:
     import wandb

@@ -13,7 +13,7 @@ from dfl.data.manifest.manifest import Manifest
 from dfl.errors import ImageError
 from dfl.evaluation import METRICS, mcnemar, most_wrong, roc_points
 from dfl.report.figures.thumbnail import thumbnail
-from dfl.report.study.summary import HardImage
+from dfl.report.study.content import HardImage
 from dfl.study.analysis.estimates import Estimate, Estimator
 from dfl.study.analysis.judge import Judge, Metrics
 from dfl.study.analysis.ranking import Configuration

@@ -14,7 +14,7 @@ from dfl.backbones.precision import SettledPrecision
 from dfl.data import ImageDataModule, Manifest
 from dfl.data.images.transforms import Augmentation
 from dfl.errors import ConfigError
-from dfl.features.images import hash_images
+from dfl.features.hashing import hash_images
 from dfl.features.shards import extraction_fingerprint, method_fingerprint
 from dfl.heads.tasks.finetune import FineTuneTask
 from dfl.progress import progress

@@ -19,7 +19,7 @@ from dfl.data.images.transforms import Augmentation
 from dfl.errors import DataError
 from dfl.evaluation import known_rows
 from dfl.features.extraction import ExtractionDataModule, Target
-from dfl.features.images import distinct_images
+from dfl.features.hashing import distinct_images
 from dfl.features.store import FEATURES
 from dfl.study.run.condition_features import ConditionFeatures
 

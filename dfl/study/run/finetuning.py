@@ -27,7 +27,7 @@ from dfl.heads.storage.checkpoint import read_checkpoint
 from dfl.heads.storage.movable_checkpoint import MovableCheckpoint, save_whole
 from dfl.heads.tasks.finetune import FineTuneTask
 from dfl.recipe import Plain, Recipe, public_name
-from dfl.report.progress import ThroughputBar
+from dfl.report.throughput_bar import ThroughputBar
 
 logger = logging.getLogger(__name__)
 

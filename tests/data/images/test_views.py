@@ -7,9 +7,10 @@ import torch
 
 import dfl.data.images.views
 from dfl.data import JPEG, ColorJitter, GaussianBlur, HorizontalFlip, Manifest, RandomCrop
-from dfl.data.images.dataset import ImageDataset, Preprocess
+from dfl.data.images.dataset import ImageDataset
+from dfl.data.images.preprocess import Preprocess
 from dfl.data.images.views import FixedBatch, ViewsDataset
-from dfl.features.images import hash_images
+from dfl.features.hashing import hash_images
 
 VIEWS = {
     "plain": Preprocess(RandomCrop(24), (), 0),

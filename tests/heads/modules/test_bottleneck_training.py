@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from dfl.heads.modules.bottleneck_training import encoder_arrays, train_bottleneck, unexplained
-from dfl.heads.modules.training_settings import BottleneckSettings
+from dfl.heads.settings import BottleneckSettings
 from tests.heads.sklearn_examples import images
 
 SETTINGS = BottleneckSettings(

@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from dfl.evaluation import METRICS
 from dfl.files import writing
+from dfl.report.study.content import StudyPage
 from dfl.report.study.page.curves import MOST_CURVES, roc_panels
 from dfl.report.study.page.dots import effect_plots, leader_plot, model_plot
 from dfl.report.study.page.heat import N_SHADES, cross_maps, model_map
@@ -24,7 +25,6 @@ from dfl.report.study.page.tables import (
     tally,
 )
 from dfl.report.study.page.wording import cell_text, count, training
-from dfl.report.study.summary import StudyPage
 
 _MOST_LEADERS: Final = 25
 _MOST_CELLS: Final = 10  # named of those that failed of one cause

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from dfl.heads.modules.training_settings import BottleneckSettings
+from dfl.heads.settings import BottleneckSettings
 
 
 @pytest.mark.parametrize("value", [1, np.int64(7)])

@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from dfl.report.progress import ThroughputBar
+from dfl.report.throughput_bar import ThroughputBar
 from tests.report.tiny_run import TinyData, TinyTask, tiny_trainer
 
 

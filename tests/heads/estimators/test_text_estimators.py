@@ -9,7 +9,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 
 from dfl.errors import HeadError
-from dfl.heads.estimators.text import LearnedText, TextSimilarity, prototype_loss
+from dfl.heads.estimators.text_estimators import LearnedText, TextSimilarity, prototype_loss
 from dfl.heads.storage.head_folder import load_head, save_head
 from dfl.heads.storage.sklearn_head import SklearnHead
 from dfl.types import FeatureLayer
@@ -172,7 +172,7 @@ def test_stored__scores_are_equal_bit_for_bit(estimator, tmp_path):
 
 def test_score__needs_no_torch():
     code = (
-        "import sys, numpy as np; from dfl.heads.estimators.text import LearnedText; "
+        "import sys, numpy as np; from dfl.heads.estimators.text_estimators import LearnedText; "
         "head = LearnedText(['a'], ['b'], 'm'); head.n_features_in_ = 2; head.logit_scale_ = 1.0; "
         "head.real_vectors_, head.fake_vectors_ = np.eye(2)[:1], np.eye(2)[1:]; "
         "print(head.decision_function(np.eye(2)).tolist(), 'torch' in sys.modules)"

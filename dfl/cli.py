@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dfl import __version__
 from dfl.app.dispatch import help_of_all, run
 from dfl.errors import DflError, one_line
+from dfl.processes import end_with_parent, is_launched_by_lightning, launched_rank
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -29,6 +30,8 @@ def main(args: Sequence[str] | None = None) -> None:
     if name == "--version":
         print(f"dfl {__version__}")
         return
+    if is_launched_by_lightning():
+        end_with_parent(os.getppid())
     try:
         with _log_shown():
             run(argv)
@@ -66,7 +69,7 @@ def _message(name: str, err: Exception) -> str | None:
 
 
 def _fail(name: str, err: Exception, message: str) -> None:
-    rank = int(os.environ.get("LOCAL_RANK", "0"))
+    rank = launched_rank()
     # every process meets a wrong argument, but an unreadable image only the one that reads it
     if rank == 0 or not isinstance(err, ArgumentError):
         where = f" in process {rank}" if rank else ""
@@ -81,7 +84,7 @@ def _log_shown() -> Iterator[None]:
     handler.setFormatter(logging.Formatter("%(message)s"))
     # a command that runs other commands, as the demo does, shows each line once
     level = log.level
-    if int(os.environ.get("LOCAL_RANK", "0")) == 0 and not log.handlers:
+    if launched_rank() == 0 and not log.handlers:
         log.addHandler(handler)
         log.setLevel(logging.INFO)
     try:

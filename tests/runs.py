@@ -29,6 +29,22 @@ TINY_BACKBONE = [
 ]
 
 
+def job_of_slurm(rank: int = 0, tasks: int = 1) -> dict[str, str]:
+    """Give the variables that srun sets for a task of a job of two machines, or of one task."""
+    a_machine = max(1, tasks // 2)
+    return {
+        "SLURM_JOB_ID": "77",
+        "SLURM_JOB_NAME": "dfl",
+        "SLURM_NTASKS": str(tasks),
+        "SLURM_NTASKS_PER_NODE": str(a_machine),
+        "SLURM_NNODES": str(tasks // a_machine),
+        "SLURM_NODELIST": "localhost",
+        "SLURM_PROCID": str(rank),
+        "SLURM_LOCALID": str(rank % a_machine),
+        "SLURM_NODEID": str(rank // a_machine),
+    }
+
+
 def image_data(root: Path) -> list[str]:
     """Name the two small dataset pairs of the `image_root` fixture."""
     return [

@@ -14,6 +14,7 @@ FLOORS = {
     "artifacts": 0,
     "files": 0,
     "folders": 0,
+    "processes": 0,
     "progress": 0,
     "recipe": 0,
     "threads": 0,

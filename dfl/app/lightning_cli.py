@@ -1,8 +1,9 @@
 """The sub-commands fit, validate, test and predict: Lightning's CLI, with what every run needs."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -21,6 +22,7 @@ from dfl.files import writing
 from dfl.heads.storage.checkpoint import read_checkpoint
 from dfl.heads.storage.movable_checkpoint import earlier_best, save_whole
 from dfl.heads.tasks.scoring import ScoringTask
+from dfl.recipe import fingerprint_of
 from dfl.report.runs.results_printer import ResultsPrinter
 from dfl.report.runs.run_dir import run_dir
 from dfl.report.runs.score_writer import ScoreWriter
@@ -31,6 +33,9 @@ for _name in {*dir(dfl.heads)} - {"SklearnHeadTask"}:  # which `dfl heads` fits
     getattr(dfl.heads, _name)  # imports the module that defines it
 
 _RESUMABLE = ("last", "hpc", "registry")  # where fit looks for a checkpoint itself
+
+REQUEUED: Final = Path("runs") / "requeued"
+"""Where a run in a job of SLURM keeps what it goes on from when SLURM starts it again."""
 
 
 @dataclass
@@ -104,8 +109,18 @@ class DflCLI(LightningCLI):
             )
 
     def before_instantiate_classes(self) -> None:
-        """Leave the results to `ResultsPrinter`, and show no bar where none is wanted."""
+        """Leave the results to `ResultsPrinter`, and show no bar where none is wanted.
+
+        Raises:
+            ConfigError: If layers of a backbone would be replaced.
+        """
         config = self.config[self.config.subcommand]
+        if config.trainer.sync_batchnorm:
+            raise ConfigError(
+                "trainer.sync_batchnorm: would replace layers of timm's networks by others without "
+                "their activation; leave it out, and take larger batches or a network without "
+                "batch norm"
+            )
         if config.trainer.enable_progress_bar is False:
             callbacks = self.trainer_defaults["callbacks"]
             self.trainer_defaults["callbacks"] = [
@@ -113,6 +128,15 @@ class DflCLI(LightningCLI):
             ]
         if "verbose" in config:
             config.verbose = False  # Lightning's own table says the same, longer
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401  # as in the base class
+        """Build the trainer; a run that SLURM interrupts is found again by itself alone."""
+        given = self.config[self.config.subcommand].trainer.default_root_dir
+        if given is None and (job := _job_of_slurm()):
+            # Lightning goes on from whatever run left hpc_ckpt_*.ckpt in this folder
+            run = fingerprint_of(self.parser.dump(self.config, skip_unset=False))
+            kwargs["default_root_dir"] = REQUEUED / f"{job}-{run[:12]}"
+        return super().instantiate_trainer(**kwargs)
 
     def instantiate_classes(self) -> None:
         """Build trainer, model and data.
@@ -140,6 +164,12 @@ class DflCLI(LightningCLI):
             if (earlier := earlier_best(Path(resumed), best)) is not None:
                 path, value = earlier
                 print(f"the run that it went on with has a better one: {path} ({value:.4f})")
+
+
+def _job_of_slurm() -> str:
+    """Give the number that a job keeps when SLURM starts it again; empty where there is none."""
+    array, task = (os.environ.get(f"SLURM_ARRAY_{name}_ID") for name in ("JOB", "TASK"))
+    return f"{array}_{task}" if array else os.environ.get("SLURM_JOB_ID", "")
 
 
 def run_trainer(args: list[str]) -> None:

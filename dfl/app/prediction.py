@@ -1,5 +1,6 @@
 """Lightning's prediction loop as the commands use it: its result is a file."""
 
+import os
 import signal
 import threading
 from types import FrameType
@@ -10,6 +11,7 @@ from lightning.pytorch.accelerators import CUDAAccelerator, MPSAccelerator
 from dfl.app.quiet import quiet_lightning
 from dfl.backbones.precision import SettledPrecision
 from dfl.errors import ConfigError
+from dfl.processes import end_group
 from dfl.report.throughput_bar import ThroughputBar
 
 
@@ -69,6 +71,9 @@ def run_prediction(
                 logger=False,
                 enable_checkpointing=False,
                 enable_model_summary=False,
+                # in a job of SLURM, Lightning would load the weights that any interrupted run left
+                # in the working directory
+                default_root_dir=os.devnull,
                 # the data modules of dfl deal images to processes themselves
                 use_distributed_sampler=False,
                 callbacks=[ThroughputBar(), writer, _EndWhenAsked()],
@@ -76,6 +81,7 @@ def run_prediction(
         except ValueError as err:
             raise ConfigError(str(err)) from err
         trainer.predict(task, datamodule=data, return_predictions=False)
+    end_group()  # what follows, the first process does alone
     return trainer
 
 

@@ -23,6 +23,8 @@ _BESIDE_THE_POINT: Final = (
     "Precision .* is not supported by the model summary",
     # a test needs neither the checkpoints nor the early stopping of its fit
     "Be aware that when using `ckpt_path`, callbacks used to create the checkpoint",
+    # what is moved to the device is the task's affair, whatever the data module
+    "You have overridden `.*` in `LightningModule` but have passed in a `LightningDataModule`",
     # a frozen backbone is meant to stay in eval mode
     r"Found \d+ module\(s\) in eval mode at the start of training",
     # the metrics are computed from the scores of all processes, so each logs the same

@@ -21,7 +21,7 @@ def detect(
     batch_size: int = 32,
     num_workers: int = 2,
     accelerator: str = "auto",
-    devices: int | str = "auto",
+    devices: int | str = 1,
     overwrite: bool = False,
 ) -> pd.DataFrame:
     """Score images with a trained detector, into a CSV.
@@ -44,7 +44,7 @@ def detect(
         batch_size: Images in a batch.
         num_workers: Processes that decode.
         accelerator: Lightning's accelerator: auto, cpu, gpu, ...
-        devices: Number of devices, or auto.
+        devices: Number of devices, or auto for all of them.
         overwrite: Replace the CSV if it is there already.
 
     Returns:

@@ -12,6 +12,7 @@ from typing import Final
 import lightning.pytorch as pl
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -179,7 +180,7 @@ class ExtractionDataModule(pl.LightningDataModule):
         plan = self.plans[work.targets[0]]  # all are of the same images
         rows = work.batch.rows
         hashed = plan.hashed.each[rows.start : rows.stop]
-        changed = np.flatnonzero((named_hash.cpu().numpy() != hashed).any(axis=1))
+        changed = np.flatnonzero((named_hash.numpy() != hashed).any(axis=1))
         if changed.size:
             path = self.images.paths()[rows.start + int(changed[0])]
             raise FeatureError(
@@ -318,6 +319,13 @@ class FeatureExtractionTask(pl.LightningModule):
         """Take the threads, and compile: the backbones are on their device now."""
         if self._extraction.work:
             self._running.enter_context(self._runner)
+
+    def transfer_batch_to_device(
+        self, batch: ViewsBatch, device: torch.device, dataloader_idx: int
+    ) -> ViewsBatch:
+        """Move the images alone: to look at the rest there would wait for the passes under way."""
+        images = super().transfer_batch_to_device(batch["images"], device, dataloader_idx)
+        return {**batch, "images": images}
 
     def predict_step(self, batch: ViewsBatch, batch_idx: int) -> dict[int, list[FeaturesUnderWay]]:
         """Start the passes that the batch's targets want; by target, what they will give."""

@@ -22,7 +22,7 @@ class ThroughputBar(TQDMProgressBar):
         every_s: Seconds between two plain lines.
     """
 
-    def __init__(self, refresh_rate: int = 1, every_s: float = 30.0) -> None:
+    def __init__(self, refresh_rate: int = 10, every_s: float = 30.0) -> None:
         self._plain = refresh_rate > 0 and not sys.stdout.isatty()
         super().__init__(refresh_rate=0 if self._plain else refresh_rate)
         self.every_s = every_s

@@ -3,11 +3,13 @@ from pathlib import Path
 import pytest
 import wandb
 import yaml
+from lightning.pytorch import Trainer
 
 from dfl.app.lightning_cli import run_trainer
-from dfl.errors import CheckpointError
+from dfl.errors import CheckpointError, ConfigError
+from dfl.report.runs.results_printer import ResultsPrinter
 from tests.report.wandb_files import OfflineRun
-from tests.runs import FEATURE_DATA, FIT, write_features
+from tests.runs import FEATURE_DATA, FIT, job_of_slurm, write_features
 
 PROBE = [
     "--model=LinearProbeTask",
@@ -65,6 +67,37 @@ def test_fit__wandb_gets_the_config(tmp_path: Path, monkeypatch) -> None:
     assert config["data"]["init_args"]["features"] == "features"
     (resolved,) = tmp_path.glob("runs/p/*/config.yaml")
     assert yaml.safe_load(resolved.read_text())["seed_everything"] == config["seed_everything"]
+
+
+def test_fit__in_a_job_goes_on_from_its_own_interruption_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name, value in job_of_slurm().items():
+        monkeypatch.setenv(name, value)
+    made: list[Path] = []
+
+    def interrupted(self: object, trainer: Trainer, module: object) -> None:
+        made.append(Path(trainer.default_root_dir))
+        trainer.save_checkpoint(made[0] / "hpc_ckpt_1.ckpt")
+
+    with monkeypatch.context() as during:
+        during.setattr(ResultsPrinter, "on_fit_end", interrupted, raising=False)
+        run_trainer(["fit", *UNLOGGED, *PROBE])
+    (hpc,) = tmp_path.glob("runs/requeued/*/hpc_ckpt_1.ckpt")
+    assert hpc.parent == made[0].absolute()
+    assert hpc.parent.name.startswith("77-")
+
+    run_trainer(["fit", *UNLOGGED, *PROBE, "--seed_everything=1"])  # another run of the same job
+    run_trainer(["fit", *UNLOGGED, *PROBE, f"--trainer.default_root_dir={tmp_path}"])
+    assert "hpc_ckpt" not in caplog.text
+    run_trainer(["fit", *UNLOGGED, *PROBE])
+    restored = f"Restored all states from the checkpoint at {hpc.relative_to(tmp_path)}"
+    assert restored in caplog.messages
+
+
+def test_fit__layers_of_batch_norm_are_not_replaced() -> None:
+    with pytest.raises(ConfigError, match=r"trainer\.sync_batchnorm: would replace layers"):
+        run_trainer(["fit", *UNLOGGED, *PROBE, "--trainer.sync_batchnorm=true"])
 
 
 @pytest.mark.parametrize("name", ["best", "last", "hpc"])

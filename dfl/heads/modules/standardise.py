@@ -1,8 +1,11 @@
 """Standardisation of features inside a head, with the statistics of the training set."""
 
+from typing import Self
+
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
+
+from dfl.processes import add_up, are_several
 
 
 class Standardise(nn.Module):
@@ -32,6 +35,12 @@ class Standardise(nn.Module):
         self.register_buffer("count", torch.zeros((), dtype=torch.int64))
         # a buffer, so that a resumed run does not count the training set again
         self.register_buffer("frozen", torch.zeros((), dtype=torch.bool))
+        self._is_known_frozen = False
+
+    def train(self, mode: bool = True) -> Self:
+        """Change the mode, after which the statistics may be other ones."""
+        self._is_known_frozen = False
+        return super().train(mode)
 
     def forward(self, features: Tensor) -> Tensor:
         """Standardise.
@@ -43,8 +52,11 @@ class Standardise(nn.Module):
             The same shape, float32.
         """
         features = features.float()
-        if self.training and not self.frozen:
-            self._update(features.detach())
+        if self.training and not self._is_known_frozen:
+            # only until then: to read it waits for the device
+            self._is_known_frozen = bool(self.frozen)
+            if not self._is_known_frozen:
+                self._update(features.detach())
         return (features - self.running_mean) * torch.rsqrt(self.running_var + self.eps)
 
     @torch.no_grad()
@@ -66,12 +78,12 @@ def _merge_processes(values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     count = torch.tensor(float(len(values)), dtype=values.dtype, device=values.device)
     mean = values.mean(0)
     spread = (values - mean).square().sum(0)
-    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+    if are_several():
         # two rounds, not sums of squares: the difference of two large sums would lose the variance
         packed = torch.cat([mean * count, count[None]])
-        dist.all_reduce(packed)
+        add_up(packed)
         total, joint = packed[-1], packed[:-1] / packed[-1]
         spread = spread + (mean - joint).square() * count
-        dist.all_reduce(spread)
+        add_up(spread)
         return total, joint, spread / total
     return count, mean, spread / count

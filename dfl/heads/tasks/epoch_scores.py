@@ -1,10 +1,10 @@
 """The scores of an epoch: gathered from all batches and all processes, and what is logged."""
 
 import pandas as pd
-import torch.distributed as dist
 from torch import Tensor
 
 from dfl.evaluation import SCORE_COLUMNS, TABLE_METRICS, binary_metrics, image_sets, unique_images
+from dfl.processes import gathered
 from dfl.types import Batch
 
 
@@ -12,28 +12,24 @@ class ScoreCollector:
     """Collect scores batch by batch; every process ends with the whole table, in order."""
 
     def __init__(self) -> None:
-        self._batches: list[pd.DataFrame] = []
+        self._batches: list[tuple[dict[str, object], dict[str, Tensor]]] = []
 
     def add(self, batch: Batch, split: str, values: dict[str, Tensor]) -> None:
-        """Keep what was computed for a batch.
+        """Keep what was computed for a batch, where it is: a copy would wait for the device.
 
         Args:
             batch: The batch; samples repeated for padding are dropped.
             split: What the ``split`` column says.
             values: Further columns, each of shape ``(B,)``.
         """
-        table = pd.DataFrame(
-            {
-                "index": batch["index"].tolist(),
-                "path": batch["path"],
-                "dataset": batch["dataset"],
-                "generator": batch["generator"],
-                "split": split,
-                "label": batch["label"].tolist(),
-                **{name: value.detach().cpu().double().tolist() for name, value in values.items()},
-            }
-        )
-        self._batches.append(table[table["index"] >= 0])
+        said: dict[str, object] = {
+            "path": batch["path"],
+            "dataset": batch["dataset"],
+            "generator": batch["generator"],
+            "split": split,
+        }
+        kept = {"index": batch["index"], "label": batch["label"], **values}
+        self._batches.append((said, {name: value.detach() for name, value in kept.items()}))
 
     def gather(self) -> pd.DataFrame:
         """Join the batches of all processes, and begin anew.
@@ -41,16 +37,22 @@ class ScoreCollector:
         Returns:
             The table, one row a manifest row that was seen, without the index.
         """
-        mine = pd.concat(self._batches, ignore_index=True) if self._batches else pd.DataFrame()
+        tables = [
+            pd.DataFrame(said | {name: _column(value) for name, value in kept.items()})
+            for said, kept in self._batches
+        ]
         self._batches.clear()
-        parts = [mine]
-        if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
-            parts = [mine] * dist.get_world_size()
-            dist.all_gather_object(parts, mine)
-        table = pd.concat([part for part in parts if len(part)] or [mine])
+        mine = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+        mine = mine[mine["index"] >= 0] if len(mine) else mine
+        table = pd.concat([part for part in gathered(mine) if len(part)] or [mine])
         if table.empty:
             return table
         return table.sort_values("index", ignore_index=True).drop(columns="index")
+
+
+def _column(value: Tensor) -> list[int] | list[float]:
+    value = value.cpu()
+    return (value.double() if value.is_floating_point() else value).tolist()
 
 
 def epoch_metrics(table: pd.DataFrame, split: str) -> dict[str, float]:

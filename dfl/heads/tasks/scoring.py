@@ -57,7 +57,9 @@ class ScoringTask(pl.LightningModule, ABC):
         self.model: nn.Module | None = None
         self.threshold = 0.0
         self.scores = _no_scores()
-        self.train_accuracy = BinaryAccuracy()
+        # to look at each value on a GPU would wait for it
+        self.train_accuracy = BinaryAccuracy(validate_args=False)
+        self._unlabelled: str | None = None
         self._collector = ScoreCollector()
 
     # What a task is
@@ -101,17 +103,21 @@ class ScoringTask(pl.LightningModule, ABC):
             OptimizerLRScheduler, LightningCLI.configure_optimizers(self, optimizer, scheduler)
         )
 
+    def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Look for an unknown label where no device has to be waited for."""
+        unknown = batch["label"] == UNKNOWN
+        self._unlabelled = batch["path"][int(unknown.nonzero()[0])] if unknown.any() else None
+        return batch
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Learn from a batch."""
         step = self.step(batch, batch["label"])
         if step["loss"] is None:
             raise ConfigError("this head is not trained by `dfl fit`; use `dfl heads`")
-        unknown = batch["label"] == UNKNOWN
-        if step["logit"] is not None and unknown.any():
-            path = batch["path"][int(unknown.nonzero()[0])]
+        if step["logit"] is not None and self._unlabelled is not None:
             raise ConfigError(
-                f"{path}: its label is unknown ({UNKNOWN}), but it is in the train split; "
-                "give it a label or take it out of the split"
+                f"{self._unlabelled}: its label is unknown ({UNKNOWN}), but it is in the train "
+                "split; give it a label or take it out of the split"
             )
         size = len(batch["label"])
         loss = step["loss"].mean()

@@ -1,6 +1,5 @@
 """The images of a study, and their features: one folder a condition and backbone."""
 
-import os
 import time
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -21,6 +20,7 @@ from dfl.evaluation import known_rows
 from dfl.features.extraction import ExtractionDataModule, Target
 from dfl.features.hashing import distinct_images
 from dfl.features.store import FEATURES
+from dfl.processes import is_one_of_several, launched_rank
 from dfl.study.run.condition_features import ConditionFeatures
 
 _TIMED = 4  # images
@@ -117,9 +117,9 @@ class FeatureFolders:
         Raises:
             FeatureError: If a folder holds other features, and this process is the only one.
         """
-        if not _is_first():  # one process is enough to read all images and features
+        if launched_rank():  # one process is enough to read all images and features
             return dict.fromkeys(self._targets, 0)
-        if _is_one_of_several():
+        if is_one_of_several():
             return {
                 key: 0 if (target.out / FEATURES.document).is_file() else self.images
                 for key, target in self._targets.items()
@@ -181,7 +181,7 @@ class FeatureFolders:
         Returns:
             Whether this is the first of several processes.
         """
-        if self.complete and not _is_one_of_several():
+        if self.complete and not is_one_of_several():
             return True
         images = self._extraction()
         trainer = run_extraction(images, self._runner, accelerator, devices, num_nodes, strategy)
@@ -190,15 +190,3 @@ class FeatureFolders:
             for number in images.plans:
                 print(f"wrote {paths[number]}: {self.images} images")
         return trainer.is_global_zero
-
-
-def _is_first() -> bool:
-    """Say whether this is the first process, as far as is known before Lightning starts."""
-    names = ("RANK", "SLURM_PROCID", "LOCAL_RANK")
-    return next((os.environ[name] for name in names if name in os.environ), "0") == "0"
-
-
-def _is_one_of_several() -> bool:
-    """Say whether other processes were started, which wait for this one."""
-    sizes = (os.environ.get("WORLD_SIZE"), os.environ.get("SLURM_NTASKS"))
-    return any(size not in (None, "", "1") for size in sizes)

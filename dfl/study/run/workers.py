@@ -2,7 +2,6 @@
 
 import os
 import sys
-import threading
 import time
 import warnings
 from abc import ABC, abstractmethod
@@ -22,6 +21,7 @@ from threadpoolctl import threadpool_limits
 
 from dfl.errors import ConfigError, StudyError
 from dfl.files import own_token
+from dfl.processes import end_with_parent
 from dfl.threads import cores
 
 DIED: Final = "its process died, most likely for want of memory; give fewer jobs"
@@ -31,7 +31,6 @@ _ONE_THREAD: Final = dict.fromkeys(
     ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1"
 )
 _IDLE_S: Final = 300.0
-_LOOK_S: Final = 1.0
 _SHARED: Final = ".shared."
 _ABANDONED_S: Final = 86400.0
 
@@ -289,10 +288,4 @@ def _begin(parent: int) -> None:
     # loky replaces a process that has grown by 300 MB, as features that are read from a map make
     # it: each new one imports torch and sklearn again. There is no public way to say no to that.
     process_executor._MAX_MEMORY_LEAK_SIZE = sys.maxsize
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(_LOOK_S)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+    end_with_parent(parent)

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from dfl.evaluation import TABLE_METRICS
+from dfl.heads.tasks import epoch_scores
 from dfl.heads.tasks.epoch_scores import ScoreCollector, epoch_metrics
 from dfl.types import PADDING
 from tests.evaluation.reference import reference
@@ -45,17 +46,16 @@ def test_collector__begins_anew_and_may_be_empty() -> None:
 
 
 def test_collector__joins_what_processes_give(monkeypatch) -> None:
-    dist = "dfl.heads.tasks.epoch_scores.dist"
+    said: list[pd.DataFrame] = []
+
+    def gathered(mine: pd.DataFrame) -> list[pd.DataFrame]:
+        said.append(mine)
+        return [*said, pd.DataFrame()]  # the last one has seen nothing
+
+    monkeypatch.setattr(epoch_scores, "gathered", gathered)
     other = ScoreCollector()
     other.add(_batch([1, 3]), "test", {"score": torch.tensor([1.0, 3.0])})
-    theirs = other._batches[0]
-
-    def all_gather(layers: list, mine: pd.DataFrame) -> None:
-        layers[:] = [mine, theirs, pd.DataFrame()]  # the third has seen nothing
-
-    monkeypatch.setattr(f"{dist}.is_initialized", lambda: True)
-    monkeypatch.setattr(f"{dist}.get_world_size", lambda: 3)
-    monkeypatch.setattr(f"{dist}.all_gather_object", all_gather)
+    other.gather()
     collector = ScoreCollector()
     collector.add(_batch([0, 2]), "test", {"score": torch.tensor([0.0, 2.0])})
     assert collector.gather()["score"].tolist() == [0, 1, 2, 3]

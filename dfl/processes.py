@@ -1,0 +1,102 @@
+"""How a run is spread over processes: which of them this one is, and what they tell each other.
+
+Nothing here imports torch before several processes are at work.
+"""
+
+import os
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+T = TypeVar("T")
+
+# torchrun tells all of them but the last, Lightning's own launcher the second, srun the last, to
+# which a shell in a job of one task answers 0 whatever Lightning has launched in it
+_RANKS: Final = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
+_SIZES: Final = ("WORLD_SIZE", "SLURM_NTASKS")
+_LOOK_S: Final = 1.0
+
+
+def launched_rank() -> int:
+    """Give the number of this process among those that were launched together, 0 if it is alone.
+
+    It is known before Lightning has started, from what torchrun, srun or Lightning's own launcher
+    says in the environment.
+    """
+    return next((int(os.environ[name]) for name in _RANKS if os.environ.get(name)), 0)
+
+
+def is_one_of_several() -> bool:
+    """Say whether torchrun or srun launched other processes together with this one."""
+    return any(os.environ.get(name, "1") not in ("", "1") for name in _SIZES)
+
+
+def is_launched_by_lightning() -> bool:
+    """Say whether this process was started by the first one of its run, in its place."""
+    return "LOCAL_RANK" in os.environ and "TORCHELASTIC_RUN_ID" not in os.environ
+
+
+def gathered(mine: T) -> list[T]:
+    """Give every process what each of them has, by rank; all have to call this.
+
+    Args:
+        mine: What this process has; pickled for the others.
+    """
+    group = _group()
+    if group is None:
+        return [mine]
+    parts = [mine] * group.get_world_size()
+    group.all_gather_object(parts, mine)
+    return parts
+
+
+def add_up(values: "Tensor") -> None:
+    """Add up a tensor over all processes, in place; all have to call this."""
+    group = _group()
+    if group is not None:
+        group.all_reduce(values)
+
+
+def are_several() -> bool:
+    """Say whether several processes are at work together now."""
+    return _group() is not None
+
+
+def end_group() -> None:
+    """End the work of all processes together: from here on each of them is alone.
+
+    Whoever waits for others that are gone waits for ever on a GPU.
+    """
+    group = _group()
+    if group is not None:
+        group.barrier()
+        group.destroy_process_group()
+
+
+def end_with_parent(parent: int) -> None:
+    """End this process as soon as the one that started it is gone, however that one ended.
+
+    Args:
+        parent: Its number; the parent may be gone by now.
+    """
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_LOOK_S)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _group() -> Any:  # noqa: ANN401  # torch's module has functions only where it was built so
+    """Give torch's process group of several processes; None where this one works alone."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return None
+    group = cast(Any, torch).distributed
+    several = group.is_available() and group.is_initialized() and group.get_world_size() > 1
+    return group if several else None

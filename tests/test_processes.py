@@ -1,0 +1,82 @@
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from dfl.processes import (
+    add_up,
+    end_group,
+    gathered,
+    is_launched_by_lightning,
+    is_one_of_several,
+    launched_rank,
+)
+
+TORCHRUN = {"RANK": "5", "LOCAL_RANK": "1", "WORLD_SIZE": "8", "TORCHELASTIC_RUN_ID": "x"}
+NAMES = [*TORCHRUN, "SLURM_PROCID", "SLURM_NTASKS"]
+
+
+@pytest.mark.parametrize(
+    ("environment", "rank", "several", "by_lightning"),
+    [
+        ({}, 0, False, False),
+        (TORCHRUN, 5, True, False),
+        ({"SLURM_PROCID": "3", "SLURM_NTASKS": "4"}, 3, True, False),
+        ({"SLURM_PROCID": "0", "SLURM_NTASKS": "1"}, 0, False, False),
+        # a shell in a job, in which Lightning has started processes itself
+        ({"SLURM_PROCID": "0", "LOCAL_RANK": "2", "WORLD_SIZE": "4"}, 2, True, True),
+        ({"RANK": "", "WORLD_SIZE": ""}, 0, False, False),
+    ],
+)
+def test_launched(
+    environment: dict[str, str],
+    rank: int,
+    several: bool,
+    by_lightning: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in NAMES:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert launched_rank() == rank
+    assert is_one_of_several() == several
+    assert is_launched_by_lightning() == by_lightning
+
+
+def test_alone__has_what_it_has() -> None:
+    values = torch.ones(2)
+    add_up(values)
+    end_group()
+    assert values.tolist() == [1, 1]
+    assert gathered("mine") == ["mine"]
+
+
+def test_end_with_parent__whose_end_it_sees(tmp_path: Path) -> None:
+    file = tmp_path / "pid"
+    child = "import os, time; from dfl.processes import end_with_parent; " + (
+        f"end_with_parent(os.getppid()); open({str(file)!r}, 'w').write(str(os.getpid())); "
+        "time.sleep(60)"
+    )
+    parent = (
+        "import os, subprocess, sys, time; "
+        f"subprocess.Popen([sys.executable, '-c', {child!r}]); "
+        f"[time.sleep(0.01) for _ in iter(lambda: os.path.exists({str(file)!r}), True)]; "
+        "os.kill(os.getpid(), 9)"
+    )
+    subprocess.run([sys.executable, "-c", parent], check=False, timeout=60)
+    deadline = time.monotonic() + 10
+    while _is_alive(int(file.read_text() or 0)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not _is_alive(int(file.read_text()))
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"  # nobody may be there to ask for its exit code

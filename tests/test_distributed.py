@@ -1,6 +1,8 @@
 """Two and three processes on the CPU (gloo) give what one process gives."""
 
+import contextlib
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -11,6 +13,7 @@ import pandas as pd
 import pytest
 import timm
 import torch
+import yaml
 from safetensors.torch import save_file
 
 from dfl.backbones import runner
@@ -103,6 +106,70 @@ def test_extract__as_a_user_launches_it(images: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
     paths = FeatureStore.open(tmp_path / "f").manifest.frame["path"]
     assert (len(paths), paths.nunique()) == (47, 47)
+
+
+def test_extract__no_process_outlives_one_that_failed(images: Path, tmp_path: Path) -> None:
+    """The first process stops at a broken image; the other one waits in a join that takes long."""
+    broken = tmp_path / "broken"
+    shutil.copytree(images, broken)
+    (broken / "alpha/0_real/000.png").write_text("text")
+    out = tmp_path / "of-a-run-that-fails"
+    devices = ["--accelerator=cpu", "--devices=2", "--strategy=ddp"]
+    done = subprocess.run(
+        [sys.executable, str(REPOSITORY / "train.py"), *_extract_args(broken, str(out)), *devices],
+        cwd=tmp_path,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1"},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode != 0
+    assert "000.png" in done.stderr
+    deadline = time.monotonic() + 15
+    while (left := _commands_with(out.name)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert left == []
+
+
+def _commands_with(text: str) -> list[str]:
+    commands = []
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            commands.append(file.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+    return [command for command in commands if text in command]
+
+
+def test_study__fine_tunes_a_baseline_when_the_others_have_gone(
+    images: Path, tmp_path: Path
+) -> None:
+    """The features are made together; then nothing may be gathered from processes that ended."""
+    config = {
+        "heads": {"lda": [{"class_path": "dfl.heads.estimators.lda"}]},
+        "train_on": ["combined"],
+        "baselines": {
+            "tuned": {
+                "class_path": "dfl.heads.FineTuneTask",
+                "init_args": {
+                    "model": "test_resnet",
+                    "weights": str(images / "tiny.safetensors"),
+                    "input_size": 32,
+                    "optimizer": {"class_path": "torch.optim.Adam"},
+                },
+            }
+        },
+        "finetuning": {"max_epochs": 1},
+        "replicates": 100,
+        "jobs": 1,
+    }
+    Path("study.yaml").write_text(yaml.safe_dump(config))
+    args = ["study", "--config=study.yaml", *_backbone("", images), *image_data(images)]
+    many = ["--accelerator=cpu", "--devices=2", "--strategy=ddp"]
+    first, second = run_ranks([*args, "--out=study", *many], 2)
+    assert (first.code, second.code) == (0, 0), first.said[-2000:]
+    assert "failed" not in first.said
+    assert "forward passes" not in second.said  # the plan is the first one's to print
+    results = pd.read_csv("study/results.csv")
+    assert set(results["head"]) == {"lda", "end to end"}
 
 
 def _join_slowly() -> None:

@@ -15,6 +15,7 @@ from dfl.data import ImageDataModule
 from dfl.data.images.transforms import Augmentation
 from dfl.errors import ConfigError
 from dfl.heads.tasks.finetune import FineTuneTask
+from dfl.processes import launched_rank
 from dfl.study.design.grid import ConditionUse, Grid, condition_plan, grid_cells
 from dfl.study.design.settings import Claim, Settings, check_names
 from dfl.study.design.training_sets import TrainOn, training_sets
@@ -167,13 +168,15 @@ def study(
     )
     with choose_workers(executor, scheduler, jobs) as workers:
         start = time.monotonic()
-        plan = plan_study(cells, whole, features, networks, processes=workers.count)
-        print(f"{title}\n{plan}")
+        plan = None
+        if launched_rank() == 0:  # for a plan all images and features are read
+            plan = plan_study(cells, whole, features, networks, processes=workers.count)
+            print(f"{title}\n{plan}")
         if plan_only:
             return None
-        is_first = features.extract(accelerator, devices, num_nodes, strategy)
+        features.extract(accelerator, devices, num_nodes, strategy)
         prepared_s = time.monotonic() - start
-        if is_first:  # one process is enough from here on
+        if plan is not None:  # one process is enough from here on
             publish(
                 run_missing(cells, whole, workers, networks),
                 whole,

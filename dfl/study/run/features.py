@@ -173,20 +173,16 @@ class FeatureFolders:
             backbone(image)
         return (time.perf_counter() - start) / _TIMED
 
-    def extract(self, accelerator: str, devices: int | str, num_nodes: int, strategy: str) -> bool:
+    def extract(self, accelerator: str, devices: int | str, num_nodes: int, strategy: str) -> None:
         """Make what is missing; arguments as Lightning's.
 
         Every image is decoded once for all conditions and backbones.
-
-        Returns:
-            Whether this is the first of several processes.
         """
         if self.complete and not is_one_of_several():
-            return True
+            return
         images = self._extraction()
         trainer = run_extraction(images, self._runner, accelerator, devices, num_nodes, strategy)
         if trainer.is_global_zero:
             paths = [path for named in self.paths.values() for path in named.values()]
             for number in images.plans:
                 print(f"wrote {paths[number]}: {self.images} images")
-        return trainer.is_global_zero

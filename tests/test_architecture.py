@@ -40,7 +40,8 @@ ORDER = {
     ],
     "backbones": [
         *("weights", "layers", "precision", "pixels", "base", "fused", "engines", "runner"),
-        *("trunk", "timm_network", "timm", "towers", "open_clip", "zoo", "text"),
+        *("weight_files", "layouts", "zoo", "names", "hub"),
+        *("trunk", "timm_network", "timm", "towers", "open_clip", "text"),
     ],
     "data": ["containers", "manifest", "images", "sources", "modules"],
     "heads": ["settings", "modules", "estimators", "out_of_core", "storage", "tasks"],

@@ -4,8 +4,8 @@ from dfl.backbones.base import Backbone
 from dfl.backbones.fused import FusedBackbone
 from dfl.backbones.open_clip import OpenClipBackbone
 from dfl.backbones.text import TextEmbeddings, encode_text
-from dfl.backbones.timm import TimmBackbone
-from dfl.backbones.zoo import ZOO, ZooEntry, from_zoo
+from dfl.backbones.timm import TimmBackbone, from_zoo
+from dfl.backbones.zoo import ZOO, ZooEntry
 
 __all__ = [
     "ZOO",

@@ -1,10 +1,15 @@
 """8-bit images as a network takes them: of its size, scaled and normalised."""
 
+import logging
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
 from dfl.errors import BackboneError
+
+logger = logging.getLogger(__name__)
 
 RESIZE = "bicubic-antialias-float"
 """Part of a backbone's fingerprint: change it when the resize below changes."""
@@ -47,3 +52,25 @@ def normalised(image: Tensor, input_size: int, mean: Tensor, std: Tensor) -> Ten
         # bicubic overshoots at edges
         pixels = interpolate(pixels, size, mode="bicubic", antialias=True).clamp(0, 255)
     return (pixels / 255 - mean) / std
+
+
+def say_look(
+    model: str, weights: str, mean: Sequence[float], std: Sequence[float], origin: str
+) -> None:
+    """Report once for a network what its weights are and how its images are normalised.
+
+    Args:
+        model: The network's name.
+        weights: What was loaded.
+        mean: Subtracted from RGB in [0, 1].
+        std: RGB is divided by it afterwards.
+        origin: Who says that these are the ones.
+    """
+    logger.info(
+        "%s: %s; images are normalised by mean %s and std %s, %s",
+        model,
+        weights,
+        " ".join(f"{value:.3f}" for value in mean),
+        " ".join(f"{value:.3f}" for value in std),
+        origin,
+    )

@@ -9,6 +9,7 @@ SigLIP's and MetaCLIP 2's texts are cut into tokens by ``transformers``, which i
 this package, with a vocabulary from the hub.
 """
 
+import logging
 import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,10 +23,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from dfl.backbones.open_clip import build_model, check_names, quiet_open_clip
-from dfl.backbones.weights import load_strictly, read_state
+from dfl.backbones.layouts import take_for_text
+from dfl.backbones.open_clip import OpenClipName, build_model, find_model, quiet_open_clip
+from dfl.backbones.weight_files import read_state
+from dfl.backbones.weights import load_strictly
 from dfl.backbones.zoo import ZOO
 from dfl.errors import BackboneError, one_line
+
+logger = logging.getLogger(__name__)
 
 TEXT_TOWERS: Final = MappingProxyType(
     {
@@ -83,8 +88,8 @@ def encode_text(
             ``ViT-B-16-quickgelu``.
         pretrained: The tag of the weights; None is the zoo's for a name of the zoo, and has to be
             said otherwise. False gives random weights, always the same ones.
-        weights: A local file in open_clip's naming, of the whole model, whose image tower is left
-            unread, or of all else.
+        weights: A local file in open_clip's naming, OpenAI's archive, or transformers' layout of
+            CLIP; of the whole model, whose image tower is left out, or of all else.
 
     Returns:
         The embeddings, in the order of the prompts.
@@ -97,10 +102,10 @@ def encode_text(
     name, own = _own_name(model)
     if own is not None and pretrained is None and file is None:
         pretrained = own
-    check_names(name, pretrained, file)
+    found = find_model(name, pretrained, file)
     if isinstance(prompts, str) or not prompts or not all(text.strip() for text in prompts):
         raise BackboneError(f"prompts {prompts!r}: give a list of texts, none of them empty")
-    return _encode(tuple(prompts), name, pretrained or None, file, _state_of(file))
+    return _encode(tuple(prompts), found, _state_of(found.file))
 
 
 def _own_name(model: str) -> tuple[str, str | None]:
@@ -124,14 +129,10 @@ def _state_of(file: str | None) -> tuple[int, int] | None:
 
 @lru_cache(maxsize=64)
 def _encode(
-    prompts: tuple[str, ...],
-    name: str,
-    tag: str | None,
-    file: str | None,
-    _file_state: tuple[int, int] | None,
+    prompts: tuple[str, ...], found: OpenClipName, _file_state: tuple[int, int] | None
 ) -> TextEmbeddings:
-    tokens = _tokens(name, prompts)
-    model = _text_model(name, tag, file)
+    tokens = _tokens(found.name, prompts)
+    model = _text_model(found)
     encode = cast(Callable[[Tensor], Tensor], model.encode_text)
     with torch.no_grad():
         vectors = torch.cat([encode(batch).float() for batch in torch.split(tokens, _BATCH)])
@@ -168,21 +169,17 @@ def _tokens(name: str, prompts: Sequence[str]) -> Tensor:
     return tokens
 
 
-def _text_model(name: str, tag: str | None, file: str | None) -> nn.Module:
+def _text_model(found: OpenClipName) -> nn.Module:
     """Build a model without its image tower."""
-    from_hub = tag if file is None else None
-    # open_clip loads a tag into the whole model; otherwise the image tower is not needed
-    vision = None if from_hub else _TINY_VISION
+    # open_clip loads its own weights into the whole model; else the image tower is not needed
+    vision = None if found.tag or found.repo else _TINY_VISION
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(_SEED)
-        model = build_model(name, from_hub, vision=vision)
+        model = build_model(found, vision=vision)
     model.visual = nn.Identity()
-    if file is not None:
-        state = {n: t for n, t in read_state(file).items() if not n.startswith("visual.")}
-        if not state.keys() & model.state_dict().keys():
-            raise BackboneError(
-                f"weights {file!r} hold no text tower of {name}; give open_clip's file of the "
-                "whole model"
-            )
-        load_strictly(model, state, source=f"text weights {file!r}")
+    if found.file is not None:
+        source = f"text weights {found.file!r}"
+        taken = take_for_text(read_state(found.file), model, source=source)
+        load_strictly(model, taken.state, source=source)
+        logger.info("%s: %s: %s", found.name, source, taken)
     return model.eval()

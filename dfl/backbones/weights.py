@@ -1,81 +1,21 @@
-"""Read weights from a local file, load them strictly, and hash them."""
+"""Load weights strictly, say what network they are of, and hash them."""
 
 import hashlib
-import textwrap
+import re
 from collections.abc import Mapping
-from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from dfl.errors import BackboneError
 
-State = dict[str, Tensor]
-
-_WRAPPERS = ("state_dict", "model", "teacher")
 _SHOWN = 3  # how many names of a long list an error shows
-
-
-def read_state(path: str | Path) -> State:
-    """Read a file of weights without running code from it.
-
-    A file that ends in ``.safetensors`` is read as such, any other as a torch checkpoint with
-    ``weights_only=True``. Two things are taken off a checkpoint, and no other: one wrapping
-    dictionary (under ``state_dict``, ``model`` or ``teacher``, if it has one of these only), and
-    the prefix ``module.`` if every name has it. What is left must be a flat dictionary of tensors.
-
-    Args:
-        path: The file; a relative path is taken from the working directory.
-
-    Returns:
-        Tensors by name, on the CPU.
-
-    Raises:
-        BackboneError: If the file is missing, damaged, or holds something else.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise BackboneError(
-            f"weights {str(path)!r}: no such file; give a .safetensors file or a checkpoint"
-        )
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as err:  # what is no checkpoint fails wherever it is taken for one
-        reason = str(err).strip().split("\n")[0][:200]
-        raise BackboneError(
-            f"weights {str(path)!r}: not a safetensors file or a torch checkpoint of tensors only "
-            f"({reason}); save the model's state_dict again"
-        ) from err
-    return _unwrap(loaded, path)
-
-
-def _unwrap(loaded: object, path: Path) -> State:
-    """Take the wrapping that is documented above off a checkpoint."""
-    if isinstance(loaded, Mapping):
-        inner = [loaded[key] for key in _WRAPPERS if isinstance(loaded.get(key), Mapping)]
-        if len(inner) == 1:
-            (loaded,) = inner
-    if not isinstance(loaded, Mapping) or not loaded:
-        raise BackboneError(
-            f"weights {str(path)!r}: holds no tensors by name; save the model's state_dict"
-        )
-    odd = [str(key) for key, value in loaded.items() if not isinstance(value, Tensor)]
-    if odd:
-        raise BackboneError(
-            f"weights {str(path)!r}: {_few(odd)} {'is' if len(odd) == 1 else 'are'} no tensor; "
-            "save the model's state_dict alone"
-        )
-    state = {str(key): value for key, value in loaded.items()}
-    if all(name.startswith("module.") for name in state):
-        state = {name.removeprefix("module."): value for name, value in state.items()}
-    return state
+_BLOCK = re.compile(r"(?:.*\.)?(blocks|resblocks|layers?|stages|layer\d)\.(\d+)\.")
+_PATCH = 8  # pixels from which a first convolution cuts patches
 
 
 def load_strictly(model: nn.Module, state: Mapping[str, Tensor], *, source: str) -> None:
-    """Load weights into a model, every name and every shape the same.
+    """Load weights into a model, every name and every shape the same, every value finite.
 
     The one thing that may be missing is ``num_batches_tracked``, a counter that older BatchNorm
     layers lack and that inference does not read.
@@ -86,28 +26,67 @@ def load_strictly(model: nn.Module, state: Mapping[str, Tensor], *, source: str)
         source: Where they come from, for the error.
 
     Raises:
-        BackboneError: If names are missing or surplus, or shapes differ.
+        BackboneError: If names are missing or surplus, shapes differ, or values are not finite.
     """
     wanted = model.state_dict()
     missing = [n for n in wanted if n not in state and not n.endswith("num_batches_tracked")]
     surplus = [n for n in state if n not in wanted]
     if missing or surplus:
         raise BackboneError(
-            f"{source} do not fit the model: {len(missing)} missing ({_few(missing)}), "
-            f"{len(surplus)} surplus ({_few(surplus)}); give the weights of this very model in its "
-            "own naming"
+            f"{source} do not fit the model: {len(missing)} missing ({few(missing)}), "
+            f"{len(surplus)} surplus ({few(surplus)}); {_difference(state, wanted)}"
         )
-    shapes = [
-        f"{n} is {list(t.shape)}, not {list(wanted[n].shape)}"
+    shapes = {
+        n: f"{n} is {list(t.shape)}, not {list(wanted[n].shape)}"
         for n, t in state.items()
         if t.shape != wanted[n].shape
-    ]
+    }
     if shapes:
-        hint = "; say the input_size of the file" if any("pos_embed" in s for s in shapes) else ""
+        of_positions = all("pos_embed" in name or "positional" in name for name in shapes)
+        hint = "say the input_size of the file" if of_positions else _difference(state, wanted)
         raise BackboneError(
-            f"{source} do not fit the model: {len(shapes)} of another shape ({_few(shapes)}){hint}"
+            f"{source} do not fit the model: {len(shapes)} of another shape "
+            f"({few(list(shapes.values()))}); {hint}"
         )
+    _check_finite(state, source)
     model.load_state_dict(dict(state), strict=False)
+
+
+def looks(state: Mapping[str, Tensor]) -> str:
+    """Say what kind of network tensors are of, by their shapes.
+
+    Args:
+        state: Tensors by name, in the naming of timm, open_clip or alike.
+
+    Returns:
+        Width, patch size and depth as far as they show, such as ``width 384, patches of 14 pixels,
+        12 blocks``.
+    """
+    said = []
+    first = next((t for t in state.values() if t.ndim == 4 and t.shape[1] == 3), None)
+    if first is not None:
+        width, side = first.shape[0], first.shape[-1]
+        is_patch = side >= _PATCH
+        said.append(
+            f"width {width}, patches of {side} pixels"
+            if is_patch
+            else f"a first convolution of {side}x{side} pixels to {width} channels"
+        )
+    depths: dict[str, int] = {}
+    for match in filter(None, map(_BLOCK.match, state)):
+        depths[match[1]] = max(depths.get(match[1], 0), int(match[2]) + 1)
+    if depths:
+        said.append(f"{', '.join(str(depth) for depth in depths.values())} blocks")
+    if not said:
+        values = sum(tensor.numel() for tensor in state.values())
+        said = [f"{len(state)} tensors of {values:,} values"]
+    return ", ".join(said)
+
+
+def few(names: list[str]) -> str:
+    """Write the first few of many names."""
+    more = f", and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more if names else "none"
 
 
 def state_digest(state: Mapping[str, Tensor]) -> str:
@@ -127,25 +106,24 @@ def state_digest(state: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _few(names: list[str]) -> str:
-    """Write the first few of many names."""
-    more = f", and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more if names else "none"
+def _difference(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str:
+    """Say which network the weights are of, if that is another one."""
+    has, wants = looks(state), looks(wanted)
+    if has == wants:
+        return "give the weights of this very model, whole"
+    return f"they look like another network ({has}; the model has {wants}): name that one"
 
 
-def unreachable(model: str, err: Exception) -> BackboneError:
-    """Say that weights could not be had, and what to do.
-
-    Args:
-        model: Whose weights.
-        err: What went wrong.
-
-    Returns:
-        The error to raise.
-    """
-    reason = textwrap.shorten(str(err), 200, placeholder=" ...")
-    return BackboneError(
-        f"the weights of {model} could not be downloaded ({type(err).__name__}: {reason}); give a "
-        "local file (weights: path), set HF_HUB_OFFLINE=1 if they are in the cache, or for a gated "
-        "model accept its licence on the hub and run `hf auth login`"
-    )
+def _check_finite(state: Mapping[str, Tensor], source: str) -> None:
+    """Refuse weights that are not finite: no feature would be."""
+    odd = {
+        name: count
+        for name, tensor in state.items()
+        if tensor.is_floating_point()
+        and (count := tensor.numel() - int(torch.isfinite(tensor).sum()))
+    }
+    if odd:
+        raise BackboneError(
+            f"{source} hold {sum(odd.values()):,} values that are not finite, in {few(list(odd))}: "
+            "the file is damaged, or its training diverged; get it again"
+        )

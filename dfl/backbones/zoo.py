@@ -16,14 +16,9 @@ taken at 224 px, as in its own evaluations, not at timm's 518: 256 tokens in pla
 open_clip list no MetaCLIP 2 below ViT-H; base and large are MetaCLIP's first release.
 """
 
-import difflib
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
-
-from dfl.backbones.base import Backbone
-from dfl.backbones.timm import TimmBackbone
-from dfl.errors import BackboneError
 
 _DINO_RESNET50 = (
     "https://dl.fbaipublicfiles.com/dino/dino_resnet50_pretrain/dino_resnet50_pretrain.pth"
@@ -86,42 +81,3 @@ ZOO: Final = MappingProxyType(
     }
 )
 """Every entry by its name."""
-
-
-def from_zoo(
-    name: str,
-    layers: list[str] | None = None,
-    *,
-    weights: str | None = None,
-    pretrained: bool = True,
-) -> Backbone:
-    """Build a backbone by its short name.
-
-    Args:
-        name: A key of ``ZOO``.
-        layers: Names as in ``dfl.backbones.layers``; None is ``["pooled"]``.
-        weights: A local file in place of the hub's.
-        pretrained: False gives random weights, and contradicts ``weights``.
-
-    Returns:
-        The backbone.
-
-    Raises:
-        BackboneError: If there is no such name or layer, or if weights are missing or do not fit.
-    """
-    if name not in ZOO:
-        (near,) = difflib.get_close_matches(name, ZOO, n=1, cutoff=0)
-        raise BackboneError(
-            f"the zoo has no {name!r} (nearest: {near}); it has {', '.join(ZOO)}; "
-            "for any other model use TimmBackbone or OpenClipBackbone with its own name"
-        )
-    entry = ZOO[name]
-    return TimmBackbone(
-        entry.model,
-        layers,
-        weights=weights,
-        pretrained=pretrained,
-        input_size=entry.input_size,
-        global_pool=entry.global_pool,
-        url=entry.url,
-    )

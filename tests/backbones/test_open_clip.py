@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import open_clip
 import pytest
@@ -9,6 +10,7 @@ from safetensors.torch import save_file
 
 from dfl.backbones import Backbone, OpenClipBackbone
 from dfl.errors import BackboneError
+from tests.backbones.hub_cache import put
 
 TEXT = {"context_length": 8, "vocab_size": 64, "width": 32, "heads": 2, "layers": 1}
 VISION = {
@@ -197,7 +199,7 @@ def test_pretrained__says_what_to_do_without_the_hub(monkeypatch):
     monkeypatch.setattr(open_clip, "create_model", refuse)
 
     with pytest.raises(
-        BackboneError, match=r"ViT-B-16-quickgelu \(openai\) could not.*weights: pa"
+        BackboneError, match=r"ViT-B-16-quickgelu \(openai\) are not in the cache.*weights: pa"
     ):
         OpenClipBackbone("ViT-B-16-quickgelu", "openai")
 
@@ -218,3 +220,85 @@ def test_weights__normalisation_is_that_of_all_tags_or_has_to_be_said(reference,
     tags["two"] = half | {"quick_gelu": True}
     with pytest.raises(BackboneError, match="or in QuickGELU, and a file does not say"):
         OpenClipBackbone("dfl-tiny-vit", weights=path)
+
+
+@pytest.fixture
+def saved(reference, tmp_path):
+    """Save a tiny model as open_clip does, with another normalisation, and give its folder."""
+    model, path = reference("dfl-tiny-vit")
+    folder = tmp_path / "saved"
+    folder.mkdir()
+    look = {"mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6]}
+    config = {"model_cfg": open_clip.get_model_config("dfl-tiny-vit"), "preprocess_cfg": look}
+    (folder / "open_clip_config.json").write_text(json.dumps(config))
+    Path(path).rename(folder / "open_clip_model.safetensors")
+    return model, folder
+
+
+@pytest.mark.parametrize("schema", ["local-dir", "hf-hub"])
+def test_schema__has_its_own_weights_and_normalisation(
+    saved, tmp_path, monkeypatch, caplog, schema
+):
+    model, folder = saved
+    place = str(folder)
+    if schema == "hf-hub":
+        place, snapshot = "me/mine", put(tmp_path / "cache", monkeypatch, "me/mine")
+        for file in folder.iterdir():
+            file.rename(snapshot / file.name)
+
+    with caplog.at_level("INFO", "dfl"):
+        backbone = OpenClipBackbone(f"{schema}:{place}", layers=["head"])
+
+    model.visual.image_mean, model.visual.image_std = (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)
+    with torch.no_grad():
+        expected = model.encode_image(normalised(model, images(64)))
+    torch.testing.assert_close(backbone(images(64))["head"], expected, rtol=1e-5, atol=1e-6)
+    assert (backbone.mean, backbone.std) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+    assert f"as open_clip_config.json of {place} says" in caplog.text
+    assert backbone.architecture == "open_clip:dfl-tiny-vit"
+
+
+def test_schema__takes_a_file_or_random_weights_in_place_of_its_own(saved, tmp_path, monkeypatch):
+    _, folder = saved
+    snapshot = put(tmp_path / "cache", monkeypatch, "me/mine")
+    (folder / "open_clip_config.json").rename(snapshot / "open_clip_config.json")
+    file = str(folder / "open_clip_model.safetensors")
+
+    of_file = OpenClipBackbone("hf-hub:me/mine", weights=file)
+    random = OpenClipBackbone("hf-hub:me/mine", False)
+
+    assert of_file.mean == random.mean == (0.1, 0.2, 0.3)
+    assert of_file.fingerprint("pooled") != random.fingerprint("pooled")
+    with pytest.raises(BackboneError, match="me/mine are not in the cache"):
+        OpenClipBackbone("hf-hub:me/mine")
+    with pytest.raises(BackboneError, match=r"brings its own weights.*leave pretrained out"):
+        OpenClipBackbone("hf-hub:me/mine", "openai")
+
+
+def test_schema__of_another_library_says_the_name_here(tmp_path):
+    message = r"no open_clip_config\.json, so open_clip has not saved it; take the same model by"
+    with pytest.raises(BackboneError, match=message):
+        OpenClipBackbone(f"local-dir:{tmp_path}")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("ViT-B/32", "openai"), "which this model lacks; take ViT-B-32-quickgelu"),
+        (("ViT-B-32", "/data/net.bin"), r"a file goes to weights: /data/net\.bin"),
+        (("ViT-B-32", "net.pt"), r"that open_clip lists \(openai, .*goes to weights: net\.pt"),
+        (("laion/CLIP-ViT-B-32-laion2B-s34B-b79K",), "model: ViT-B-32, pretrained: laion2b_s34b"),
+        (("facebook/dinov2-base",), "here it is from_zoo with name: dinov2_vit_b14"),
+        (("zzzz", "openai"), "none is near"),
+    ],
+)
+def test_name__unknown_says_what_to_write(arguments, message):
+    with pytest.raises(BackboneError, match=message):
+        OpenClipBackbone(*arguments)
+
+
+def test_pretrained__is_read_as_open_clip_reads_it(reference, monkeypatch):
+    _, path = reference("dfl-tiny-vit")
+    monkeypatch.setitem(open_clip.pretrained._PRETRAINED, "dfl-tiny-vit", {"laion_b1": {}})
+
+    assert OpenClipBackbone("dfl-tiny-vit", "Laion-B1", weights=path).pretrained == "Laion-B1"

@@ -132,7 +132,7 @@ def test_weights__that_do_not_fit_are_refused(weights, change, message):
 def test_weights__of_an_image_tower_alone_are_refused(weights):
     save_file({"visual.proj": torch.ones(2, 2)}, weights)
 
-    with pytest.raises(BackboneError, match=r"hold no text tower of dfl-tiny-clip; give open_clip"):
+    with pytest.raises(BackboneError, match=r"hold an image tower alone; give the file of the"):
         encode_text(PROMPTS, model="dfl-tiny-clip", weights=weights)
 
 
@@ -169,7 +169,9 @@ def test_zoo__stands_for_a_model_of_the_same_width(name, monkeypatch):
 
     encode_text(PROMPTS, model=name)
 
-    assert seen == [(tuple(PROMPTS), model, tag, None, None)]
+    ((prompts, found, state_of_file),) = seen
+    assert (prompts, found.name, found.tag) == (tuple(PROMPTS), model, tag)
+    assert found.file is state_of_file is None
     assert dims == {layer: width}
 
 
@@ -216,7 +218,9 @@ def test_pretrained__says_what_to_do_without_the_hub(monkeypatch):
 
     monkeypatch.setattr(open_clip, "create_model", refuse)
 
-    with pytest.raises(BackboneError, match=r"quickgelu \(openai\) could not.*weights: path"):
+    with pytest.raises(
+        BackboneError, match=r"quickgelu \(openai\) are not in the cache.*weights: pa"
+    ):
         encode_text(PROMPTS, model="clip_vit_b16")
 
 

@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 from dfl.backbones import TimmBackbone
 from dfl.errors import BackboneError
 from dfl.recipe import build, describe
+from tests.backbones.hub_cache import put
 
 TINY = ["test_vit", "test_vit2", "test_vit3", "test_resnet", "test_efficientnet", "test_convnext"]
 
@@ -78,7 +79,13 @@ def test_weights__without_a_head_give_pooled_only(checkpoint, model):
 def test_weights__of_another_model_are_refused(checkpoint):
     _, path = checkpoint("test_resnet")
 
-    with pytest.raises(BackboneError, match=r"\d+ missing \(cls_token.*, \d+ surplus \(bn1\."):
+    message = r"they hold .*a first convolution of 3x3 .*; the model has width 64, patches of"
+    with pytest.raises(BackboneError, match=message):
+        TimmBackbone("test_vit", weights=path)
+    _, path = checkpoint("test_vit2")
+    with pytest.raises(
+        BackboneError, match=r"3 missing \(cls_token, .*, 43 surplus \(blocks\.0\.ls1"
+    ):
         TimmBackbone("test_vit", weights=path)
 
 
@@ -163,7 +170,7 @@ def test_pretrained__says_what_to_do_without_the_hub(monkeypatch):
 
     monkeypatch.setattr("timm.models._builder.load_state_dict_from_hf", refuse)
 
-    with pytest.raises(BackboneError, match=r"weights of test_vit could not.*weights: path.*login"):
+    with pytest.raises(BackboneError, match=r"test_vit are not in the cache \(.*unset it once"):
         TimmBackbone("test_vit")
 
 
@@ -176,6 +183,7 @@ def test_url__takes_a_checkpoint_in_place_of_the_hub(monkeypatch, checkpoint):
         return network.state_dict()
 
     monkeypatch.setattr("torch.hub.load_state_dict_from_url", fetch)
+    monkeypatch.setattr("dfl.backbones.hub._silence", lambda *_: None)
 
     backbone = TimmBackbone("test_resnet", url="https://example.org/net.pth")
 
@@ -199,3 +207,87 @@ def test_weights__tag_says_the_normalisation_where_tags_differ(checkpoint):
         TimmBackbone("vit_base_patch16_224", weights=path)
     with pytest.raises(BackboneError, match="do not fit the model"):
         TimmBackbone("vit_base_patch16_224.dino", weights=path)
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """Save a tiny model as timm does, with another normalisation, and give its folder."""
+    network = timm.create_model("test_vit", num_classes=3, img_size=96)
+    look = {"mean": (0.1, 0.2, 0.3), "std": (0.4, 0.5, 0.6), "input_size": (3, 96, 96)}
+    network.pretrained_cfg.update(look)
+    folder = tmp_path / "saved"
+    timm.models.save_for_hf(
+        network, str(folder), model_args={"img_size": 96}, safe_serialization=True
+    )
+    return network.eval(), folder
+
+
+def test_local_dir__has_its_own_weights_and_normalisation(saved, caplog):
+    network, folder = saved
+    with caplog.at_level("INFO", "dfl"):
+        backbone = TimmBackbone(f"local-dir:{folder}", ["pooled", "head"])
+    image = images(96)
+
+    features = backbone(image)
+
+    with torch.no_grad():
+        expected = network(normalised(network, image))
+    torch.testing.assert_close(features["head"], expected, rtol=1e-6, atol=1e-6)
+    assert (backbone.mean, backbone.input_size) == ((0.1, 0.2, 0.3), 96)
+    assert (
+        f"mean 0.100 0.200 0.300 and std 0.400 0.500 0.600, as config.json of {folder}"
+        in caplog.text
+    )
+
+
+def test_local_dir__that_is_moved_is_the_same_backbone(saved, tmp_path):
+    _, folder = saved
+    before = TimmBackbone(f"local-dir:{folder}").fingerprint("pooled")
+    folder.rename(tmp_path / "moved")
+
+    assert TimmBackbone(f"local-dir:{tmp_path / 'moved'}").fingerprint("pooled") == before
+
+
+@pytest.mark.parametrize("schema", ["hf-hub:", "hf_hub:"])
+def test_hub__has_its_own_weights_and_normalisation(saved, tmp_path, monkeypatch, schema):
+    network, folder = saved
+    snapshot = put(tmp_path / "cache", monkeypatch, "me/mine")
+    for file in folder.iterdir():
+        file.rename(snapshot / file.name)
+
+    backbone = TimmBackbone(f"{schema}me/mine", ["head"])
+
+    image = images(96)
+    with torch.no_grad():
+        expected = network(normalised(network, image))
+    torch.testing.assert_close(backbone(image)["head"], expected, rtol=1e-6, atol=1e-6)
+    assert backbone.std == (0.4, 0.5, 0.6)
+
+
+@pytest.mark.parametrize("schema", ["hf-hub", "local-dir"])
+def test_schema__of_another_library_says_the_name_here(tmp_path, monkeypatch, schema):
+    config = {"model_type": "dinov2", "_name_or_path": "facebook/dinov2-base"}
+    snapshot = put(tmp_path, monkeypatch, "facebook/dinov2-base", config=config)
+    place = "facebook/dinov2-base" if schema == "hf-hub" else snapshot
+
+    message = r"not timm's \(it says dinov2\); take from_zoo with name: dinov2_vit_b14, or TimmBa"
+    with pytest.raises(BackboneError, match=message):
+        TimmBackbone(f"{schema}:{place}")
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("timm/resnet50.a1_in1k", "here it is TimmBackbone with model: resnet50.a1_in1k"),
+        ("openai/clip-vit-base-patch16", "here it is from_zoo with name: clip_vit_b16, or Timm"),
+        ("me/mine", "a repository that timm saved is hf-hub:NAME, a folder local-dir:PATH"),
+        ("hf-hub:me/my/mine", "hf-hub:me/my/mine: Repo id must"),
+        ("local-dir:nowhere", "nowhere/config.json is no description of a model that timm saved"),
+        ("clip_vit_b16", "here it is from_zoo with name: clip_vit_b16"),
+        ("ViT-B-16-SigLIP2", "here it is OpenClipBackbone with model: ViT-B-16-SigLIP2"),
+        ("zzzz", r"none is near; timm\.list_models\(\) lists them all"),
+    ],
+)
+def test_name__unknown_says_what_to_write(model, message):
+    with pytest.raises(BackboneError, match=message):
+        TimmBackbone(model)

@@ -58,6 +58,13 @@ def test_weights__reach_the_model(tmp_path):
 
 
 def test_name__unknown_lists_the_zoo():
-    message = r"no 'clip_b16' \(nearest: clip_vit_b16\); it has dino_vit_b16, .*TimmBackbone or"
+    message = r"no 'clip_b16' \(nearest: clip_vit_b16.*\); it has dino_vit_b16, .*TimmBackbone or"
     with pytest.raises(BackboneError, match=message):
         from_zoo("clip_b16")
+
+
+def test_name__of_others_is_said_as_it_is_here():
+    with pytest.raises(
+        BackboneError, match=r"no 'dinov2_vitl14' \(here it is .*dinov2_vit_l14, or"
+    ):
+        from_zoo("dinov2_vitl14")

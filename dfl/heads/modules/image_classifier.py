@@ -1,6 +1,5 @@
 """A whole network of timm that gives one logit an image."""
 
-import logging
 from pathlib import Path
 from typing import cast
 
@@ -8,21 +7,18 @@ import torch
 from timm.data.config import resolve_model_data_config
 from torch import Tensor, nn
 
-from dfl.backbones.pixels import check_pixels, normalised
+from dfl.backbones.pixels import check_pixels, normalised, say_look
 from dfl.backbones.timm_network import (
     build_network,
-    check_name,
     check_size,
-    classifier_names,
-    fit_positions,
+    find_model,
+    load_file,
     timm_options,
 )
-from dfl.backbones.weights import load_strictly, read_state
+from dfl.backbones.weight_files import read_state, weights_in
 from dfl.errors import ConfigError
 
 _INIT_STD = 0.02  # of CNNDetection's classifier
-
-logger = logging.getLogger(__name__)
 
 
 class ImageClassifier(nn.Module):
@@ -32,9 +28,9 @@ class ImageClassifier(nn.Module):
     weights, so that a checkpoint does not depend on what timm says of a name.
 
     Args:
-        model: timm's name, for example ``resnet50.tv_in1k``.
-        weights: A local file in timm's naming to start from, in place of the hub's. Its classifier
-            is dropped; everything else must fit.
+        model: timm's name, for example ``resnet50.tv_in1k``; as for ``dfl.backbones.TimmBackbone``.
+        weights: A local file to start from in place of the hub's, in any layout that
+            ``dfl.backbones.TimmBackbone`` reads. Its classifier is dropped; the rest must fit.
         pretrained: Start from the weights that belong to the name. False has to be said to start
             from random ones, and contradicts ``weights``.
         input_size: Side of the square input in pixels; None is the model's own.
@@ -58,12 +54,20 @@ class ImageClassifier(nn.Module):
     ) -> None:
         super().__init__()
         check_source(model, weights, pretrained)
-        options = timm_options(model, input_size, None)
+        found = find_model(model)
+        options = timm_options(found, input_size, None)
         options["num_classes"] = 0
-        network = build_network(model, options, pretrained=pretrained and weights is None)
-        if weights is not None:
-            _load_trunk(model, network, weights, fit=input_size is not None)
+        file = weights
+        if file is None and found.folder is not None and pretrained:
+            file = weights_in(found.folder)
+        network = build_network(found, options, pretrained=pretrained and file is None)
+        said = "weights of the hub" if pretrained else "random weights"
+        if file is not None:
+            source, fit = f"weights {str(file)!r}", input_size is not None
+            state = read_state(file)
+            said = load_file(found, network, state, source=source, fit=fit, has_head=False)
         look = resolve_model_data_config(network)  # type: ignore[no-untyped-call]
+        say_look(model, said, look["mean"], look["std"], found.origin)
         self.input_size = input_size or int(look["input_size"][-1])
         check_size(model, network, self.input_size)
         # convolutions on a CPU are a tenth faster with the channels innermost
@@ -109,24 +113,9 @@ def check_source(model: str, weights: Path | None, pretrained: bool) -> None:
         BackboneError: If timm has no such model.
         ConfigError: If a file and random weights are asked for at once.
     """
-    check_name(model)
+    find_model(model)
     if weights is not None and not pretrained:
         raise ConfigError(
             f"{model}: weights {str(weights)!r} and pretrained: false contradict each other; "
             "say one"
         )
-
-
-def _load_trunk(model: str, network: nn.Module, weights: Path, *, fit: bool) -> None:
-    """Load a file into a network without a classifier, dropping the file's and nothing else."""
-    state = read_state(weights)
-    prefixes = tuple(f"{name}." for name in classifier_names(model))
-    dropped = [name for name in state if name.startswith(prefixes)]
-    if dropped:
-        logger.info("weights %s: dropping the classifier (%s)", weights, ", ".join(dropped))
-    state = {name: tensor for name, tensor in state.items() if name not in dropped}
-    load_strictly(
-        network,
-        fit_positions(network, state) if fit else state,
-        source=f"weights {str(weights)!r}",
-    )

@@ -24,8 +24,8 @@ class FineTuneTask(ScoringTask):
 
     Args:
         model: timm's name, for example ``resnet50.tv_in1k``.
-        weights: A local file in timm's naming to start from, in place of the hub's. Its classifier
-            is dropped; everything else must fit.
+        weights: A local file to start from in place of the hub's, in any layout that
+            ``dfl.backbones.TimmBackbone`` reads. Its classifier is dropped; the rest must fit.
         pretrained: Start from the weights that belong to the name. False has to be said to start
             from random ones, and contradicts ``weights``. A checkpoint brings its own weights.
         input_size: Side of the square input in pixels, to which other images are resized; None is

@@ -96,7 +96,7 @@ def _timm_name(name: str) -> str | None:
     known = set(timm.list_pretrained())
     own = name.removeprefix("timm/")
     if own in known or timm.is_model(own):
-        return own
+        return with_quickgelu(own) or own
     for pattern, template in _OF_TIMM:
         if match := pattern.fullmatch(name.lower()):
             found = {"reg": "", **match.groupdict()}
@@ -105,3 +105,17 @@ def _timm_name(name: str) -> str | None:
             if (own := template.format(**found)) in known:
                 return own
     return None
+
+
+def with_quickgelu(model: str) -> str | None:
+    """Give the name of a timm model with QuickGELU, where the same weights were trained with it.
+
+    Args:
+        model: timm's name, with the tag of the weights.
+
+    Returns:
+        The other name; None where there is none.
+    """
+    other = model.replace("_clip_", "_clip_quickgelu_")
+    is_other = other != model and "quickgelu" not in model
+    return other if is_other and other in timm.list_pretrained() else None

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from dfl.backbones.hub import fetching
 from dfl.backbones.layouts import Taken, take_for_timm
-from dfl.backbones.names import known_as, nearest
+from dfl.backbones.names import known_as, nearest, with_quickgelu
 from dfl.backbones.weight_files import State
 from dfl.backbones.weights import load_strictly
 from dfl.errors import BackboneError, one_line
@@ -101,6 +101,13 @@ def find_model(model: str) -> TimmName:
     if colon and schema == _FOLDER:
         return _described(model, Path(place) / _CONFIG, folder=Path(place))
     _check_name(model)
+    if (other := with_quickgelu(model)) is not None:
+        logger.warning(
+            "%s: these weights were trained with QuickGELU, and this network has another "
+            "activation, so its features differ from CLIP's; take %s",
+            model,
+            other,
+        )
     config = timm.get_pretrained_cfg(model)
     return TimmName(model, model.partition(".")[0], {} if config is None else asdict(config), {})
 

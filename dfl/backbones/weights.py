@@ -89,6 +89,31 @@ def few(names: list[str]) -> str:
     return ", ".join(names[:_SHOWN]) + more if names else "none"
 
 
+def why_not_finite(state: Mapping[str, Tensor], precision: str) -> str:
+    """Say why a network gives values that are not finite, and what to do.
+
+    Args:
+        state: Its tensors by name.
+        precision: The numeric precision in which it ran, such as ``16-mixed``.
+
+    Returns:
+        Cause and remedy, in one line.
+    """
+    if odd := _not_finite(state):
+        return (
+            f"{sum(odd.values()):,} of its weights are not finite, in {few(list(odd))}; get the "
+            "weights again"
+        )
+    if precision != "32-true":
+        return f"numbers overflow in precision {precision}; take 32-true"
+    largest = {name: float(t.abs().max()) for name, t in state.items() if t.is_floating_point()}
+    name = max(largest, key=lambda each: largest[each])
+    return (
+        f"its weights are finite, but float32 overflows with them: they reach {largest[name]:.2g}, "
+        f"in {name}; get the weights again"
+    )
+
+
 def state_digest(state: Mapping[str, Tensor]) -> str:
     """Hash tensors by name, dtype, shape and bytes, wherever they live.
 
@@ -116,14 +141,18 @@ def _difference(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> st
 
 def _check_finite(state: Mapping[str, Tensor], source: str) -> None:
     """Refuse weights that are not finite: no feature would be."""
-    odd = {
-        name: count
-        for name, tensor in state.items()
-        if tensor.is_floating_point()
-        and (count := tensor.numel() - int(torch.isfinite(tensor).sum()))
-    }
-    if odd:
+    if odd := _not_finite(state):
         raise BackboneError(
             f"{source} hold {sum(odd.values()):,} values that are not finite, in {few(list(odd))}: "
             "the file is damaged, or its training diverged; get it again"
         )
+
+
+def _not_finite(state: Mapping[str, Tensor]) -> dict[str, int]:
+    """Count the values that are not finite, by tensor; only those that have some."""
+    counts = {
+        name: tensor.numel() - int(torch.isfinite(tensor).sum())
+        for name, tensor in state.items()
+        if tensor.is_floating_point()
+    }
+    return {name: count for name, count in counts.items() if count}

@@ -4,17 +4,18 @@ import logging
 import shutil
 import time
 from collections import deque
-from typing import Final
+from typing import Final, cast
 
 import lightning.pytorch as pl
 import numpy as np
 import numpy.typing as npt
 
 from dfl.backbones.runner import FeaturesUnderWay
+from dfl.backbones.weights import why_not_finite
 from dfl.data.images.views import ViewsBatch
 from dfl.data.manifest.manifest import Manifest
 from dfl.errors import FeatureError
-from dfl.features.extraction import ExtractionDataModule, Work
+from dfl.features.extraction import ExtractionDataModule, FeatureExtractionTask, Work
 from dfl.features.matrices import Matrix
 from dfl.features.processes import on_first_process
 from dfl.features.shards import ExtractionPlan
@@ -61,12 +62,12 @@ class FeatureWriter(pl.Callback):
         self._extraction.check_batch(work, batch["named_hash"])
         self._under_way.append((work, outputs))
         while len(self._under_way) > 2 and self._images() > _UNDER_WAY:
-            self._settle()
+            self._settle(pl_module)
 
     def on_predict_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Wait for the rest."""
         while self._under_way:
-            self._settle()
+            self._settle(pl_module)
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Wait until every process has written its shards, then join them on the first one."""
@@ -78,7 +79,7 @@ class FeatureWriter(pl.Callback):
     def _images(self) -> int:
         return sum(len(work.batch.rows) for work, _ in self._under_way)
 
-    def _settle(self) -> None:
+    def _settle(self, task: pl.LightningModule) -> None:
         """Wait for the oldest batch under way."""
         work, results = self._under_way.popleft()
         for target, pending in results.items():
@@ -87,19 +88,24 @@ class FeatureWriter(pl.Callback):
                 layers |= {name: value.numpy() for name, value in one.result().items()}
             self._done.setdefault(target, []).append(layers)
             if work.ends:
-                self._write(target, work.shard)
+                self._write(target, work.shard, task)
 
-    def _write(self, target: int, shard: int) -> None:
+    def _write(self, target: int, shard: int, task: pl.LightningModule) -> None:
         plan, batches = self._extraction.plans[target], self._done.pop(target)
         features = {
             layer.name: np.concatenate([batch[layer.name] for batch in batches])
             for layer in plan.spec
         }
-        for name, values in features.items():
-            if not np.isfinite(values).all():
+        for layer in plan.spec:
+            finite = np.isfinite(features[layer.name]).all(axis=1)
+            if not finite.all():
+                first = plan.rows(shard)[int(np.argmin(finite))]
+                network = cast(FeatureExtractionTask, task).backbone.backbones[layer.backbone]
+                precision = str(self._extraction.execution.get("precision"))
                 raise FeatureError(
-                    f"{name}: gives values that are not finite in precision "
-                    f"{self._extraction.execution.get('precision')}; take bf16-mixed or 32-true"
+                    f"{layer.name}: gives values that are not finite, first for "
+                    f"{self._extraction.images.paths()[first]}: "
+                    f"{why_not_finite(network.state_dict(), precision)}"
                 )
         try:
             plan.write(shard, features)

@@ -29,6 +29,7 @@ from dfl.backbones.names import known_as, nearest
         ("google/siglip2-base-patch16-224", "from_zoo with name: siglip2_vit_b16, or "),
         ("facebook/metaclip-b16-fullcc2.5b", "vit_base_patch16_clip_quickgelu_224.metaclip_2pt5b"),
         ("facebook/vit-mae-base", "vit_base_patch16_224.mae"),
+        ("timm/vit_base_patch16_clip_224.openai", "vit_base_patch16_clip_quickgelu_224.openai"),
         ("timm/resnet50.a1_in1k", "TimmBackbone with model: resnet50.a1_in1k"),
         (
             "laion/CLIP-ViT-B-32-laion2B-s34B-b79K",

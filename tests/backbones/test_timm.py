@@ -291,3 +291,12 @@ def test_schema__of_another_library_says_the_name_here(tmp_path, monkeypatch, sc
 def test_name__unknown_says_what_to_write(model, message):
     with pytest.raises(BackboneError, match=message):
         TimmBackbone(model)
+
+
+@pytest.mark.parametrize("tag", ["openai", "laion2b"])
+def test_name__of_weights_with_another_activation_is_warned_of(caplog, tag):
+    with torch.device("meta"):
+        TimmBackbone(f"vit_base_patch16_clip_224.{tag}", pretrained=False)
+
+    said = "trained with QuickGELU, and this network has another activation" in caplog.text
+    assert said is (tag == "openai")

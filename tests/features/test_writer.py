@@ -41,10 +41,13 @@ def plan(tmp_path: Path, monkeypatch) -> ExtractionPlan:
     return ExtractionPlan(tmp_path / "f", hashed(7), "ab" * 32, 2, SPEC).start()
 
 
-def _run(plan: ExtractionPlan, shards: list[int]) -> list[int]:
+def _run(
+    plan: ExtractionPlan, shards: list[int], task: object = None, precision: str = "32-true"
+) -> list[int]:
     """Write shards; give the first image of each batch in the order in which it was waited for."""
-    data = ExtractionDataModule({}, [Target(plan.out, "v", SPEC, {})], execution={})
-    data.plans = {0: plan}
+    execution = {"precision": precision}
+    data = ExtractionDataModule({}, [Target(plan.out, "v", SPEC, {})], execution=execution)
+    data.plans, data.images = {0: plan}, _manifest(list(range(7)))
     waited: list[int] = []
     writer = FeatureWriter(data)
     for shard in shards:
@@ -53,9 +56,9 @@ def _run(plan: ExtractionPlan, shards: list[int]) -> list[int]:
             data.work.append(Work(FixedBatch(rows, ("v",)), (0,), shard, rows is batches[-1]))
             results = {0: [Late(rows, waited)]}
             batch = {"named_hash": torch.from_numpy(plan.hashed.each[rows.start : rows.stop])}
-            writer.on_predict_batch_end(None, None, results, batch, len(data.work) - 1)
+            writer.on_predict_batch_end(None, task, results, batch, len(data.work) - 1)
     waited.append(-1)
-    writer.on_predict_epoch_end(None, None)
+    writer.on_predict_epoch_end(None, task)
     return waited
 
 
@@ -84,10 +87,30 @@ def test_writer__waits_only_behind_others_under_way(plan: ExtractionPlan, monkey
     assert _run(plan, [0, 1]) == [0, 2, -1, 4, 6]
 
 
-def test_writer__refuses_what_is_not_finite(plan: ExtractionPlan, monkeypatch) -> None:
-    monkeypatch.setattr(Late, "result", lambda _: {n: torch.full((2, d), np.inf) for n, d in DIMS})
-    with pytest.raises(FeatureError, match=r"a.x: gives values that are not finite in precision"):
-        _run(plan, [0])
+@pytest.mark.parametrize(
+    ("weight", "precision", "cause"),
+    [
+        (1.0, "16-mixed", "numbers overflow in precision 16-mixed; take 32-true$"),
+        (
+            1e30,
+            "32-true",
+            r"float32 overflows with them: they reach 1e\+30, in weight; get the weig",
+        ),
+        (np.nan, "16-mixed", "1 of its weights are not finite, in weight; get the weights again$"),
+    ],
+)
+def test_writer__says_why_values_are_not_finite(
+    plan: ExtractionPlan, monkeypatch, weight: float, precision: str, cause: str
+) -> None:
+    network = torch.nn.Linear(1, 1, bias=False)
+    torch.nn.init.constant_(network.weight, weight)
+    task = SimpleNamespace(backbone=SimpleNamespace(backbones={"a": network}))
+    values = iter([0.0, np.inf])
+    monkeypatch.setattr(
+        Late, "result", lambda _: dict.fromkeys(("a.x", "a.y"), torch.full((2, 1), next(values)))
+    )
+    with pytest.raises(FeatureError, match=rf"^a\.x: .* first for \S*images/2\.png: .*{cause}"):
+        _run(plan, [0], task, precision)
     assert plan.missing() == [0, 1]
 
 

@@ -80,8 +80,8 @@ class Tree(Source):
             name
             for side in tree.sides
             if side.label == REAL
-            for image in side.images
-            for name in side.below(image)
+            for names in side.folders().values()
+            for name in names
         )
         notes: list[str] = list(tree.reasons)
         objects = {part for side in tree.sides for part in side.parts if is_content(part)}

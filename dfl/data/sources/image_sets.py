@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -180,7 +181,7 @@ def scan_side(
         notes += reasons
         made_by: dict[str, str] = {}
         for side in sides:
-            folders |= {name for image in side.images for name in side.below(image)}
+            folders.update(*side.folders().values())
             makers = ["real" if label == REAL else source.generator or ""] * len(side.images)
             if not makers[0]:
                 makers, said = name_generators(side, unit, above, known, set_name, content)
@@ -228,30 +229,35 @@ def name_generators(
     Returns:
         A name for each image, and what there is to say where they cannot be told apart.
     """
-    below = [[name for name in side.below(image) if _is_own(name)] for image in side.images]
-    own = [[name for name in names if name not in content] for names in below]
-    first = {names[0] for names in own if names}
+    folders = side.folders()
+    own = {
+        folder: [name for name in names if _is_own(name) and name not in content]
+        for folder, names in folders.items()
+    }
+    first = {names[0] for names in own.values() if names}
     set_above = side.generator or set_of((*above, *side.parts), side.name)
     found = set_above or fallback
     is_alone = len(first) == 1 and says_no_more(side.name) and not (set_above or known)
     notes: list[str] = []
     place = "/".join((place, *side.parts, *([side.name] if side.depth else [])))
     if is_alone or 1 < len(first) <= MOST_GENERATORS:
-        for name in sorted(first):
-            deeper = {names[1] for names in own if names[:1] == [name] and len(names) > 1}
-            notes += _merged(f"{place}/{name}: its folders", deeper, name)
-        return [names[0] if names else found for names in own], notes
-    if len(first) > MOST_GENERATORS:
-        notes += _merged(f"{place}: its folders", first, found)
-    notes += _merged(
-        f"{place}: its folders, which the real side has as well,",
-        {name for names in below for name in names} & content,
-        found,
-    )
-    if side.depth:
-        return [found] * len(below), notes
-    around = (set_of((*above, *side.below(image)), side.name) for image in side.images)
-    return [name or found for name in around], notes
+        made_by = {folder: names[0] if names else found for folder, names in own.items()}
+        inside = {(names[0], names[1]) for names in own.values() if len(names) > 1}
+        # what is in several of them is what their images show
+        times = Counter(name for _, name in inside)
+        for generator in sorted(first):
+            names = {name for each, name in inside if each == generator and times[name] == 1}
+            notes += _merged(f"{place}/{generator}: its folders", names, generator)
+    else:
+        if len(first) > MOST_GENERATORS:
+            notes += _merged(f"{place}: its folders", first, found)
+        shared = {name for names in folders.values() for name in names if _is_own(name)} & content
+        notes += _merged(f"{place}: its folders, which the real side has as well,", shared, found)
+        made_by = {
+            folder: "" if side.depth else set_of((*above, *names), side.name)
+            for folder, names in folders.items()
+        }
+    return [made_by[parent_of(image)] or found for image in side.images], notes
 
 
 def set_of(parts: Sequence[str], side: str) -> str:
@@ -304,8 +310,9 @@ def _sides_in(
 ) -> tuple[list[Side], list[str]]:
     """Find the sides of one class among images of a folder or a container."""
     if own.lower() in SIDES:
-        refuse_other_side(names, label, own, str(root / unit))
-        return [Side(label, own, (), list(names))] if names else [], []
+        side = Side(label, own, (), list(names))
+        refuse_other_side(side, str(root / unit))
+        return [side] if names else [], []
     within = f"{unit}{SEPARATOR}" if unit.endswith(CONTAINER_ENDINGS) else ""
     tree = find_sides(names, str(root / unit), within=within)
     if tree.loose:

@@ -52,9 +52,10 @@ class Side:
     generator: str = ""
     depth: int = 0
 
-    def below(self, image: str) -> list[str]:
-        """Return the folders below the side that an image is in."""
-        return image.split("/")[self.depth : -1]
+    def folders(self) -> dict[str, list[str]]:
+        """Return, for each folder with images, the names of the folders below the side."""
+        places = dict.fromkeys(image.rpartition("/")[0] for image in self.images)
+        return {place: place.split("/")[self.depth :] if place else [] for place in places}
 
 
 @dataclass(frozen=True)
@@ -124,25 +125,22 @@ def find_sides(paths: Sequence[str], top: str, *, within: str = "") -> FolderTre
     return tree
 
 
-def refuse_other_side(paths: Sequence[str], label: int, side: str, top: str) -> None:
-    """Refuse images of a side of which some are in a folder that is called for the other class.
+def refuse_other_side(side: Side, place: str) -> None:
+    """Refuse a side in which a folder is called for the other class.
 
     Args:
-        paths: POSIX paths of images, from the side.
-        label: The class of the side.
-        side: What the side is called.
-        top: The folder of the side, for the error.
+        side: The side.
+        place: Where it is, for the error.
 
     Raises:
         DataError: If there is such a folder.
     """
-    for folder in dict.fromkeys(path.rpartition("/")[0] for path in paths):
-        parts = folder.split("/")
-        for depth, name in enumerate(parts, 1):
-            if SIDES.get(name.lower(), label) != label:
+    for names in side.folders().values():
+        for depth, name in enumerate(names, 1):
+            if SIDES.get(name.lower(), side.label) != side.label:
                 raise DataError(
-                    f"{top}/{'/'.join(parts[:depth])}: a side's folder inside the side {side!r}; "
-                    f"rename it or move it out (known layouts: {KNOWN_LAYOUTS})"
+                    f"{place}/{'/'.join(names[:depth])}: a side's folder inside the side "
+                    f"{side.name!r}; rename it or move it out (known layouts: {KNOWN_LAYOUTS})"
                 )
 
 
@@ -181,11 +179,10 @@ def _read_into(tree: FolderTree, node: _Node, parts: tuple[str, ...], top: str) 
             _read_into(tree, folder, (*parts, name), top)
             continue
         images = sorted(_images_of(folder))
-        depth = len(parts) + 1
-        below = ["/".join(path.split("/")[depth:]) for path in images]
-        refuse_other_side(below, found.labels[name], name, f"{place}/{name}")
         made_by = found.generators.get(name, "")
-        tree.sides.append(Side(found.labels[name], name, parts, images, made_by, depth))
+        side = Side(found.labels[name], name, parts, images, made_by, len(parts) + 1)
+        refuse_other_side(side, f"{place}/{name}")
+        tree.sides.append(side)
 
 
 def _refuse_two_layouts(sides: list[str], place: str) -> None:

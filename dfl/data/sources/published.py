@@ -6,6 +6,7 @@ must not be trained on. Only names under the root count, so that a place on one 
 nothing; the root's own name counts where nothing under it says a split.
 """
 
+import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -65,12 +66,14 @@ def keep_published(frame: pd.DataFrame, root: Path) -> tuple[pd.DataFrame, list[
         own, own_notes = _of_root(root)
         notes += own_notes
         said = [None if skip else own for skip in outside]
-    elif any(said) and (own_word := split_word(root.resolve().name)):
+    elif any(said) and (own_word := split_word(_absolute(root).name)):
         notes.append(
             f"{root}: its own name ({own_word}) counts for no split, since folders in it do"
         )
     is_open = np.isin(np.arange(len(keys)), code[open_rows])
     notes += _of_sets_outside(keys[is_open], outside[is_open], compress(said, is_open))
+    if not any(said):
+        return frame, notes
     splits = np.array([each.split if each else "" for each in said], dtype=object)
     found = pd.DataFrame(
         {
@@ -191,7 +194,7 @@ def _names_in(key: str, skip: int) -> list[_Name]:
 
 def _of_root(root: Path) -> tuple[_Said | None, list[str]]:
     """Return the split that the root's own name says, or say which word above it is not taken."""
-    place = root.resolve()
+    place = _absolute(root)
     if split := split_word(place.name):
         line = f"{root}: is the {split} part as a whole, by its own name"
         return _Said(split, f"{place.name}/", has_test=False), [line]
@@ -203,6 +206,10 @@ def _of_root(root: Path) -> tuple[_Said | None, list[str]]:
             )
             return None, [line]
     return None, []
+
+
+def _absolute(root: Path) -> Path:
+    return Path(os.path.abspath(root))  # noqa: PTH100 - links are called as they are named
 
 
 def _of_sets_outside(

@@ -11,7 +11,7 @@ import pandas as pd
 
 from dfl.data.manifest.manifest import Manifest
 from dfl.data.sources.base import Source
-from dfl.data.sources.image_sets import GENIMAGE, Grouping, name_generators
+from dfl.data.sources.image_sets import GENIMAGE, Grouping, merged, name_generators
 from dfl.data.sources.layouts import (
     ANY_FOLDERS,
     Side,
@@ -87,11 +87,12 @@ class Tree(Source):
         objects = {part for side in tree.sides for part in side.parts if is_content(part)}
         if self.name is None and any(not _dataset_of(side) for side in tree.sides) and objects:
             line = (
-                f"{root}: {named(sorted(objects))} are taken for classes of objects; what is in "
-                f"no other set is called {self.title}, and name says another"
+                f"{root}: some folders are classes of objects ({named(sorted(objects))}); what is "
+                f"in no set below is called {self.title}, and name says another"
             )
             notes.append(line)
         frames = []
+        between: dict[str, set[str]] = {}
         for side in tree.sides:
             name = self.name or _dataset_of(side)
             # what the root is called on this machine must not decide a split
@@ -101,6 +102,9 @@ class Tree(Source):
             if side.label == FAKE:
                 generators, said = name_generators(side, str(root), (), name, dataset, content)
                 notes += said
+                if set(generators) == {dataset} and name in side.parts:
+                    inner = filter(is_set, side.parts[side.parts.index(name) + 1 :])
+                    between.setdefault(dataset, set()).update(inner)
             frames.append(
                 pd.DataFrame(
                     {
@@ -113,6 +117,8 @@ class Tree(Source):
                     }
                 )
             )
+        for dataset, inner_folders in between.items():
+            notes += merged(f"{root}: folders in {dataset}/", inner_folders, dataset)
         frame, said = keep_published(pd.concat(frames).sort_values("path"), root)
         return Manifest.from_frame(frame, root, notes=(*notes, *said))
 

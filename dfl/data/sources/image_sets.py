@@ -25,6 +25,7 @@ from dfl.data.sources.words import (
     SIDES,
     capture_pattern,
     is_content,
+    is_family,
     is_set,
     says_no_more,
     split_word,
@@ -173,7 +174,7 @@ def scan_side(
         units = {file: packed_images(file, root) for file in packed}
         if label == FAKE and source.generator is None:
             stems = {_without_number(last_part(file)) for file in packed}
-            notes += _merged(f"{place}: its files", stems, set_name)
+            notes += merged(f"{place}: its files", stems, set_name)
     frames: list[pd.DataFrame] = []
     folders: set[str] = set()
     for unit, images in units.items():
@@ -189,7 +190,7 @@ def scan_side(
             made_by |= dict(zip(side.images, makers, strict=True))
         if label == FAKE and source.generator is None and len(set(made_by.values())) == 1:
             between = {side.parts[0] for side in sides if side.parts and is_set(side.parts[0])}
-            notes += _merged(f"{place}: its folders", between, set_name)
+            notes += merged(f"{place}: its folders", between, set_name)
         frame = _frame(unit, images, made_by, label, grouping)
         is_outside = place.startswith("/")
         within = place if packed is None or unit.startswith(f"{place}/") else parent_of(unit)
@@ -231,7 +232,7 @@ def name_generators(
     """
     folders = side.folders()
     own = {
-        folder: [name for name in names if _is_own(name) and name not in content]
+        folder: _without_family([n for n in names if _is_own(n) and n not in content])
         for folder, names in folders.items()
     }
     first = {names[0] for names in own.values() if names}
@@ -247,12 +248,12 @@ def name_generators(
         times = Counter(name for _, name in inside)
         for generator in sorted(first):
             names = {name for each, name in inside if each == generator and times[name] == 1}
-            notes += _merged(f"{place}/{generator}: its folders", names, generator)
+            notes += merged(f"{place}/{generator}: its folders", names, generator)
     else:
         if len(first) > MOST_GENERATORS:
-            notes += _merged(f"{place}: its folders", first, found)
+            notes += merged(f"{place}: its folders", first, found)
         shared = {name for names in folders.values() for name in names if _is_own(name)} & content
-        notes += _merged(f"{place}: its folders, which the real side has as well,", shared, found)
+        notes += merged(f"{place}: its folders that the real side has as well", shared, found)
         made_by = {
             folder: "" if side.depth else set_of((*above, *names), side.name)
             for folder, names in folders.items()
@@ -282,7 +283,7 @@ def set_of(parts: Sequence[str], side: str) -> str:
     return parts[chosen[0]] if chosen else ""
 
 
-def _merged(what: str, names: Collection[str], generator: str) -> list[str]:
+def merged(what: str, names: Collection[str], generator: str) -> list[str]:
     """Say that images of several names count as of one generator."""
     if len(names) < 2:
         return []
@@ -291,6 +292,10 @@ def _merged(what: str, names: Collection[str], generator: str) -> list[str]:
         "apart, name each as a set of a pair"
     )
     return [line]
+
+
+def _without_family(names: list[str]) -> list[str]:
+    return names[1:] if len(names) > 1 and is_family(names[0]) else names
 
 
 def _is_own(name: str) -> bool:

@@ -13,6 +13,7 @@ from dfl.data.manifest.manifest import LABELS, Manifest, read_table
 from dfl.data.manifest.rules import COLUMNS, SPLITS
 from dfl.data.sources.base import Source
 from dfl.data.sources.fields import Fields, Records, Values, records_frame, text_of
+from dfl.data.sources.published import untaken
 from dfl.data.sources.table_records import class_names
 from dfl.data.sources.words import COLUMN_WORDS, column_word, label_word, split_word
 from dfl.errors import ManifestError, named
@@ -65,10 +66,12 @@ class ManifestFile(Source):
         root = path.parent if self.root is None else Path(self.root)
         table = _read(path)
         if self.image is None and self.fields is None and _is_own(table):
-            return Manifest.from_table(table, root, str(path))
+            own = Manifest.from_table(table, root, str(path))
+            return replace(own, notes=tuple(untaken(own.frame, str(path))))
         foreign = ForeignTable(_without_blanks(table), path, root)
         frame, note = foreign.translate(self.image, self.fields, self.title)
-        return Manifest.from_table(frame, root, str(path), notes=(note,))
+        notes = (note, *untaken(frame, str(path)))
+        return Manifest.from_table(frame, root, str(path), notes=notes)
 
     def recipe(self) -> Plain:
         """Describe the table by its content, so that one that was edited is split anew.

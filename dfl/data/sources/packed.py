@@ -98,7 +98,8 @@ def packed_files(place: str, root: Path) -> list[str] | None:
 
     Args:
         place: A container, a pattern of containers, a folder that ``save_to_disk`` wrote, or a
-            folder that has containers and no image in it; under the root unless it is absolute.
+            folder that has containers in or below it and no image; under the root unless it is
+            absolute.
         root: The folder.
 
     Returns:
@@ -121,9 +122,13 @@ def packed_files(place: str, root: Path) -> list[str] | None:
         return [(PurePosixPath(place) / file).as_posix() for file in files]
     if not path.is_dir():
         return None
-    with os.scandir(path) as entries:
-        files = [entry.name for entry in entries if entry.is_file()]
-    packed = sorted(name for name in files if name.endswith(CONTAINER_ENDINGS))
+    below = (
+        Path(folder, name).relative_to(path).as_posix()
+        for folder, _, names in os.walk(path)
+        for name in names
+        if name.endswith(CONTAINER_ENDINGS)
+    )
+    packed = sorted(name for name in below if not is_hidden(name))
     if not packed or list_images(path):
         return None
     return [(PurePosixPath(place) / name).as_posix() for name in packed]

@@ -96,6 +96,26 @@ def keep_published(frame: pd.DataFrame, root: Path) -> tuple[pd.DataFrame, list[
     return frame.assign(split=taken), notes
 
 
+def untaken(frame: pd.DataFrame, table: str) -> list[str]:
+    """Say where the names of folders say a split, and a table of images says none.
+
+    Args:
+        frame: The columns of a manifest.
+        table: What the lines name.
+    """
+    rows = frame[frame["split"] == ""]
+    code, keys = pd.factorize(rows["path"].map(folder_of))
+    names = [_names_in(key, 0) for key in keys]
+    words = _Words(names)
+    shown = np.array([each.shown if (each := words.of(place)) else "" for place in names], object)
+    said = shown[code]
+    return [
+        f"{table}: {images} images in {place} have no split, so they are dealt one; to keep it, "
+        "write it in a column split"
+        for place, images in pd.Series(said[said != ""]).value_counts(sort=False).items()
+    ]
+
+
 @dataclass(frozen=True)
 class _Name:
     """A folder or a container: where it is, its name without an ending, and which of both."""

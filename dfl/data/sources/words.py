@@ -118,9 +118,17 @@ COLUMN_WORDS: Final = {
 }
 """What tables of other tools call the columns of a manifest, written as in `FLAGS`."""
 
+FAMILIES: Final = frozenset(
+    [
+        *("gan", "gans", "dm", "dms", "diffusion", "diffusions", "autoregressive", "vae", "vaes"),
+        *("model", "models", "generator", "generators", "other", "others"),
+    ]
+)
+"""Folders around those of generators, in sets with many of them (WildFake)."""
+
 _ANSWERS: Final = {"true": 1, "yes": 1, "false": 0, "no": 0}
 _NUMBER: Final = re.compile(r"([01])(\.0*)?")
-_WORD: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_]+")
+_WORD: Final = re.compile(r"[A-Z]{2,}s(?![a-z])|[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_]+")
 
 
 def words_of(name: str) -> list[str]:
@@ -206,6 +214,11 @@ def is_content(name: str) -> bool:
     return name.lower() in OBJECTS or re.fullmatch(r"n\d{8}", name) is not None
 
 
+def is_family(name: str) -> bool:
+    """Whether a folder is named for a kind of generators: ``GANs``, ``diffusion_models``."""
+    return all(word in FAMILIES for word in words_of(name))
+
+
 def is_set(name: str) -> bool:
     """Whether a folder may be called as a set is, which ``test`` and ``images`` are not."""
     is_wrapper = all(word in WRAPPERS for word in words_of(name))
@@ -249,7 +262,8 @@ def sides_of(names: Collection[str], *, leaves: Collection[str], is_all: bool) -
     if missing <= set(said.values()):
         labels |= {name: label for name, label in said.items() if label in missing}
         fakes = [name for name, label in labels.items() if label == FAKE]
-        named = [name for name in fakes if len(fakes) > 1 or not says_no_more(name)]
+        is_one = len({tuple(_core_of(name)) for name in fakes}) == 1
+        named = [name for name in fakes if not (is_one and says_no_more(name))]
         return Sides(labels, {name: name for name in named})
     if is_all and set(names) == {"0", "1"}:
         return Sides({"0": REAL, "1": FAKE}, reason="0 is taken for real and 1 for fake")
@@ -281,13 +295,19 @@ def sides_of(names: Collection[str], *, leaves: Collection[str], is_all: bool) -
     return Sides(labels)
 
 
-def _label_of(name: str) -> int | None:
-    """Say which class the first or last word of a name says, digits and fillers aside."""
-    words = [
+def _core_of(name: str) -> list[str]:
+    """Return the words of a name but numbers, fillers and splits."""
+    others = (FILLERS, SPLIT_WORDS)
+    return [
         word
         for word in words_of(name)
-        if not (word.isdecimal() or word in FILLERS or word in SPLIT_WORDS)
+        if not (word.isdecimal() or any(word in each for each in others))
     ]
+
+
+def _label_of(name: str) -> int | None:
+    """Say which class the first or last word of a name says, digits and fillers aside."""
+    words = _core_of(name)
     found = {CLASS_WORDS[word] for word in words if word in CLASS_WORDS}
     is_end = any(word in CLASS_WORDS for word in words[:1] + words[-1:])
     is_denied = not {"no", "non", "not"}.isdisjoint(words)

@@ -5,7 +5,18 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from dfl.data import Fields, HuggingFace, ImageSet, Manifest, Pair, Pairs, Parquet, Tree, WebDataset
+from dfl.data import (
+    Fields,
+    HuggingFace,
+    ImageSet,
+    Manifest,
+    ManifestFile,
+    Pair,
+    Pairs,
+    Parquet,
+    Tree,
+    WebDataset,
+)
 from dfl.data.sources.published import folder_of, keep_published
 from tests.data.packing import image_table, pack_parquet, pack_tar, png, save_to_disk
 
@@ -237,6 +248,40 @@ def test_recipe__a_set_without_a_split_is_described_as_before() -> None:
         },
     }
     assert recipe(None) != recipe("test")
+
+
+def test_table__words_of_folders_are_said_where_it_has_no_split(tmp_path: Path) -> None:
+    touch(tmp_path, "test/a.png", "test/b.png", "other/c.png")
+    (tmp_path / "t.csv").write_text("filename,label\ntest/a.png,0\ntest/b.png,1\nother/c.png,1\n")
+    (tmp_path / "s.csv").write_text("filename,label,split\ntest/a.png,0,train\n")
+    line = (
+        f"{tmp_path}/t.csv: 2 images in test/ have no split, so they are dealt one; to keep it, "
+        "write it in a column split"
+    )
+    assert line in ManifestFile(tmp_path / "t.csv").scan().notes
+    assert not any("dealt" in note for note in ManifestFile(tmp_path / "s.csv").scan().notes)
+
+
+def test_packed__splits_and_generators_by_folders_and_names(tmp_path: Path) -> None:
+    for number, (place, split) in enumerate(
+        (p, s) for p in ("photos", "fakes") for s in ("train", "test")
+    ):
+        files = {f"{i}.png": png(10 * number + i) for i in range(2)}
+        pack_tar(tmp_path / place / split / "0.tar", files)
+        pack_tar(tmp_path / f"{place}-{split}-0.tar", files)
+    by_folder = Pairs(tmp_path, {"p": Pair("photos", "fakes/*/*.tar")}).scan()
+    by_name = Pairs(tmp_path, {"p": Pair("photos-*.tar", "fakes-*.tar")}).scan()
+    for manifest in (by_folder, by_name):
+        frame = manifest.frame
+        assert frame["split"].tolist() == ["test", "test", "train", "train"] * 2
+        assert frame["path"].str.contains("test").tolist() == (frame["split"] == "test").tolist()
+        assert set(frame["generator"]) == {"real", "fakes"}
+    for name in ("sdxl", "flux"):
+        pack_tar(tmp_path / "more" / f"{name}-01.tar", {f"{name}.png": png(0)})
+    assert (
+        "more: its files (flux, sdxl) count as one generator, more; to tell them apart, name each "
+        "as a set of a pair"
+    ) in Pairs(tmp_path, {"p": Pair("photos", "more")}).scan().notes
 
 
 def test_words__a_name_with_two_is_said(tmp_path: Path) -> None:

@@ -162,6 +162,27 @@ TREES: dict[str, tuple[dict[str, int], Counts]] = {
          **{("generators below fake", name, split): 2 * count
             for name in ("sd14", "midjourney") for split, count in (("train", 3), ("test", 1))}},
     ),
+    "generators by family": (
+        {"real/imagenet": 2, "fake/GANs/progan": 3, "fake/GANs/stylegan": 4, "fake/DMs/sd": 5,
+         "fake/Others": 1},
+        {("generators by family", made_by, ""): count
+         for made_by, count in (("real", 2), ("progan", 3), ("stylegan", 4), ("sd", 5),
+                                ("Others", 1))},
+    ),
+    "splits and classes in one name": (
+        {f"{split}_{side}": count
+         for split, count in (("train", 3), ("test", 1)) for side in ("real", "fake")},
+        {("splits and classes in one name", made_by, split): count
+         for made_by in ("real", "splits and classes in one name")
+         for split, count in (("train", 3), ("test", 1))},
+    ),
+    "human and AI, split below": (
+        {f"{side}/{split}": count
+         for split, count in (("Train", 5), ("Val", 2), ("TEST", 1)) for side in ("Human", "AI")},
+        {("human and AI, split below", made_by, split): count
+         for made_by in ("real", "human and AI, split below")
+         for split, count in (("train", 5), ("val", 2), ("test", 1))},
+    ),
     "numbers": (
         {"train/0": 3, "train/1": 3, "test/0": 1, "test/1": 1},
         {("numbers", made_by, split): count

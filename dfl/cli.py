@@ -50,8 +50,6 @@ def _message(name: str, err: Exception) -> str | None:
         from dfl.app.wording import in_plain_words
 
         return f"{in_plain_words(str(err))}; `dfl {name} --help` lists what there is"
-    if isinstance(err, OSError) and err.filename is not None:
-        return f"{err.filename}: {err.strerror}"
     if type(err).__name__ == "MisconfigurationException":  # known by name: Lightning stays out
         return str(err)
     if isinstance(err, ModuleNotFoundError) and not str(err.name).startswith("dfl"):
@@ -65,7 +63,9 @@ def _message(name: str, err: Exception) -> str | None:
             "a process that decodes images was ended from outside, for want of memory perhaps; run "
             "the same command again, with fewer --data.num_workers or smaller --data.batch_size"
         )
-    return None
+    from dfl.app.wording import of_libraries
+
+    return of_libraries(err)
 
 
 def _fail(name: str, err: Exception, message: str) -> None:

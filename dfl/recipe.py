@@ -18,6 +18,11 @@ from dfl.errors import ConfigError
 Plain = None | bool | int | float | str | list["Plain"] | dict[str, "Plain"]
 Recipe = dict[str, Plain]
 
+RANDOM_WEIGHTS: Final = (
+    "its backbone had random weights (pretrained: false), which no other run has"
+)
+"""What an error says of what stands on such a backbone."""
+
 _KEYS: Final = {"class_path", "init_args"}
 _FOREIGN: Final = "is not a class of dfl; only those are built from a stored file"
 
@@ -76,6 +81,19 @@ def public_name(cls: type) -> str:
         if getattr(import_module(package), name, None) is cls:
             return f"{package}.{name}"
     return f"{module}.{name}"
+
+
+def has_random_weights(recipe: Plain) -> bool:
+    """Tell whether something described has weights that no other run has: ``pretrained: false``.
+
+    Args:
+        recipe: A description; those in it count too.
+    """
+    if isinstance(recipe, list):
+        return any(map(has_random_weights, recipe))
+    if not isinstance(recipe, dict):
+        return False
+    return recipe.get("pretrained") is False or any(map(has_random_weights, recipe.values()))
 
 
 def fingerprint_of(value: Plain) -> str:

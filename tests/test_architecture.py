@@ -36,7 +36,8 @@ FLOORS = {
 ORDER = {
     "app": [
         *("definitions", "signature", "renamed", "given", "check", "help", "wording", "quiet"),
-        *("parser", "prediction", "extraction", "register", "lightning_cli", "dispatch"),
+        *("parser", "prediction", "extraction", "register", "ckpt_path", "lightning_cli"),
+        "dispatch",
     ],
     "backbones": [
         *("weights", "layers", "precision", "pixels", "base", "fused", "engines", "runner"),

@@ -119,12 +119,16 @@ def test_fit__resumes_where_it_stopped(run: Path, image_root, monkeypatch) -> No
     )
 
 
-def test_detect__random_weights_cannot_be_built_again(run: Path, image_root, tmp_path) -> None:
+def test_detect__random_weights_cannot_be_built_again(
+    run: Path, image_root, tmp_path, capsys
+) -> None:
     out = tmp_path / "found.csv"
     images = image_root / "alpha"
     # random weights cannot be built again from their description: this must be noticed
-    with pytest.raises(SystemExit):
-        main(["detect", f"--detector={run / 'best.ckpt'}", f"--images={images}", f"--out={out}"])
+    args = ["detect", f"--detector={run / 'best.ckpt'}", f"--images={images}", f"--out={out}"]
+    assert "random weights (pretrained: false), which no other run has; train it" in _fails(
+        args, capsys
+    )
     assert not out.exists()
 
 
@@ -316,6 +320,21 @@ def test_mistake__bad_manifest(row: str, message: str, capsys, tmp_path: Path, m
     assert message in _fails(
         ["extract", *EXTRACT_BACKBONE, *data, "--out=f", "--accelerator=cpu"], capsys
     )
+
+
+def test_mistake__wandb_without_a_key(tmp_path: Path, capsys, monkeypatch) -> None:
+    for name in ("WANDB_MODE", "WANDB_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("NETRC", str(tmp_path / "none"))
+    monkeypatch.chdir(tmp_path)
+    write_features(tmp_path / "features")
+    args = ["fit", *FIT[:4], "--model=dfl.heads.LinearProbeTask", *TINY_BACKBONE[5:], *FEATURE_DATA]
+    args += ["--data.features=features", f"--trainer.logger={CONFIGS / 'logger' / 'wandb.yaml'}"]
+    line = _fails(args, capsys)
+    assert "log in (wandb login, or WANDB_API_KEY)" in line
+    assert "WANDB_MODE=offline" in line
+    assert "configs/logger/wandb_offline.yaml" in line
 
 
 def test_mistake__checkpoint_of_another_backbone(

@@ -15,7 +15,7 @@ from dfl.data.images.transforms import JPEG, GaussianBlur
 from dfl.errors import ConfigError
 from dfl.heads.storage.skops_file import TRUSTED_TYPES
 from dfl.heads.tasks.scoring import ScoringTask
-from dfl.recipe import build, describe, fingerprint_of, public_name
+from dfl.recipe import build, describe, fingerprint_of, has_random_weights, public_name
 
 
 @pytest.mark.parametrize(
@@ -125,3 +125,14 @@ def test_public_name__all_that_is_stored_is_exported_by_a_room() -> None:
         assert public_name(cls).count(".") == 2, f"{cls} is exported by no room"
     for name in TRUSTED_TYPES:
         assert not name.startswith("dfl.") or name.count(".") == 2
+
+
+def test_random_weights__wherever_a_recipe_says_so() -> None:
+    for pretrained, is_random in ((False, True), (True, False), (None, False), ("openai", False)):
+        recipe = {
+            "class_path": "dfl.backbones.TimmBackbone",
+            "init_args": {"pretrained": pretrained},
+        }
+        for where in (recipe, {"clip": recipe}, [{"kept": True}, {"a": [recipe]}]):
+            assert has_random_weights(where) == is_random
+    assert not has_random_weights(None)

@@ -1,5 +1,6 @@
 """The sub-commands fit, validate, test and predict: Lightning's CLI, with what every run needs."""
 
+import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,11 +9,12 @@ from typing import Any, Final
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningCLI, SaveConfigCallback
-from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.loggers import Logger, WandbLogger
 
 # short class names, as in --data.source Pairs, resolve where their module is imported
 import dfl.app.register
 import dfl.heads
+from dfl.app.ckpt_path import OF_FIT, WORDS, find_checkpoint, runs_of
 from dfl.app.parser import is_given
 from dfl.app.quiet import quiet_lightning
 from dfl.data import ImageDataModule
@@ -32,7 +34,7 @@ from dfl.report.throughput_bar import ThroughputBar
 for _name in {*dir(dfl.heads)} - {"SklearnHeadTask"}:  # which `dfl heads` fits
     getattr(dfl.heads, _name)  # imports the module that defines it
 
-_RESUMABLE = ("last", "hpc", "registry")  # where fit looks for a checkpoint itself
+logger = logging.getLogger(__name__)
 
 REQUEUED: Final = Path("runs") / "requeued"
 """Where a run in a job of SLURM keeps what it goes on from when SLURM starts it again."""
@@ -59,7 +61,7 @@ class LightningOptions:
         trainer: Lightning's trainer: --trainer.max_epochs, --trainer.accelerator,
             --trainer.devices, --trainer.precision, --trainer.logger and others.
         ckpt_path: The checkpoint to go on from (fit) or to evaluate (validate, test and predict,
-            which need one).
+            which need one); best or last for that of the newest run.
         seed_everything: The seed of all random numbers.
     """
 
@@ -85,11 +87,11 @@ class RunConfigSaver(SaveConfigCallback):
                 partial.write_text(
                     self.parser.dump(self.config, skip_unset=False), encoding="utf-8"
                 )
-        for logger in trainer.loggers:
-            if isinstance(logger, WandbLogger):
+        for each in trainer.loggers:
+            if isinstance(each, WandbLogger):
                 config = self.config.as_dict()
                 # a run that goes on has one already
-                logger.experiment.config.update({"config": config}, allow_val_change=True)
+                each.experiment.config.update({"config": config}, allow_val_change=True)
 
 
 class DflCLI(LightningCLI):
@@ -98,14 +100,29 @@ class DflCLI(LightningCLI):
     def parse_arguments(self, parser: Any, args: Any) -> None:  # noqa: ANN401
         """Parse, and look at the checkpoint."""
         super().parse_arguments(parser, args)
-        ckpt_path = self.config[self.config.subcommand].get("ckpt_path")
-        # elsewhere Lightning finds none under these names, and would test an untrained head
-        resumes = self.config.subcommand == "fit" and ckpt_path in _RESUMABLE
-        if ckpt_path is not None and not resumes:
-            read_checkpoint(Path(ckpt_path))
-        if ckpt_path is None and self.config.subcommand in ("validate", "test", "predict"):
+        config, command = self.config[self.config.subcommand], self.config.subcommand
+        if config.ckpt_path is None:
+            if command in ("validate", "test", "predict"):
+                raise CheckpointError(
+                    f"{command} needs the checkpoint of a run: --ckpt_path FILE.ckpt, best or last"
+                )
+            return
+        if command == "fit" and config.ckpt_path in OF_FIT:
+            return
+        found = find_checkpoint(config.ckpt_path, config.trainer.as_dict())
+        if found is not None:
+            if config.ckpt_path in WORDS:
+                logger.info("%s checkpoint of the newest run: %s", config.ckpt_path, found)
+            read_checkpoint(found)
+            config.ckpt_path = str(found)
+        elif command == "fit":  # as in a script that is started again and again
+            logger.info("no run has kept a checkpoint yet, so this one begins anew")
+            config.ckpt_path = None
+        else:
+            where = ", ".join(map(str, runs_of(config.trainer.as_dict())))
             raise CheckpointError(
-                f"{self.config.subcommand} needs the checkpoint of a run: --ckpt_path FILE.ckpt"
+                f"{config.ckpt_path}: no run in {where} has kept a checkpoint; give --ckpt_path "
+                "FILE.ckpt"
             )
 
     def before_instantiate_classes(self) -> None:
@@ -149,6 +166,10 @@ class DflCLI(LightningCLI):
         except ValueError as err:
             raise ConfigError(str(err)) from err
         save_whole(self.trainer)
+        if self.trainer.is_global_zero and any(map(_is_online, self.trainer.loggers)):
+            import wandb
+
+            wandb.login(verify=False)  # a missing key is met now, not after the images are read
 
     def after_fit(self) -> None:
         """Say which checkpoint to go on with."""
@@ -159,7 +180,7 @@ class DflCLI(LightningCLI):
             found = f"{best.monitor} {best.best_model_score:.4f}"
             print(f"best checkpoint: {best.best_model_path} ({found})")
             resumed = self.config.fit.ckpt_path
-            if resumed in (None, *_RESUMABLE):
+            if resumed in (None, *OF_FIT):
                 return
             if (earlier := earlier_best(Path(resumed), best)) is not None:
                 path, value = earlier
@@ -199,3 +220,9 @@ def run_trainer(args: list[str]) -> None:
             trainer_defaults={"callbacks": callbacks, "enable_model_summary": False},
             parser_kwargs=raising | dict.fromkeys(("fit", "validate", "test", "predict"), raising),
         )
+
+
+def _is_online(logger: Logger) -> bool:
+    """Tell whether a logger sends a run to W&B."""
+    mode = os.environ.get("WANDB_MODE", "online")
+    return isinstance(logger, WandbLogger) and mode == "online" and not logger._offline

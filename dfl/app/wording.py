@@ -1,9 +1,10 @@
-"""The parser's complaints in plain words."""
+"""What other libraries complain of, in plain words: the parser, and what a run meets."""
 
 import re
 from typing import Final
 
 from dfl.errors import one_line
+from dfl.files import is_full_disk
 
 _REWRITES: Final = (
     (r"""(?:Parser key "([^"]+)"|Problem with given class_path '([^']*)'): """, r"\1\2: "),
@@ -17,6 +18,12 @@ _REWRITES: Final = (
         r"(Expected an instantiatable class, but \S+ is abstract)",
         r"\1; name the class before its options, as in --data.source Pairs --data.source.root data",
     ),
+)
+
+_MOST: Final = 300
+_NO_MEMORY: Final = ("out of memory", "can't allocate memory", "cannot allocate memory")
+_NETWORK: Final = frozenset(
+    {"requests", "urllib3", "httpx", "httpcore", "aiohttp", "huggingface_hub", "urllib"}
 )
 
 
@@ -33,3 +40,56 @@ def in_plain_words(message: str) -> str:
     for pattern, replacement in _REWRITES:
         text = re.sub(pattern, replacement, text)
     return text
+
+
+def of_libraries(err: Exception) -> str | None:
+    """Say in one line what a run met that is not in its own hands, and the way out.
+
+    Args:
+        err: What a library or the system raised.
+
+    Returns:
+        The line; None for what may be a mistake of the program, whose trace is wanted.
+    """
+    reason = one_line(err, _MOST).rstrip(".")
+    # by name, so that no library is imported to ask
+    packages = {kind.__module__.partition(".")[0] for kind in type(err).__mro__}
+    if "wandb" in packages:
+        return f"W&B: {reason}; {_way_out_of_wandb(reason)}"
+    if isinstance(err, MemoryError) or any(each in reason.lower() for each in _NO_MEMORY):
+        return (
+            f"out of memory ({reason}); give a smaller batch size, a smaller backbone or crop, or "
+            "fewer --data.num_workers"
+        )
+    if packages & _NETWORK:
+        return (
+            f"the network: {reason}; check the connection and the proxy, or set HF_HUB_OFFLINE=1 "
+            "if what is wanted is in the cache"
+        )
+    if "pyarrow" in packages:
+        return f"a table or its file cannot be read: {reason}; make it again"
+    if isinstance(err, OSError):
+        return _of_system(err, reason)
+    return None
+
+
+def _way_out_of_wandb(reason: str) -> str:
+    stay = "WANDB_MODE=offline or --trainer.logger configs/logger/wandb_offline.yaml keeps it here"
+    said = reason.lower()
+    if any(each in said for each in ("api key", "api_key", "log in", "login", "401")):
+        return f"log in (wandb login, or WANDB_API_KEY), or {stay}"
+    if any(each in said for each in ("permission", "403", "404", "not found", "entity")):
+        return f"check --trainer.logger.project and --trainer.logger.entity, or {stay}"
+    return f"check the connection, or {stay}"
+
+
+def _of_system(err: OSError, reason: str) -> str:
+    if err.strerror is None:
+        return reason
+    where = f"{err.filename}: " if err.filename is not None else ""
+    if is_full_disk(err):
+        return (
+            f"{where}{err.strerror}; make room, or write elsewhere (TMPDIR says where temporary "
+            "files go)"
+        )
+    return f"{where}{err.strerror}"

@@ -1,5 +1,6 @@
 """The command `evaluate`: score tables in, metrics and figures out."""
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -12,6 +13,8 @@ from dfl.files import writing
 from dfl.report.figures.plots import confusion_figure, roc_figure
 from dfl.report.figures.terminal import print_comparison, print_metrics
 
+logger = logging.getLogger(__name__)
+
 _TABLE: Final = "scores.csv"
 
 
@@ -20,7 +23,7 @@ def evaluate(
     out: Path | None = None,
     *,
     split: str | None = None,
-    threshold: float = 0.0,
+    threshold: float | None = None,
 ) -> pd.DataFrame:
     """Turn score tables into metrics per dataset and per generator.
 
@@ -39,21 +42,25 @@ def evaluate(
             ROC curves and its confusion matrix as PNG. Nothing is written by default.
         split: Split to evaluate: train, val or test, or all. By default test, where a table has
             such rows; a table of one split is taken as it is.
-        threshold: A score above it counts as fake. Every head puts its own threshold at 0.
+        threshold: A score above it counts as fake; 0 by default, where every head puts its own. Of
+            scores that are probabilities it has to be given.
 
     Returns:
         The rows of ``dfl.evaluation.metric_table`` for each score table, with the columns
         ``scores``, the table's name, and ``split`` before them.
 
     Raises:
-        ScoreError: If a table is missing or breaks its rules, or it is not clear which split is
-            meant; nothing is written then.
+        ScoreError: If a table is missing or breaks its rules, or it is not clear which split or
+            threshold is meant; nothing is written then.
     """
     given = [scores] if isinstance(scores, Path) else scores
     files = [file for path in given for file in _tables_in(path)]
     if not files:
         raise ScoreError("no score table to evaluate; name at least one with --scores")
     rows = {name: _chosen(read_scores(file), split, file) for name, file in _named(files).items()}
+    if threshold is None:
+        _check_threshold(rows)
+        threshold = 0.0
     tables = {name: metric_table(part, threshold=threshold) for name, part in rows.items()}
     for name, table in tables.items():
         print_metrics(table, title=_title(name, rows[name]))
@@ -64,6 +71,23 @@ def evaluate(
     if out is not None:
         _write(out, tidy, rows, threshold)
     return tidy
+
+
+def _check_threshold(rows: Mapping[str, pd.DataFrame]) -> None:
+    """Refuse probabilities, which are all above 0; other scores that are so may be meant."""
+    for name, part in rows.items():
+        score = part["score"]
+        if part["label"].nunique() < 2 or score.min() < 0 or score.max() <= 0:
+            continue
+        if score.max() <= 1:
+            raise ScoreError(
+                f"{name}: its scores all lie in [0, 1], as probabilities do, so above 0 all would "
+                "be fake; give --threshold 0.5, or 0 if they are none"
+            )
+        logger.warning(
+            "%s: no score is below 0, so all images count as fake; --threshold sets another limit",
+            name,
+        )
 
 
 def _tables_in(path: Path) -> list[Path]:

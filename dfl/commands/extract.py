@@ -13,6 +13,7 @@ from dfl.backbones.runner import Runner
 from dfl.data import ImageDataModule
 from dfl.features.extraction import ExtractionDataModule, Target
 from dfl.features.store import FeatureStore
+from dfl.recipe import describe, has_random_weights
 
 logger = logging.getLogger(__name__)
 
@@ -68,6 +69,13 @@ def extract(
     )
     if precision == "auto":
         logger.info("precision: %s, since %s", runner.precision, runner.reason)
+    random = [name for name, each in backbones.items() if has_random_weights(describe(each))]
+    if random:
+        logger.warning(
+            "%s: random weights (pretrained: false), other ones in each run: what is trained on "
+            "these features fits no others; weights: FILE keeps them",
+            ", ".join(random),
+        )
     target = Target(out, _VIEW, runner.spec, origin_of(backbones, data, runner))
     images = ExtractionDataModule(
         {_VIEW: data}, [target], execution=runner.description, overwrite=overwrite

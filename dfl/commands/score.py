@@ -8,6 +8,7 @@ from dfl.errors import HeadError, ScoreError
 from dfl.evaluation import metric_table, write_scores
 from dfl.features.store import FeatureStore
 from dfl.heads.storage.head_folder import load_head
+from dfl.recipe import RANDOM_WEIGHTS, has_random_weights
 from dfl.report.figures.terminal import print_metrics
 from dfl.types import UNKNOWN, spec_difference
 
@@ -37,10 +38,10 @@ def score(features: Path, head: Path, *, out: Path, overwrite: bool = False) -> 
     fitted = load_head(head)
     store = FeatureStore.open(features)
     if difference := spec_difference(fitted.spec, store.spec, subset=True):
-        raise HeadError(
-            f"{head} does not fit {features}: {difference}; "
-            "extract these images with the backbones of the head"
-        )
+        remedy = "extract these images with the backbones of the head"
+        if has_random_weights(fitted.backbones):
+            remedy = f"{RANDOM_WEIGHTS}; fit it on features of weights that are kept"
+        raise HeadError(f"{head} does not fit {features}: {difference}; {remedy}")
     rows = store.rows([layer.name for layer in fitted.spec])
     # a head of a study has its threshold from validation images; tables count from it
     scores = store.manifest.frame.assign(score=fitted.score_rows(rows) - fitted.threshold)

@@ -14,7 +14,7 @@ from dfl.heads.storage.checkpoint import HeadDescription, read_checkpoint
 from dfl.heads.storage.head_folder import HEAD, HEAD_MODEL, load_head
 from dfl.heads.tasks.scoring import ScoringTask
 from dfl.heads.tasks.sklearn_head import SklearnHeadTask
-from dfl.recipe import Plain, build
+from dfl.recipe import RANDOM_WEIGHTS, Plain, build, has_random_weights
 
 
 def read_detector(
@@ -103,6 +103,8 @@ def _backbones(path: Path, recipes: Plain, weights: Mapping[str, str]) -> dict[s
         if recipe["init_args"].get("pretrained") is False:  # that is, random ones
             del recipe["init_args"]["pretrained"]
         recipe["init_args"]["weights"] = file
+    if has_random_weights(recipes):
+        raise CheckpointError(f"{path}: {RANDOM_WEIGHTS}; train it on weights that are kept")
     try:
         return cast(dict[str, Backbone], build(recipes))
     except BackboneError as err:

@@ -9,6 +9,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 import numpy as np
+import pandas as pd
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
@@ -142,8 +143,7 @@ class FeatureDataModule(pl.LightningDataModule):
             rows = rows[~frame["path"].iloc[rows].duplicated()]
         if not len(rows):
             raise DataError(
-                f"{self.features} has no rows of split {split!r}; "
-                "extract from a data module that splits, or from a manifest with that split"
+                f"{self.features} has no rows of split {split!r}{_remedy(frame, split)}"
             )
         dataset = FeatureDataset(self.store, self.layers, rows)
         rank, world = 0, 1
@@ -157,6 +157,25 @@ class FeatureDataModule(pl.LightningDataModule):
         return DataLoader(
             dataset, batch_size=self.batch_size, sampler=sampler, collate_fn=_as_it_is
         )
+
+
+def _remedy(frame: pd.DataFrame, split: str | None) -> str:
+    """Say what the rows are, and what to do for some of a split."""
+    there = frame["split"][frame["split"] != ""].value_counts().to_dict()
+    if not there:
+        return "; extract from a data module that splits, or from a manifest with that split"
+    found = ", ".join(f"{count} {name}" for name, count in there.items())
+    more = {
+        "train": "lower data.splits.test_fraction",
+        "val": "raise data.splits.val_fraction",
+        "test": "raise data.splits.test_fraction",
+    }.get(str(split))
+    without = (
+        "; or set trainer.limit_val_batches to 0 and take out the callbacks that monitor val/"
+        if split == "val"
+        else ""
+    )
+    return f" ({found}); add images or {more}, and extract again{without}"
 
 
 def _as_it_is(batch: Any) -> Any:  # noqa: ANN401  torch types what a dataset fetches as a list

@@ -79,7 +79,7 @@ def test_help__every_option_is_described(name: str, capsys) -> None:
         (["heads", "--heads.help=no_such"], "dfl.heads.estimators.rbf_svm"),
         (["study", "--grids.help"], "--grids.NAME.features"),
         (["extract", "--data.crop.help"], "dfl.data.Resize"),
-        (["detect", "--images.help"], "--images PATH"),
+        (["detect", "--images.help"], "--images [PATH, ...]|PATH"),
     ],
 )
 def test_help__of_classes(args: list[str], said: str, capsys) -> None:

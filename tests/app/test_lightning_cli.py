@@ -1,6 +1,8 @@
+import logging
 from pathlib import Path
 
 import pytest
+import torch
 import wandb
 import yaml
 from lightning.pytorch import Trainer
@@ -8,6 +10,7 @@ from lightning.pytorch import Trainer
 from dfl.app.lightning_cli import run_trainer
 from dfl.errors import CheckpointError, ConfigError
 from dfl.report.runs.results_printer import ResultsPrinter
+from tests.conftest import REPOSITORY
 from tests.report.wandb_files import OfflineRun
 from tests.runs import FEATURE_DATA, FIT, job_of_slurm, write_features
 
@@ -100,10 +103,50 @@ def test_fit__layers_of_batch_norm_are_not_replaced() -> None:
         run_trainer(["fit", *UNLOGGED, *PROBE, "--trainer.sync_batchnorm=true"])
 
 
-@pytest.mark.parametrize("name", ["best", "last", "hpc"])
-def test_test__a_checkpoint_must_be_named(name: str) -> None:
-    with pytest.raises(CheckpointError, match=f"{name}: no such checkpoint"):
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("best", "best: no run in lightning_logs has kept a checkpoint; give --ckpt_path FILE"),
+        ("last", "last: no run in lightning_logs has kept a checkpoint"),
+        ("hpc", "hpc: no such checkpoint"),
+    ],
+)
+def test_test__a_checkpoint_must_be_there(name: str, message: str) -> None:
+    with pytest.raises(CheckpointError, match=message):
         run_trainer(["test", *UNLOGGED, *PROBE, f"--ckpt_path={name}"])
+
+
+def test_words__stand_for_checkpoints_of_the_newest_run(tmp_path: Path, caplog) -> None:
+    config = str(REPOSITORY / "configs" / "trainer" / "default.yaml")
+    runs = ["--trainer", config, *FIT[:3], *PROBE]
+    run_trainer(["fit", *runs])
+    kept = Path("runs/dfl/version_0/checkpoints")
+    with caplog.at_level(logging.INFO, logger="dfl"):
+        for word in ("best", "last"):
+            run_trainer(["test", *runs, f"--ckpt_path={word}"])
+            assert f"{word} checkpoint of the newest run: {kept / word}.ckpt" in caplog.messages
+        run_trainer(["fit", *runs, "--trainer.max_epochs=2", "--ckpt_path=last"])
+    last = torch.load("runs/dfl/version_3/checkpoints/last.ckpt", weights_only=True)
+    assert last["epoch"] == 1
+    assert not (tmp_path / "runs/dfl/version_3/checkpoints/last-v1.ckpt").exists()
+
+
+def test_fit__last_begins_where_there_is_none(caplog) -> None:
+    with caplog.at_level(logging.INFO, logger="dfl"):
+        run_trainer(["fit", *UNLOGGED, *PROBE, "--ckpt_path=last"])
+    assert "no run has kept a checkpoint yet, so this one begins anew" in caplog.messages
+
+
+def test_wandb__without_a_key_nothing_is_read(tmp_path: Path, monkeypatch) -> None:
+    for name in ("WANDB_MODE", "WANDB_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("NETRC", str(tmp_path / "home" / "none"))
+    monkeypatch.setattr("dfl.features.datamodule.FeatureDataModule.setup", None)
+    logger = ["--trainer.logger=WandbLogger", "--trainer.logger.save_dir=runs"]
+    with pytest.raises(wandb.errors.UsageError, match="API key"):
+        run_trainer(["fit", *FIT[:4], *logger, *PROBE])
+    assert not Path("runs").exists()
 
 
 @pytest.mark.parametrize("what", ["validate", "test", "predict"])

@@ -1,6 +1,6 @@
 import pytest
 
-from dfl.app.wording import in_plain_words
+from dfl.app.wording import in_plain_words, of_libraries
 from dfl.cli import main
 
 
@@ -46,3 +46,55 @@ def test_in_plain_words__an_option_before_its_class_is_explained(capsys) -> None
 
 def test_in_plain_words__leaves_the_rest_alone() -> None:
     assert in_plain_words("unrecognized arguments:\n --a 1") == "unrecognized arguments: --a 1"
+
+
+def _raised(module: str, name: str, base: type[Exception], *args: object) -> Exception:
+    """Raise as a library does whose classes are known by the module that they are from."""
+    return type(name, (base,), {"__module__": module})(*args)
+
+
+@pytest.mark.parametrize(
+    ("err", "said"),
+    [
+        (
+            _raised("wandb.errors.errors", "UsageError", Exception, "No API key configured."),
+            "W&B: No API key configured; log in (wandb login, or WANDB_API_KEY), or WANDB_MODE=off",
+        ),
+        (
+            _raised("wandb.errors", "CommError", Exception, "Error 403: permission\n denied"),
+            "W&B: Error 403: permission denied; check --trainer.logger.project and --trainer.",
+        ),
+        (
+            _raised("wandb.errors", "CommError", Exception, "Run initialization has timed out"),
+            "W&B: Run initialization has timed out; check the connection, or WANDB_MODE=offline",
+        ),
+        (
+            _raised("torch", "OutOfMemoryError", RuntimeError, "CUDA out of memory. Tried 2 GiB"),
+            "out of memory (CUDA out of memory. Tried 2 GiB); give a smaller batch size",
+        ),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes"), "out of memory"),
+        (MemoryError(), "out of memory (MemoryError); give a smaller batch size"),
+        (OSError(28, "No space left on device"), "No space left on device; make room, or write"),
+        (OSError(28, "No space left on device", "a/b"), "a/b: No space left on device; make room"),
+        (PermissionError(13, "Permission denied", "x.csv"), "x.csv: Permission denied"),
+        (OSError("truncated file"), "truncated file"),
+        (_raised("requests.exceptions", "ProxyError", OSError, "no proxy"), "the network: no prox"),
+        (_raised("httpx", "ConnectError", Exception, "[Errno -2]"), "the network: [Errno -2]; ch"),
+        (
+            _raised("pyarrow.lib", "ArrowInvalid", ValueError, "Bad magic"),
+            "a table or its file can",
+        ),
+    ],
+)
+def test_of_libraries__one_line_with_the_way_out(err: Exception, said: str) -> None:
+    found = of_libraries(err)
+    assert found is not None
+    assert found.startswith(said)
+    assert "\n" not in found
+
+
+@pytest.mark.parametrize(
+    "err", [ValueError("x"), RuntimeError("shape"), KeyError("a"), TypeError()]
+)
+def test_of_libraries__a_mistake_of_the_program_keeps_its_trace(err: Exception) -> None:
+    assert of_libraries(err) is None

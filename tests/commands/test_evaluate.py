@@ -77,6 +77,33 @@ def test_evaluate__threshold(heads):
     assert high.query("scope == 'pooled'")["accuracy"].item() == 0.5
 
 
+def test_evaluate__probabilities_need_a_threshold(tmp_path, caplog):
+    scores = table()
+    file = tmp_path / "mine.csv"
+    write_scores(scores.assign(score=(scores["score"] + 2) / 10), file)
+    with pytest.raises(
+        ScoreError, match=r"^mine: its scores all lie in \[0, 1\], .* --threshold 0.5"
+    ):
+        evaluate(file, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    for threshold in (0.2, 0.0):
+        accuracy = evaluate(file, threshold=threshold)["accuracy"].iloc[0]
+        assert accuracy == evaluate_of(scores, (threshold * 10) - 2)
+    assert not caplog.messages
+    # larger ones are margins of a head that calls all images fake
+    write_scores(scores.assign(score=scores["score"] + 2), file)
+    assert evaluate(file)["accuracy"].iloc[0] == 0.5
+    assert caplog.messages == [
+        "mine: no score is below 0, so all images count as fake; --threshold sets another limit"
+    ]
+    write_scores(scores[scores["label"] == 1].assign(score=0.5), file)
+    evaluate(file)  # of fakes alone, all of which are found
+
+
+def evaluate_of(scores, threshold):
+    return metric_table(scores, threshold=threshold)["accuracy"].iloc[0]
+
+
 def test_evaluate__names_tell_tables_apart(tmp_path):
     files = [tmp_path / "a" / "svm" / "scores.csv", tmp_path / "b" / "svm" / "scores.csv"]
     files += [tmp_path / "c" / "x.csv", tmp_path / "c" / "x.parquet"]

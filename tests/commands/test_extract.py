@@ -27,6 +27,15 @@ def test_extract__says_the_precision_that_it_chose(tmp_path: Path, monkeypatch, 
     assert "precision: 32-true, since no fast 16-bit arithmetic is known" in caplog.text
 
 
+def test_extract__says_that_weights_are_random(tmp_path: Path, monkeypatch, caplog) -> None:
+    made = backbone()
+    run(images(tmp_path / "images", 4), tmp_path / "f", made)
+    assert "random weights" not in caplog.text
+    monkeypatch.setattr("dfl.commands.extract.has_random_weights", lambda recipe: True)
+    run(images(tmp_path / "images", 4), tmp_path / "f", made)
+    assert "m: random weights (pretrained: false), other ones in each run" in caplog.text
+
+
 def test_extract__needs_a_backbone(tmp_path: Path) -> None:
     data = ImageDataModule(Folder(tmp_path), crop=Resize(8))
     with pytest.raises(BackboneError, match="no backbones; give at least one"):

@@ -486,6 +486,18 @@ def test_score__another_backbone(tmp_path: Path) -> None:
         score(other, tmp_path / "out" / "lda", out=tmp_path / "scores.csv")
 
 
+def test_score__backbone_of_random_weights(tmp_path: Path, monkeypatch) -> None:
+    random = {"class_path": "dfl.backbones.TimmBackbone", "init_args": {"pretrained": False}}
+    monkeypatch.setitem(METADATA, "backbones", {"clip": random, "dino": random})
+    heads(store(tmp_path / "a"), tmp_path / "out", heads={"lda": lda()})
+    other = store(tmp_path / "b", spec=(SPEC[0], type(SPEC[1])("dino.pooled", 4, "c" * 64)))
+
+    with pytest.raises(
+        HeadError, match=r"had random weights \(pretrained: false\), which no other"
+    ):
+        score(other, tmp_path / "out" / "lda", out=tmp_path / "scores.csv")
+
+
 def test_score__missing_layer(tmp_path: Path) -> None:
     heads(store(tmp_path / "a"), tmp_path / "out", heads={"lda": lda()})
     other = store(tmp_path / "b", spec=SPEC[:1])

@@ -105,8 +105,29 @@ def test_split__empty(tmp_path: Path) -> None:
 
     data = _data(feature_folder(tmp_path / "f", change=no_test))
     assert len(data.predict_dataloader().dataset) == 60
-    with pytest.raises(DataError, match="no rows of split 'test'; extract from a data module that"):
+    message = (
+        r"'test' \(\d+ train, \d+ val\); add images or raise data.splits.test_fraction, and ext"
+    )
+    with pytest.raises(DataError, match=message):
         data.test_dataloader()
+
+
+def test_split__none_at_all_or_a_set_too_small_for_one(tmp_path: Path) -> None:
+    def unsplit(frame) -> None:
+        frame["split"] = ""
+
+    def no_validation(frame) -> None:
+        frame["split"] = frame["split"].replace("val", "train")
+
+    data = _data(feature_folder(tmp_path / "f", change=unsplit))
+    with pytest.raises(DataError, match="no rows of split 'val'; extract from a data module that"):
+        data.val_dataloader()
+    data = _data(feature_folder(tmp_path / "g", change=no_validation))
+    message = (
+        r"raise data.splits.val_fraction, and extract again; or set trainer.limit_val_batches to"
+    )
+    with pytest.raises(DataError, match=message):
+        data.val_dataloader()
 
 
 def test_arguments__batch_size_and_folder(tmp_path: Path) -> None:

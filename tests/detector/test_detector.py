@@ -92,7 +92,7 @@ def test_detector__what_is_no_image_is_named(folder: Path, tmp_path: Path) -> No
     detector = Detector.load(folder / "probe.ckpt")
     (tmp_path / "a.png").write_text("no image")
     for image, message in (
-        (tmp_path / "a.png", r"a\.png: is no image of a known format"),
+        (tmp_path / "a.png", r"a\.png: is text"),
         (tmp_path / "none.png", r"none\.png: no such image"),
         (3, "image 0 is a int; give a path, or an image of Pillow"),
     ):

@@ -51,6 +51,14 @@ class DflError(Exception):
         self.message = message.rpartition(mark)[2].strip()
         super().__init__(self.message)
 
+    def reword(self, message: str) -> None:
+        """Say something else: what was found out since it was raised.
+
+        Args:
+            message: The line.
+        """
+        self.message, self.args = message, (message,)
+
 
 class ConfigError(DflError):
     """A setting that cannot be carried out."""

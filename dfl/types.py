@@ -25,6 +25,7 @@ class Sample(TypedDict):
     dataset: str
     generator: str
     index: int  # the manifest's row, or PADDING
+    damage: str  # what its decoder got over; empty for a sound image
 
 
 class Batch(TypedDict):
@@ -37,6 +38,7 @@ class Batch(TypedDict):
     dataset: list[str]
     generator: list[str]
     index: "Tensor"  # int64, (B,)
+    damage: NotRequired[list[str]]  # as in Sample, where images were decoded
 
 
 @dataclass(frozen=True)

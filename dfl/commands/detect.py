@@ -7,6 +7,7 @@ import pandas as pd
 
 from dfl.app.prediction import run_prediction
 from dfl.data import Folder, ImageDataModule
+from dfl.data.images.decode import OnDamaged
 from dfl.detector import Detector
 from dfl.errors import ConfigError
 from dfl.report.runs.score_writer import ScoreWriter
@@ -18,6 +19,7 @@ def detect(
     out: Path,
     weights: dict[str, str] | None = None,
     on_unreadable: Literal["error", "skip"] = "error",
+    on_damaged: OnDamaged = "warn",
     batch_size: int = 32,
     num_workers: int = 2,
     accelerator: str = "auto",
@@ -39,8 +41,10 @@ def detect(
         out: The CSV to write.
         weights: Local weight files by backbone name, where they are no longer where the detector
             was trained.
-        on_unreadable: Stop at an unreadable image, or leave it out and list it beside `out`, in
-            NAME-unreadable.csv.
+        on_unreadable: Stop where images are unreadable, and name them, or leave them out; in both
+            cases they are listed beside `out`, in NAME-unreadable.csv.
+        on_damaged: Score an image whose decoder got over damage, and list it in NAME-damaged.csv,
+            or take it for unreadable.
         batch_size: Images in a batch.
         num_workers: Processes that decode.
         accelerator: Lightning's accelerator: auto, cpu, gpu, ...
@@ -67,6 +71,7 @@ def detect(
         crop=loaded.preprocess.crop,
         eval_transforms=list(loaded.preprocess.transforms),
         on_unreadable=on_unreadable,
+        on_damaged=on_damaged,
         unreadable_file=out.with_name(f"{out.stem}-unreadable.csv"),
         batch_size=batch_size,
         num_workers=num_workers,

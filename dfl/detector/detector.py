@@ -1,5 +1,6 @@
 """Loading what `dfl fit`, `dfl heads` or `dfl study` trained, and scoring images with it."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
@@ -13,14 +14,16 @@ from PIL import Image
 
 from dfl.app.prediction import device_kind
 from dfl.data.images.dataset import collate
-from dfl.data.images.decode import decode, decode_opened
+from dfl.data.images.decode import Decoded, decode_noting, decode_opened, read_image
 from dfl.data.images.preprocess import Preprocess
 from dfl.data.sources.folders import find_images
 from dfl.detector.stored import read_detector
-from dfl.errors import DataError
+from dfl.errors import DataError, named
 from dfl.evaluation import calibrated
 from dfl.heads.tasks.scoring import ScoringTask
 from dfl.types import UNKNOWN, Sample
+
+logger = logging.getLogger(__name__)
 
 Picture: TypeAlias = str | PathLike[str] | Image.Image
 
@@ -102,6 +105,7 @@ class Detector:
         images = [each for image in images for each in _in_folder(image)]
         self.task.on_predict_epoch_start()
         names: list[str] = []
+        damaged: list[str] = []
         scores = [np.empty(0)]
         for start in range(0, len(images), batch_size):
             samples = [
@@ -113,7 +117,14 @@ class Detector:
             with torch.inference_mode():
                 score = self.task.predict_step(batch, start)
             names += batch["path"]
+            damaged += [
+                f"{name} ({why})"
+                for name, why in zip(batch["path"], batch["damage"], strict=True)
+                if why
+            ]
             scores.append(score.cpu().double().numpy())
+        if damaged:
+            logger.warning("read in spite of damage: %s", named(damaged))
         margin = np.concatenate(scores)
         prob = calibrated(margin, self.calibration)
         return pd.DataFrame({"path": names, "score": margin, "prob": prob, "is_fake": margin > 0})
@@ -121,21 +132,22 @@ class Detector:
     def _sample(self, image: Picture, index: int) -> Sample:
         if isinstance(image, Image.Image):
             name = str(getattr(image, "filename", "")) or f"image {index}"
-            pixels = decode_opened(image, name)
+            decoded = Decoded(decode_opened(image, name), "")
         elif isinstance(image, str | PathLike):
             name = str(Path(image))
-            pixels = decode(name)
+            decoded = decode_noting(read_image(name), name)
         else:
             raise DataError(
                 f"image {index} is a {type(image).__name__}; give a path, or an image of Pillow"
             )
         return Sample(
-            image=self.preprocess.of(pixels, name),
+            image=self.preprocess.of(decoded.pixels, name),
             label=UNKNOWN,
             path=name,
             dataset="",
             generator="",
             index=index,
+            damage=decoded.damage,
         )
 
 

@@ -188,6 +188,19 @@ class ExtractionDataModule(pl.LightningDataModule):
                 "machine; run the same command again"
             )
 
+    def on_exception(self, exception: BaseException) -> None:
+        """Name all unreadable images where one was met; Lightning tells."""
+        self.first_view.on_exception(exception)
+
+    def on_after_batch_transfer(self, batch: ViewsBatch, dataloader_idx: int) -> ViewsBatch:
+        """Note the damaged images of a batch."""
+        self.first_view.note_damage(batch["path"], batch["damage"])
+        return batch
+
+    def teardown(self, stage: str) -> None:
+        """Say how many images were read in spite of damage, and list them; all processes do."""
+        self.first_view.say_damage(self.trainer)
+
     def close(self) -> None:
         """Let other processes have the folders."""
         self._locks.close()

@@ -6,7 +6,7 @@ import torch
 from torch.utils.data import Dataset
 
 from dfl.data.images.crops import Crop
-from dfl.data.images.decode import decode
+from dfl.data.images.decode import OnDamaged, decode_noting, read_image
 from dfl.data.images.preprocess import Preprocess
 from dfl.data.images.transforms import Augmentation
 from dfl.data.manifest.manifest import Manifest
@@ -27,6 +27,7 @@ class ImageDataset(Dataset[Sample]):
         transforms: Augmentations, applied in this order.
         seed: The seed of augmentations and random crops.
         rows: The rows of the manifest that are in the dataset, in its order; all by default.
+        on_damaged: What an image is whose decoder had to get over damage: read, or an error.
     """
 
     def __init__(
@@ -37,12 +38,14 @@ class ImageDataset(Dataset[Sample]):
         transforms: Sequence[Augmentation] = (),
         seed: int = 0,
         rows: Sequence[int] | None = None,
+        on_damaged: OnDamaged = "warn",
     ) -> None:
         self.manifest = manifest
         self.rows = range(len(manifest)) if rows is None else rows
         self.crop = crop
         self.transforms = tuple(transforms)
         self.seed = seed
+        self.on_damaged = on_damaged
         # In shared memory: workers that live longer than an epoch see it change.
         self._epoch = torch.zeros((), dtype=torch.int64)
         self._epoch.share_memory_()  # type: ignore[no-untyped-call]  # torch leaves it untyped
@@ -76,14 +79,17 @@ class ImageDataset(Dataset[Sample]):
         row = int(self.rows[~index if padding else index])
         frame = self.manifest.frame
         path = str(frame["path"].iloc[row])
+        file = self.manifest.resolve(path)
+        decoded = decode_noting(read_image(file), str(file), self.on_damaged)
         view = Preprocess(self.crop, self.transforms, self.seed)
         return Sample(
-            image=view.of(decode(self.manifest.resolve(path)), path, epoch=self.epoch),
+            image=view.of(decoded.pixels, path, epoch=self.epoch),
             label=int(frame["label"].iloc[row]),
             path=path,
             dataset=str(frame["dataset"].iloc[row]),
             generator=str(frame["generator"].iloc[row]),
             index=PADDING if padding else row,
+            damage=decoded.damage,
         )
 
 
@@ -100,4 +106,5 @@ def collate(samples: Sequence[Sample]) -> Batch:
         dataset=[sample["dataset"] for sample in samples],
         generator=[sample["generator"] for sample in samples],
         index=torch.tensor([sample["index"] for sample in samples], dtype=torch.int64),
+        damage=[sample["damage"] for sample in samples],
     )

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from dfl.data.containers.content import named_hash
-from dfl.data.images.decode import decode_bytes, read_image
+from dfl.data.images.decode import OnDamaged, decode_noting, read_image
 from dfl.data.images.preprocess import Preprocess
 from dfl.data.manifest.manifest import Manifest
 
@@ -35,6 +35,8 @@ class ViewsBatch(TypedDict):
     label: Tensor  # int64, (B,)
     index: Tensor  # int64, (B,): rows of the manifest
     named_hash: Tensor  # uint8, (B, 16): of the bytes that were decoded, with their paths
+    path: list[str]
+    damage: list[str]  # what decoders got over; empty for sound images
 
 
 class ViewsDataset(Dataset[ViewsBatch]):
@@ -46,10 +48,15 @@ class ViewsDataset(Dataset[ViewsBatch]):
         manifest: The table of images.
         views: By name, what becomes of a decoded image.
         batches: The batches, in their order; an item of the dataset is one of them.
+        on_damaged: As in `ImageDataset`.
     """
 
     def __init__(
-        self, manifest: Manifest, views: Mapping[str, Preprocess], batches: Sequence[FixedBatch]
+        self,
+        manifest: Manifest,
+        views: Mapping[str, Preprocess],
+        batches: Sequence[FixedBatch],
+        on_damaged: OnDamaged = "warn",
     ) -> None:
         self._root = Manifest(manifest.frame[:0], manifest.root)
         # one look at the table a batch; as Python's texts, each worker would get a copy of all
@@ -57,6 +64,7 @@ class ViewsDataset(Dataset[ViewsBatch]):
         self._labels = torch.from_numpy(manifest.frame["label"].to_numpy(copy=True))
         self._views = dict(views)
         self._batches = batches
+        self._on_damaged: OnDamaged = on_damaged
 
     def __len__(self) -> int:
         return len(self._batches)
@@ -70,16 +78,21 @@ class ViewsDataset(Dataset[ViewsBatch]):
         batch = self._batches[index]
         seen: dict[str, list[Tensor]] = {name: [] for name in batch.views}
         hashes: list[bytes] = []
-        for path in self._paths.iloc[batch.rows.start : batch.rows.stop].tolist():
+        damage: list[str] = []
+        paths = self._paths.iloc[batch.rows.start : batch.rows.stop].tolist()
+        for path in paths:
             file = self._root.resolve(path)
             data = read_image(file)
             hashes.append(named_hash(path, sha256(data).hexdigest()))
-            image = decode_bytes(data, str(file))
+            decoded = decode_noting(data, str(file), self._on_damaged)
+            damage.append(decoded.damage)
             for name, views in seen.items():
-                views.append(self._views[name].of(image, path))
+                views.append(self._views[name].of(decoded.pixels, path))
         return ViewsBatch(
             images={name: torch.stack(views) for name, views in seen.items()},
             label=self._labels[batch.rows.start : batch.rows.stop],
             index=torch.arange(batch.rows.start, batch.rows.stop),
             named_hash=torch.tensor([list(each) for each in hashes], dtype=torch.uint8),
+            path=paths,
+            damage=damage,
         )

@@ -94,6 +94,16 @@ def find_identical(paths: Sequence[str | Path], root: str | Path = "") -> list[l
     return [members.tolist() for members in left.groupby("content", sort=False).groups.values()]
 
 
+class SameContentError(ManifestError):
+    """A real and a fake image with the same content.
+
+    Attributes:
+        path: One of them, as the manifest has it.
+    """
+
+    path: str = ""
+
+
 def join_identical(
     manifest: Manifest, *, conflicts: Path | None = None, skip: bool = False
 ) -> Manifest:
@@ -109,7 +119,7 @@ def join_identical(
         skip: Whether to leave those images out.
 
     Raises:
-        ManifestError: If real and fake images have the same content, and are not left out.
+        SameContentError: If real and fake images have the same content, and are not left out.
         DataError: If a file cannot be read, or all images would be left out.
     """
     frame = manifest.frame
@@ -170,11 +180,13 @@ def _without_conflicts(
         f"{manifest.root / real} (real) and {manifest.root / fake} (fake)"
         for real, fake in zip(sides[REAL], sides[FAKE], strict=True)
     ]
-    raise ManifestError(
+    error = SameContentError(
         f"{named(pairs, contents, separator='; ')}{listed if contents > MOST_NAMED else ''} have "
         "the same content; remove one of them, or set on_label_conflict to skip, which leaves both "
         "out"
     )
+    error.path = str(sides[REAL].iloc[0])
+    raise error
 
 
 def _settle(frame: pd.DataFrame) -> pd.DataFrame:

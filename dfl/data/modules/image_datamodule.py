@@ -10,25 +10,34 @@ from pathlib import Path
 from typing import ClassVar, Literal, Self
 
 import torch
-from lightning.pytorch import LightningDataModule
+from lightning.pytorch import LightningDataModule, Trainer
 from torch.utils.data import DataLoader
 
 from dfl.data.images.crops import Crop
 from dfl.data.images.dataset import ImageDataset, collate
+from dfl.data.images.decode import OnDamaged, UnreadableImageError
 from dfl.data.images.preprocess import Preprocess
 from dfl.data.images.transforms import Augmentation
 from dfl.data.images.views import FixedBatch, ViewsBatch, ViewsDataset
 from dfl.data.manifest.class_counts import log_counts
-from dfl.data.manifest.duplicates import STRICTNESS, join_identical
+from dfl.data.manifest.duplicates import STRICTNESS, SameContentError, join_identical
 from dfl.data.manifest.manifest import Manifest
 from dfl.data.manifest.splits import DEFAULT_SPLITS, Splits, assign_splits
 from dfl.data.modules.samplers import EvalSampler, TrainSampler
 from dfl.data.sources.base import Source
 from dfl.data.sources.shortcuts import find_shortcuts, shortcut_warning
-from dfl.data.sources.unreadable import drop_unreadable, read_report, without
+from dfl.data.sources.unreadable import (
+    MAX_UNREADABLE,
+    DamagedImages,
+    can_read,
+    drop_unreadable,
+    read_report,
+    say_unreadable,
+    without,
+)
 from dfl.errors import ConfigError, DataError
 from dfl.recipe import Plain, Recipe, describe, fingerprint_of
-from dfl.types import Sample
+from dfl.types import Batch, Sample
 
 logger = logging.getLogger(__name__)
 
@@ -54,9 +63,14 @@ class ImageDataModule(LightningDataModule):
         splits: How images are divided into train, val and test, and where that is kept.
         batch_size: Images in a batch of one process.
         num_workers: Processes that decode; 0 decodes in the main one.
-        on_unreadable: ``error`` stops at an image that cannot be decoded; ``skip`` decodes all
-            images first, leaves those out, and lists them in a report.
-        unreadable_file: The report, a ``.csv``; beside the split file by default.
+        on_unreadable: ``error`` stops at an image that cannot be decoded, and names all of them;
+            ``skip`` decodes all images first, leaves those out, and lists them in a report.
+        max_unreadable: The share of a class of a dataset, in [0, 1], that ``skip`` may leave out:
+            beyond it a class would be chosen by how it was stored.
+        on_damaged: ``warn`` reads an image whose decoder got over damage, and counts and lists it;
+            ``refuse`` makes it unreadable.
+        unreadable_file: The report, a ``.csv``; beside the split file by default. Damaged images
+            are listed beside it.
         on_label_conflict: ``error`` stops where a real and a fake image have the same content;
             ``skip`` leaves out all that have it, and lists them in a report beside the split file.
         seed: The seed of splits, of the order of training, and of augmentations.
@@ -77,6 +91,8 @@ class ImageDataModule(LightningDataModule):
         batch_size: int = 64,
         num_workers: int = 0,
         on_unreadable: Literal["error", "skip"] = "error",
+        max_unreadable: float = MAX_UNREADABLE,
+        on_damaged: OnDamaged = "warn",
         unreadable_file: Path | None = None,
         on_label_conflict: Literal["error", "skip"] = "error",
         seed: int = 0,
@@ -86,6 +102,8 @@ class ImageDataModule(LightningDataModule):
             raise ConfigError(f"batch_size: must be at least 1, got {batch_size}")
         if num_workers < 0:
             raise ConfigError(f"num_workers: must be at least 0, got {num_workers}")
+        if not 0 <= max_unreadable <= 1:
+            raise ConfigError(f"max_unreadable: must be in [0, 1], got {max_unreadable}")
         self.source = source
         self.crop = crop
         self.train_crop = train_crop or crop
@@ -96,9 +114,12 @@ class ImageDataModule(LightningDataModule):
         self.num_workers = num_workers
         self.on_unreadable = on_unreadable
         self.on_label_conflict = on_label_conflict
+        self.max_unreadable = max_unreadable
+        self.on_damaged: OnDamaged = on_damaged
         self.seed = seed
         self._unreadable_file = unreadable_file
         self._manifest: Manifest | None = None
+        self._damaged = DamagedImages()
         self._knows_shortcuts = False
 
     @property
@@ -119,9 +140,16 @@ class ImageDataModule(LightningDataModule):
 
     @property
     def unreadable_file(self) -> Path:
-        """The report of images that were left out; there is none if all can be read."""
-        beside = self.splits.folder / f"{self._file_stem}-unreadable.csv"
-        return self._unreadable_file or beside
+        """The report of unreadable images; there is none if all can be read."""
+        if self._unreadable_file is not None:
+            return self._unreadable_file
+        return self.splits.folder / f"{self._file_stem}-unreadable.csv"
+
+    @property
+    def damaged_file(self) -> Path:
+        """The report of images that were read in spite of damage; none if all are sound."""
+        stem = self.unreadable_file.stem.removesuffix("-unreadable")
+        return self.unreadable_file.with_name(f"{stem}-damaged.csv")
 
     @property
     def conflict_file(self) -> Path:
@@ -142,6 +170,8 @@ class ImageDataModule(LightningDataModule):
             recipe["on_label_conflict"] = self.on_label_conflict
         if not self.splits.published:
             recipe["published"] = False
+        if self.on_damaged != "warn":
+            recipe["on_damaged"] = self.on_damaged
         fingerprint = fingerprint_of(recipe)[:12]
         readable = re.sub(r"[^\w.+-]+", "_", self.source.title)[:60]
         return f"{readable}-{fingerprint}"
@@ -163,11 +193,23 @@ class ImageDataModule(LightningDataModule):
             return
         manifest = self._scan()
         if skips:
-            manifest = drop_unreadable(manifest, self.unreadable_file)
+            manifest = drop_unreadable(
+                manifest,
+                self.unreadable_file,
+                max_unreadable=self.max_unreadable,
+                on_damaged=self.on_damaged,
+            )
         if not is_split:
             return
         leaves_out = self.on_label_conflict == "skip"
-        manifest = join_identical(manifest, conflicts=self.conflict_file, skip=leaves_out)
+        try:
+            manifest = join_identical(manifest, conflicts=self.conflict_file, skip=leaves_out)
+        except SameContentError as err:
+            # the same error page under the names of both, perhaps
+            file = manifest.resolve(err.path)
+            if not can_read(file) and (found := self._say_unreadable(manifest)) is not None:
+                raise DataError(found) from err
+            raise
         manifest = assign_splits(manifest, self.splits, seed=self.seed)
         manifest.write(self.split_file)
         logger.info("splits: written to %s", self.split_file)
@@ -235,6 +277,49 @@ class ImageDataModule(LightningDataModule):
             self._knows_shortcuts = True  # a copy with another seed has the same files
         return manifest
 
+    def on_exception(self, exception: BaseException) -> None:
+        """Name all unreadable images where a loader met one; Lightning tells."""
+        if self._manifest is not None and isinstance(exception, UnreadableImageError):
+            found = self._say_unreadable(self._manifest)
+            if found is not None:
+                exception.reword(found)
+
+    def _say_unreadable(self, manifest: Manifest) -> str | None:
+        return say_unreadable(manifest, self.unreadable_file, self.on_damaged)
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Note the damaged images of a batch, in whatever loop of Lightning."""
+        self.note_damage(batch["path"], batch.get("damage", []))
+        return batch
+
+    def note_damage(self, paths: Sequence[str], damage: Sequence[str]) -> None:
+        """Note the images of a batch that were read in spite of damage.
+
+        Args:
+            paths: Its images, as the manifest has them.
+            damage: What was found of each.
+        """
+        self._damaged.note(paths, damage, self.damaged_file)
+
+    def teardown(self, stage: str) -> None:
+        """Say how many images were read in spite of damage, and list them; all processes do."""
+        self.say_damage(self.trainer)
+
+    def say_damage(self, trainer: Trainer | None) -> None:
+        """Say what `teardown` does.
+
+        Args:
+            trainer: What ran the loops, in one or several processes.
+        """
+        everywhere = [self._damaged]
+        if trainer is not None and trainer.world_size > 1:
+            everywhere = [
+                trainer.strategy.broadcast(self._damaged, src=rank)
+                for rank in range(trainer.world_size)
+            ]
+        if trainer is None or trainer.is_global_zero:
+            self._damaged.write(self.damaged_file, everywhere)
+
     def of(
         self,
         manifest: Manifest,
@@ -253,6 +338,7 @@ class ImageDataModule(LightningDataModule):
                 module by default.
         """
         other = self.reseeded(self.seed if seed is None else seed)
+        other._unreadable_file = self.unreadable_file  # of which this is a part
         other.source = _Given(manifest)
         other._manifest = manifest
         if train_transforms is not None:
@@ -302,7 +388,7 @@ class ImageDataModule(LightningDataModule):
             for name, view in views.items()
         }
         return DataLoader(
-            dataset=ViewsDataset(manifest, seen, batches),
+            dataset=ViewsDataset(manifest, seen, batches, self.on_damaged),
             batch_size=None,  # an item is a batch
             num_workers=self.num_workers,
             pin_memory=torch.cuda.is_available(),
@@ -322,6 +408,7 @@ class ImageDataModule(LightningDataModule):
             transforms=self.train_transforms,
             seed=self.seed,
             rows=unique,
+            on_damaged=self.on_damaged,
         )
         replicas, rank = self._place()
         sampler = TrainSampler(dataset, num_replicas=replicas, rank=rank, seed=self.seed)
@@ -359,6 +446,7 @@ class ImageDataModule(LightningDataModule):
             transforms=self.eval_transforms,
             seed=self.seed,
             rows=rows,
+            on_damaged=self.on_damaged,
         )
         replicas, rank = self._place()
         return self._loader(dataset, EvalSampler(dataset, num_replicas=replicas, rank=rank))

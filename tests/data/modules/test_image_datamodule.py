@@ -36,6 +36,7 @@ from dfl.errors import ConfigError, DataError, DflError, ImageError, ManifestErr
 from dfl.types import UNKNOWN, Batch
 from tests.conftest import REPOSITORY
 from tests.data.packing import pack_data
+from tests.data.sources.image_files import damaged_jpeg
 
 CROP = CenterCrop(16)
 CONFIGS = REPOSITORY / "configs" / "data"
@@ -288,7 +289,9 @@ def test_pair_module__unreadable_is_an_error_by_default(image_copy: Path, tmp_pa
     broken = image_copy / "alpha/0_real/004.png"
     broken.write_text("text")
     module = ready(pair_module(image_copy, tmp_path, num_workers=2))
-    with pytest.raises(ImageError, match=rf"^{broken}: is no image of a known format; remove it$"):
+    with pytest.raises(
+        ImageError, match=rf'^{broken}: is text \("text"\), no image; download it again'
+    ):
         list(module.predict_dataloader())
 
 
@@ -299,6 +302,91 @@ def test_pair_module__unreadable_is_left_out_and_listed(image_copy: Path, tmp_pa
         assert len(module.manifest) == 2 * 24 - 2
         assert len(paths_of(module.predict_dataloader())) == 2 * 24 - 2
         assert "alpha/0_real/004.png" in module.unreadable_file.read_text()
+
+
+class _Blind(LightningModule):
+    """Looks at no image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1))
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        return self.weight.sum()
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        return None
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        return batch["label"]
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.0)
+
+
+def blind_trainer() -> Trainer:
+    return Trainer(
+        accelerator="cpu",
+        max_epochs=2,
+        log_every_n_steps=1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+
+
+@pytest.mark.parametrize("loop", ["fit", "predict"])
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_module__names_all_unreadable_images_at_once(
+    image_copy: Path, tmp_path: Path, loop: str, num_workers: int
+) -> None:
+    for name in ("alpha/0_real/004.png", "alpha/1_fake/001.png", "beta/1_fake/007.png"):
+        (image_copy / name).write_text(f"<html>{name}</html>")
+    module = pair_module(image_copy, tmp_path, num_workers=num_workers, test_fraction=0.0)
+    with pytest.raises(ImageError, match=r"^3 of 36 images cannot be read: alpha/0_real/004.png, "):
+        getattr(blind_trainer(), loop)(_Blind(), datamodule=module)
+    assert len(module.unreadable_file.read_text().splitlines()) == 4
+
+
+def test_module__one_error_page_under_the_names_of_both_classes(
+    image_copy: Path, tmp_path: Path
+) -> None:
+    for name in ("alpha/0_real/004.png", "alpha/1_fake/001.png"):
+        (image_copy / name).write_text("<html>404</html>")
+    with pytest.raises(DataError, match=r"^2 of 36 images cannot be read: .*2 times: is a web pag"):
+        pair_module(image_copy, tmp_path).prepare_data()
+    shutil.copy(image_copy / "alpha/0_real/005.png", image_copy / "alpha/1_fake/001.png")
+    with pytest.raises(ManifestError, match="have the same content; remove one of them"):
+        pair_module(image_copy, tmp_path).prepare_data()
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_module__says_once_what_was_read_in_spite_of_damage(
+    image_copy: Path, tmp_path: Path, caplog, num_workers: int
+) -> None:
+    for seed, name in enumerate(("alpha/0_real/004.png", "alpha/1_fake/001.png")):
+        damaged_jpeg(image_copy / name, seed)
+    module = pair_module(image_copy, tmp_path, num_workers=num_workers, test_fraction=0.0)
+    for loop in ("fit", "predict"):
+        getattr(blind_trainer(), loop)(_Blind(), datamodule=module)
+    said = [message for message in caplog.messages if "damaged" in message]
+    assert said == [
+        f"2 images are damaged and were read all the same, listed in {module.damaged_file}; "
+        "on_damaged: refuse makes each an error"
+    ]
+    assert len(module.damaged_file.read_text().splitlines()) == 3
+
+
+def test_module__refuses_or_leaves_out_damaged_images(image_copy: Path, tmp_path: Path) -> None:
+    damaged_jpeg(image_copy / "alpha/0_real/004.png")
+    module = ready(pair_module(image_copy, tmp_path, on_damaged="refuse"))
+    with pytest.raises(ImageError, match=r"is damaged \(Corrupt JPEG data"):
+        list(module.predict_dataloader())
+    other = ready(pair_module(image_copy, tmp_path, on_damaged="refuse", on_unreadable="skip"))
+    assert len(other.manifest) == 2 * 24 - 2
+    plain = pair_module(image_copy, tmp_path)
+    assert len({plain.split_file, module.split_file, other.split_file}) == 3
 
 
 @pytest.mark.parametrize(
@@ -322,6 +410,7 @@ def test_pair_module__empty_split(
     [
         ({"batch_size": 0}, "batch_size: must be at least 1, got 0"),
         ({"num_workers": -1}, "num_workers: must be at least 0, got -1"),
+        ({"max_unreadable": 5}, r"max_unreadable: must be in \[0, 1\], got 5"),
         ({"test_fraction": 2.0}, "test_fraction: must be in"),
         ({"val_fraction": 1.0}, "val_fraction: must be in"),
     ],

@@ -198,7 +198,9 @@ def _settle(frame: pd.DataFrame) -> pd.DataFrame:
     if not moved.any():
         return frame
     logger.warning(
-        "%d images are identical to an image of a stricter split and were moved there", moved.sum()
+        "%d images are identical to, or in one group with, an image of a stricter split and were "
+        "moved there",
+        moved.sum(),
     )
     names = dict(zip(STRICTNESS.values(), STRICTNESS, strict=True))
     return frame.assign(split=strictest.map(names).reindex(frame.index, fill_value=""))

@@ -16,6 +16,8 @@ class Parquet(PackedFiles):
     unless the groups of all files fit in what is held (four files, two groups of up to 64 MiB
     each): of larger sets ``extract`` the features, and train on those.
 
+    Names of files and folders that have a word of a split say the split where ``fields`` says none.
+
     Args:
         root: The folder under which the files are; relative to the working directory.
         files: The files, or patterns of them (``train-*.parquet``); all below the root by default.

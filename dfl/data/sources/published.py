@@ -41,8 +41,8 @@ def keep_published(frame: pd.DataFrame, root: Path) -> tuple[pd.DataFrame, list[
 
     A split that is there is kept. ``val`` is validation where a test part stands beside each
     validation part of a dataset; without one it is what the set reports its results on: ``test``.
-    Where all that is said is ``train``, by the names of containers, nothing is: Hugging Face calls
-    what has no split so.
+    Where all that is said is ``train``, by the names of containers or of folders of tables, nothing
+    is: Hugging Face calls what has no split so.
 
     Args:
         frame: The columns of a manifest; and, where they differ from what paths say, ``folder``,
@@ -118,11 +118,19 @@ def untaken(frame: pd.DataFrame, table: str) -> list[str]:
 
 @dataclass(frozen=True)
 class _Name:
-    """A folder or a container: where it is, its name without an ending, and which of both."""
+    """A folder or a container.
+
+    Attributes:
+        above: Where it is.
+        name: Its name, without an ending.
+        is_file: Whether it is a container.
+        is_default: Whether Hugging Face names it ``train`` where data have no splits.
+    """
 
     above: str
     name: str
-    is_container: bool
+    is_file: bool = False
+    is_default: bool = False
 
 
 @dataclass(frozen=True)
@@ -149,7 +157,7 @@ class _Words:
             self._beside[name.above].add(name.name)
         self._splits = {name: self._split(name) for name in sorted(each, key=_order)}
         said = {split for split in self._splits.values() if split}
-        lone = [name for name, split in self._splits.items() if split and name.is_container]
+        lone = [name for name, split in self._splits.items() if split and name.is_default]
         if said == {"train"} and lone:
             self._splits |= dict.fromkeys(lone, "")
             self.notes.append(
@@ -185,7 +193,7 @@ class _Words:
         name = max(found, key=lambda name: STRICTNESS[self._splits[name]])
         split = self._splits[name]
         word = next(word for word in words_of(name.name) if split_in(word) == split)
-        shown = f"files named {word}" if name.is_container else f"{name.name}/"
+        shown = f"files named {word}" if name.is_file else f"{name.name}/"
         beside = {split_in(other) for other in self._beside[name.above]}
         return _Said(split, shown, "test" in beside)
 
@@ -202,12 +210,12 @@ def _names_in(key: str, skip: int) -> list[_Name]:
     parts = rest.split("/") if rest else []
     for left, part in zip(reversed(range(len(parts))), parts, strict=True):
         is_file = bool(packed) and left == 0
-        # save_to_disk names the folder of its files for the split
-        is_container = is_file or (left == 1 and container.endswith(".arrow"))
-        names.append(_Name(above, part.rpartition(".")[0] if is_file else part, is_container))
+        is_around = left == 1 and container.endswith((".arrow", ".parquet"))
+        name = part.rpartition(".")[0] if is_file else part
+        names.append(_Name(above, name, is_file, is_file or is_around))
         above += f"/{part}"
     for part in inner.split("/") if inner else []:
-        names.append(_Name(above, part, is_container=False))
+        names.append(_Name(above, part))
         above += f"/{part}"
     return names
 

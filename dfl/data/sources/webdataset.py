@@ -24,6 +24,8 @@ class WebDataset(PackedFiles):
 
     The tars are not unpacked, and read in any order at the same speed; they must not be compressed.
 
+    Names of tars and folders that have a word of a split say the split where ``fields`` says none.
+
     Args:
         root: The folder under which the shards are; relative to the working directory.
         files: The shards, or patterns of them (``train-*.tar``); all below the root by default.

@@ -113,7 +113,8 @@ def test_join_identical__training_image_that_is_tested_moves_to_the_test(
         joined = join_identical(manifest_of(tmp_path, *rows))
     assert joined.frame["split"].tolist() == ["test", "test", "train"]
     assert caplog.messages == [
-        "1 images are identical to an image of a stricter split and were moved there"
+        "1 images are identical to, or in one group with, an image of a stricter split and were "
+        "moved there"
     ]
     joined.validate()
 

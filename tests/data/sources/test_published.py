@@ -133,6 +133,10 @@ def test_shards__train_alone_is_what_data_without_splits_are_called(tmp_path: Pa
     assert manifest.notes[-1].startswith(
         "train-0: 'train' is all that names of files say, so it is taken for no"
     )
+    pack_parquet(tmp_path / "converted" / "default" / "train" / "0000.parquet", table)
+    assert set(Parquet(tmp_path / "converted").scan().frame["split"]) == {""}
+    pack_parquet(tmp_path / "converted" / "default" / "test" / "0000.parquet", table)
+    assert set(Parquet(tmp_path / "converted").scan().frame["split"]) == {"train", "test"}
     save_to_disk(tmp_path / "hf" / "train", table)
     (tmp_path / "hf" / "dataset_dict.json").write_text('{"splits": ["train"]}')
     manifest = HuggingFace(str(tmp_path / "hf")).scan()

@@ -88,6 +88,22 @@ _OF_DINOV2: Final[Rules] = (
     (r"\.mlp\.w12\.", ".mlp.fc1."),
     (r"\.mlp\.w3\.", ".mlp.fc2."),
 )
+_DINOV3_OF_TRANSFORMERS: Final[Rules] = (
+    (r"^embeddings\.patch_embeddings\.", "patch_embed.proj."),
+    (r"^embeddings\.register_tokens$", "reg_token"),
+    (r"^embeddings\.", ""),
+    (r"^(model\.)?layer\.", "blocks."),
+    (r"\.attention\.([qkv])_proj\.bias$", r".attn.\1_bias"),
+    *((rf"\.attention\.{head}_proj\.", f".attn.qkv@{i}.") for i, head in enumerate(_HEADS)),
+    (r"\.attention\.o_proj\.", ".attn.proj."),
+    (r"\.layer_scale([12])\.lambda1$", r".gamma_\1"),
+    (r"\.mlp\.up_proj\.", ".mlp.fc1."),
+    (r"\.mlp\.down_proj\.", ".mlp.fc2."),
+)
+_OF_DINOV3: Final[Rules] = (
+    (r"^storage_tokens$", "reg_token"),
+    (r"\.ls([12])\.gamma$", r".gamma_\1"),
+)
 _OF_OPENAI: Final[Rules] = (
     (r"^class_embedding$", "cls_token"),
     (r"^positional_embedding$", "pos_embed"),
@@ -106,6 +122,7 @@ _UNUSED: Final = (
     (re.compile(r"mask_token$"), "for masked training alone"),
     (re.compile(r".*position_ids$"), "a count"),
     (re.compile(r"pooler\."), "a layer on top"),
+    (re.compile(r"rope_embed\.periods$|.*\.attn\.qkv\.bias_mask$"), "constants"),
 )
 _PREFERRED: Final = (
     ("student", "teacher"),  # as DINO's own evaluation does
@@ -173,7 +190,9 @@ def take_for_timm(state: State, network: nn.Module, model: str, *, source: str) 
         BackboneError: If nothing in the file resembles the network, or two networks in it do.
     """
     wanted = network.state_dict()
-    taken = _of_transformers(state) or _of_openai(state) or _of_dinov2(state, wanted, source)
+    taken = _of_transformers(state) or _of_openai(state) or _of_dinov3(state)
+    taken = taken or _of_dinov2(state, wanted, source)
+    taken = None if taken is None else _without_zero(taken, wanted)
     if taken is None or not _fits(taken.state, wanted):
         taken = _by_timm(state, network, model) or taken
     return taken or _refuse(state, wanted, source)
@@ -258,6 +277,10 @@ def _of_transformers(state: State) -> Taken | None:
         taken = _under(place, state, "transformers' ViT and DINOv2 layout")
         taken = _renamed(taken, _VIT_OF_TRANSFORMERS)
         return _with_registers(replace(taken, state=_joined(taken.state)))
+    if (place := _place_of("embeddings.patch_embeddings.weight", state)) is not None:
+        taken = _under(place, state, "transformers' DINOv3 layout")
+        taken = _renamed(taken, _DINOV3_OF_TRANSFORMERS)
+        return replace(taken, state=_joined(taken.state))
     return None
 
 
@@ -286,6 +309,31 @@ def _from_openai(taken: Taken) -> Taken:
         own["head.weight"] = projection.T.contiguous()
         own["head.bias"] = torch.zeros(projection.shape[1])  # it has none, timm's layer has one
     return _with_axes(replace(taken, state=own))
+
+
+def _of_dinov3(state: State) -> Taken | None:
+    """Take DINOv3's own, by timm's names; the bias of k, which its authors mask, has no part."""
+    if (place := _place_of("storage_tokens", state)) is None:
+        return None
+    taken = _renamed(_under(place, state, "DINOv3's layout"), _OF_DINOV3)
+    own: State = {}
+    for name, tensor in taken.state.items():
+        if name.endswith(".qkv.bias"):
+            stem = name.removesuffix("qkv.bias")
+            own[f"{stem}q_bias"], _, own[f"{stem}v_bias"] = tensor.chunk(3)
+        else:
+            own[name] = tensor
+    return replace(taken, state=own)
+
+
+def _without_zero(taken: Taken, wanted: Mapping[str, Tensor]) -> Taken:
+    """Leave out biases of q and v that are zero, where timm's network has none."""
+    zero = {
+        name
+        for name, tensor in taken.state.items()
+        if name.endswith((".q_bias", ".v_bias")) and name not in wanted and not tensor.any()
+    }
+    return taken.without(zero, "zero, and timm has none")
 
 
 def _of_dinov2(state: State, wanted: Mapping[str, Tensor], source: str) -> Taken | None:

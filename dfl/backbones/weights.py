@@ -11,11 +11,12 @@ from dfl.errors import BackboneError
 
 _SHOWN = 3  # how many names of a long list an error shows
 _BLOCK = re.compile(r"(?:.*\.)?(blocks|resblocks|layers?|stages|layer\d)\.(\d+)\.")
+_LARGEST = torch.finfo(torch.float32).max ** 0.5
 _PATCH = 8  # pixels from which a first convolution cuts patches
 
 
 def load_strictly(model: nn.Module, state: Mapping[str, Tensor], *, source: str) -> None:
-    """Load weights into a model, every name and every shape the same, every value finite.
+    """Load weights into a model, every name and every shape the same, every value within range.
 
     The one thing that may be missing is ``num_batches_tracked``, a counter that older BatchNorm
     layers lack and that inference does not read.
@@ -26,7 +27,7 @@ def load_strictly(model: nn.Module, state: Mapping[str, Tensor], *, source: str)
         source: Where they come from, for the error.
 
     Raises:
-        BackboneError: If names are missing or surplus, shapes differ, or values are not finite.
+        BackboneError: If names are missing or surplus, shapes differ, or values are out of range.
     """
     wanted = model.state_dict()
     missing = [n for n in wanted if n not in state and not n.endswith("num_batches_tracked")]
@@ -48,7 +49,7 @@ def load_strictly(model: nn.Module, state: Mapping[str, Tensor], *, source: str)
             f"{source} do not fit the model: {len(shapes)} of another shape "
             f"({few(list(shapes.values()))}); {hint}"
         )
-    _check_finite(state, source)
+    _check_values(state, source)
     model.load_state_dict(dict(state), strict=False)
 
 
@@ -99,11 +100,9 @@ def why_not_finite(state: Mapping[str, Tensor], precision: str) -> str:
     Returns:
         Cause and remedy, in one line.
     """
-    if odd := _not_finite(state):
-        return (
-            f"{sum(odd.values()):,} of its weights are not finite, in {few(list(odd))}; get the "
-            "weights again"
-        )
+    odd = [name for name, of in _out_of_range(state).items() if not torch.isfinite(of).all()]
+    if odd:
+        return f"some of its weights are not finite, in {few(odd)}; get the weights again"
     if precision != "32-true":
         return f"numbers overflow in precision {precision}; take 32-true"
     largest = {name: float(t.abs().max()) for name, t in state.items() if t.is_floating_point()}
@@ -139,20 +138,29 @@ def _difference(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> st
     return f"they look like another network ({has}; the model has {wants}): name that one"
 
 
-def _check_finite(state: Mapping[str, Tensor], source: str) -> None:
-    """Refuse weights that are not finite: no feature would be."""
-    if odd := _not_finite(state):
-        raise BackboneError(
-            f"{source} hold {sum(odd.values()):,} values that are not finite, in {few(list(odd))}: "
-            "the file is damaged, or its training diverged; get it again"
-        )
+def _check_values(state: Mapping[str, Tensor], source: str) -> None:
+    """Refuse weights that no trained network has: its features would be of no use."""
+    odd = _out_of_range(state)
+    broken = {name: tensor for name, tensor in odd.items() if not torch.isfinite(tensor).all()}
+    if broken:
+        count = sum(int((~torch.isfinite(tensor)).sum()) for tensor in broken.values())
+        said = f"{count:,} values that are not finite, in {few(list(broken))}"
+    elif odd:
+        largest = max(float(tensor.abs().max()) for tensor in odd.values())
+        said = f"values up to {largest:.2g}, in {few(list(odd))}, whose squares float32 cannot hold"
+    else:
+        return
+    raise BackboneError(
+        f"{source} hold {said}: the file is damaged, or its training diverged; get it again"
+    )
 
 
-def _not_finite(state: Mapping[str, Tensor]) -> dict[str, int]:
-    """Count the values that are not finite, by tensor; only those that have some."""
-    counts = {
-        name: tensor.numel() - int(torch.isfinite(tensor).sum())
-        for name, tensor in state.items()
-        if tensor.is_floating_point()
-    }
-    return {name: count for name, count in counts.items() if count}
+def _out_of_range(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Find the tensors with values that are not finite, or too large to be squared in float32."""
+    odd = {}
+    for name, tensor in state.items():
+        if tensor.is_floating_point() and tensor.numel():
+            low, high = (float(end) for end in torch.aminmax(tensor))
+            if not (low > -_LARGEST and high < _LARGEST):  # also of a NaN, which passes through
+                odd[name] = tensor
+    return odd

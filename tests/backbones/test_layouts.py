@@ -1,4 +1,5 @@
 import logging
+import re
 
 import open_clip
 import pytest
@@ -345,3 +346,72 @@ def test_text__of_transformers_gives_what_open_clip_gives(tmp_path, monkeypatch)
         torch.tensor(other.vectors), torch.tensor(own.vectors), rtol=1e-6, atol=1e-6
     )
     assert other.logit_scale == own.logit_scale
+
+
+@pytest.mark.parametrize("has_bias", [False, True])
+@pytest.mark.parametrize("of_transformers", [False, True])
+def test_timm__takes_dinov3(tmp_path, said, of_transformers, has_bias):
+    model = "vit_small_patch16_dinov3_qkvb" if has_bias else "vit_small_patch16_dinov3"
+    torch.manual_seed(0)
+    state = timm.create_model(model, num_classes=0).state_dict()
+    state = {name: torch.randn_like(tensor) for name, tensor in state.items()}
+    theirs = {"mask_token": torch.ones(1, 384)}
+    for name, tensor in state.items():
+        block = name.rpartition(".attn.")[0]
+        if name.endswith(("q_bias", "v_bias")):
+            continue
+        if name.endswith("qkv.weight"):
+            zero = torch.zeros(384)
+            q, v = (state.get(f"{block}.attn.{head}_bias", zero) for head in "qv")
+            if of_transformers:
+                layer = block.replace("blocks", "layer") + ".attention"
+                for head, part in zip("qkv", tensor.chunk(3), strict=True):
+                    theirs[f"{layer}.{head}_proj.weight"] = part.contiguous()
+                theirs[f"{layer}.q_proj.bias"], theirs[f"{layer}.v_proj.bias"] = q, v.clone()
+                continue
+            theirs[f"{block}.attn.qkv.bias"] = torch.cat([q, torch.ones(384), v])
+        names = (
+            (
+                ("cls_token", "embeddings.cls_token"),
+                ("reg_token", "embeddings.register_tokens"),
+                ("patch_embed.proj", "embeddings.patch_embeddings"),
+                ("attn.proj", "attention.o_proj"),
+                ("blocks.", "layer."),
+                ("mlp.fc1", "mlp.up_proj"),
+                ("mlp.fc2", "mlp.down_proj"),
+                ("gamma_1", "layer_scale1.lambda1"),
+                ("gamma_2", "layer_scale2.lambda1"),
+            )
+            if of_transformers
+            else (
+                ("reg_token", "storage_tokens"),
+                ("gamma_1", "ls1.gamma"),
+                ("gamma_2", "ls2.gamma"),
+            )
+        )
+        for own, other in names:
+            name = name.replace(own, other)
+        theirs[name] = tensor
+    if of_transformers:
+        theirs["embeddings.mask_token"] = theirs.pop("mask_token")
+    save_file(theirs, tmp_path / "a.safetensors")
+
+    backbone = TimmBackbone(model, weights=str(tmp_path / "a.safetensors"))
+
+    loaded = backbone.network.state_dict()
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in state.items())
+    assert f"{'transformers' if of_transformers else 'DINOv3'}' " in said().replace("'s ", "' ")
+    assert ("24 of blocks.* (zero, and timm has none)" in said()) is not has_bias
+
+
+def test_timm__does_not_leave_out_a_bias_that_counts(tmp_path):
+    state = timm.create_model("vit_small_patch16_dinov3", num_classes=0).state_dict()
+    state["storage_tokens"] = state.pop("reg_token")
+    state = {re.sub(r"gamma_(.)", r"ls\1.gamma", name): tensor for name, tensor in state.items()}
+    state["blocks.3.attn.qkv.bias"] = torch.ones(3 * 384)
+    save_file(state, tmp_path / "a.safetensors")
+
+    with pytest.raises(
+        BackboneError, match=r"2 surplus \(blocks\.3\.attn\.q_bias, blocks\.3\.attn\.v_bias"
+    ):
+        TimmBackbone("vit_small_patch16_dinov3", weights=str(tmp_path / "a.safetensors"))

@@ -36,6 +36,15 @@ def test_load_strictly__refuses_values_that_are_not_finite(state, value):
         load_strictly(nn.Sequential(nn.Linear(3, 2)), state, source="weights x")
 
 
+def test_load_strictly__refuses_values_that_no_network_has(state):
+    model, large = nn.Sequential(nn.Linear(3, 2)), state | {"0.bias": torch.tensor([1e6, -1e12])}
+    load_strictly(model, large, source="weights x")
+
+    message = r"hold values up to 1e\+30, in 0\.bias, whose squares float32 cannot hold: the file"
+    with pytest.raises(BackboneError, match=message):
+        load_strictly(model, state | {"0.bias": torch.tensor([0, -1e30])}, source="weights x")
+
+
 def test_load_strictly__says_what_other_network_it_is():
     small = timm.create_model("vit_tiny_patch16_224", num_classes=0)
     state = {f"blocks.{i}.norm1.weight": torch.ones(384) for i in range(6)}

@@ -96,7 +96,11 @@ def test_writer__waits_only_behind_others_under_way(plan: ExtractionPlan, monkey
             "32-true",
             r"float32 overflows with them: they reach 1e\+30, in weight; get the weig",
         ),
-        (np.nan, "16-mixed", "1 of its weights are not finite, in weight; get the weights again$"),
+        (
+            np.nan,
+            "16-mixed",
+            "some of its weights are not finite, in weight; get the weights again$",
+        ),
     ],
 )
 def test_writer__says_why_values_are_not_finite(

@@ -44,7 +44,7 @@ ORDER = {
         *("weight_files", "layouts", "zoo", "names", "hub"),
         *("trunk", "timm_network", "timm", "towers", "open_clip", "text"),
     ],
-    "data": ["containers", "manifest", "images", "sources", "modules"],
+    "data": ["containers", "manifest", "images", "sources", "checks", "modules"],
     "heads": ["settings", "modules", "estimators", "out_of_core", "storage", "tasks"],
     "report": ["throughput_bar", "figures", "runs", "study"],
     "study": ["design", "run", "analysis", "export", "page", "publish"],

@@ -13,6 +13,16 @@ import torch
 from lightning.pytorch import LightningDataModule, Trainer
 from torch.utils.data import DataLoader
 
+from dfl.data.checks.shortcuts import find_shortcuts, shortcut_warning
+from dfl.data.checks.unreadable import (
+    MAX_UNREADABLE,
+    DamagedImages,
+    can_read,
+    drop_unreadable,
+    read_report,
+    say_unreadable,
+    without,
+)
 from dfl.data.images.crops import Crop
 from dfl.data.images.dataset import ImageDataset, collate
 from dfl.data.images.decode import OnDamaged, UnreadableImageError
@@ -25,16 +35,6 @@ from dfl.data.manifest.manifest import Manifest
 from dfl.data.manifest.splits import DEFAULT_SPLITS, Splits, assign_splits
 from dfl.data.modules.samplers import EvalSampler, TrainSampler
 from dfl.data.sources.base import Source
-from dfl.data.sources.shortcuts import find_shortcuts, shortcut_warning
-from dfl.data.sources.unreadable import (
-    MAX_UNREADABLE,
-    DamagedImages,
-    can_read,
-    drop_unreadable,
-    read_report,
-    say_unreadable,
-    without,
-)
 from dfl.errors import ConfigError, DataError
 from dfl.recipe import Plain, Recipe, describe, fingerprint_of
 from dfl.types import Batch, Sample

@@ -6,8 +6,8 @@ from typing import Final
 
 import pandas as pd
 
+from dfl.data.checks.shortcuts import find_shortcuts
 from dfl.data.manifest.manifest import Manifest
-from dfl.data.sources.shortcuts import find_shortcuts
 from dfl.heads.estimators.reductions import StoredEncoder
 from dfl.study.analysis.estimates import Estimator
 from dfl.study.run.study import Study

@@ -6,7 +6,7 @@ import pytest
 from sklearn.metrics import balanced_accuracy_score
 
 from dfl.data import Tree
-from dfl.data.sources.shortcuts import find_shortcuts, shortcut_warning, told_apart
+from dfl.data.checks.shortcuts import find_shortcuts, shortcut_warning, told_apart
 from tests.data.sources.image_pairs import write_images, write_pair
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from dfl.data import Folder, Tree
-from dfl.data.sources.unreadable import (
+from dfl.data.checks.unreadable import (
     DamagedImages,
     drop_unreadable,
     find_unreadable,

@@ -35,7 +35,7 @@ FILLERS: Final = frozenset(
         *("data", "dataset", "datasets", "set", "sets", "split", "splits", "part", "parts"),
         *("image", "images", "img", "imgs", "picture", "pictures", "pic", "pics", "photo"),
         *("photos", "face", "faces", "art", "sample", "samples", "folder", "files", "shard"),
-        "shards",
+        *("shards", "dir"),
     ]
 )
 """Words that change nothing: ``test_images`` is ``test``."""

@@ -100,7 +100,7 @@ class Tree(Source):
             dataset = name or self.title
             generators = ["real"] * len(side.images)
             if side.label == FAKE:
-                generators, said = name_generators(side, str(root), (), name, dataset, content)
+                generators, said = name_generators(side, str(root), (), dataset, content)
                 notes += said
                 if set(generators) == {dataset} and name in side.parts:
                     inner = filter(is_set, side.parts[side.parts.index(name) + 1 :])

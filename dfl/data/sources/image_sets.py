@@ -27,12 +27,13 @@ from dfl.data.sources.words import (
     is_content,
     is_family,
     is_set,
+    says_class,
     says_no_more,
     split_word,
     words_of,
 )
 from dfl.errors import ConfigError, DataError, named
-from dfl.types import FAKE, REAL
+from dfl.types import FAKE
 
 GENIMAGE: Final = ("nature", "ai")
 MOST_GENERATORS: Final = 100
@@ -164,7 +165,6 @@ def scan_side(
     set_place = _set_of(place if packed is None else _fixed_part(place, root))
     grouping = Grouping(source.group, shared=source.shared_groups, place=set_place)
     set_name = root.resolve().name if set_place == "." else last_part(set_place)
-    known = "" if set_place == "." else set_name
     above = (own,) if split_word(own) else ()
     notes: list[str] = []
     if packed is None:
@@ -179,18 +179,14 @@ def scan_side(
     folders: set[str] = set()
     for unit, images in units.items():
         sides, reasons = _sides_in([name for _, name in images], own, unit, root, label)
-        notes += reasons
-        made_by: dict[str, str] = {}
-        for side in sides:
-            folders.update(*side.folders().values())
-            makers = ["real" if label == REAL else source.generator or ""] * len(side.images)
-            if not makers[0]:
-                makers, said = name_generators(side, unit, above, known, set_name, content)
-                notes += said
-            made_by |= dict(zip(side.images, makers, strict=True))
-        if label == FAKE and source.generator is None and len(set(made_by.values())) == 1:
-            between = {side.parts[0] for side in sides if side.parts and is_set(side.parts[0])}
-            notes += merged(f"{place}: its folders", between, set_name)
+        folders.update(*(names for side in sides for names in side.folders().values()))
+        if label == FAKE and source.generator is None:
+            made_by, said = _name_all(sides, unit, above, set_name, content)
+            notes += reasons + said
+        else:
+            maker = source.generator if label == FAKE and source.generator else "real"
+            made_by = {image: maker for side in sides for image in side.images}
+            notes += reasons
         frame = _frame(unit, images, made_by, label, grouping)
         is_outside = place.startswith("/")
         within = place if packed is None or unit.startswith(f"{place}/") else parent_of(unit)
@@ -205,26 +201,40 @@ def scan_side(
     return FoundSide(pd.concat(frames, ignore_index=True), notes, frozenset(folders))
 
 
-def name_generators(
-    side: Side,
+def _name_all(
+    sides: Sequence[Side],
     place: str,
     above: Sequence[str],
-    known: str,
-    fallback: str,
+    set_name: str,
     content: frozenset[str],
+) -> tuple[dict[str, str], list[str]]:
+    """Name what made each image of the fake sides in a folder or container."""
+    made_by: dict[str, str] = {}
+    notes: list[str] = []
+    for side in sides:
+        makers, said = name_generators(side, place, above, set_name, content)
+        made_by |= dict(zip(side.images, makers, strict=True))
+        notes += said
+    if set(made_by.values()) == {set_name}:
+        between = {side.parts[0] for side in sides if side.parts and is_set(side.parts[0])}
+        notes += merged(f"{place}: its folders", between, set_name)
+    return made_by, notes
+
+
+def name_generators(
+    side: Side, place: str, above: Sequence[str], set_name: str, content: frozenset[str]
 ) -> tuple[list[str], list[str]]:
     """Name what made each image of a fake side.
 
-    It is the first folder below the side that has a name of its own, where there are several, or
-    one and nothing else is known; otherwise what the side's name says, the folder that a part of a
+    It is the first folder below the side that has a name of its own, where the side is called for
+    its class or there are several; otherwise what the side's name says, the folder that a part of a
     set is in or that is in a part, or the set.
 
     Args:
         side: The side.
         place: The folder or container that its own folders are counted from.
         above: The name of that, where it is a part of sets and no set.
-        known: What the set is called, empty where only the root has a name.
-        fallback: What it is called then.
+        set_name: What the set is called.
         content: Names of folders that tell what images show: those of the real side.
 
     Returns:
@@ -236,12 +246,11 @@ def name_generators(
         for folder, names in folders.items()
     }
     first = {names[0] for names in own.values() if names}
-    set_above = side.generator or set_of((*above, *side.parts), side.name)
-    found = set_above or fallback
-    is_alone = len(first) == 1 and says_no_more(side.name) and not (set_above or known)
+    found = side.generator or set_of((*above, *side.parts), side.name) or set_name
+    fewest = 1 if says_class(side.name) else 2
     notes: list[str] = []
     place = "/".join((place, *side.parts, *([side.name] if side.depth else [])))
-    if is_alone or 1 < len(first) <= MOST_GENERATORS:
+    if fewest <= len(first) <= MOST_GENERATORS:
         made_by = {folder: names[0] if names else found for folder, names in own.items()}
         inside = {(names[0], names[1]) for names in own.values() if len(names) > 1}
         # what is in several of them is what their images show

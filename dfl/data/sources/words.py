@@ -209,6 +209,11 @@ def split_role(split: str, *, has_test: bool) -> str:
     return "test" if split == "val" and not has_test else split
 
 
+def says_class(name: str) -> bool:
+    """Whether a name says a class and nothing else but a split: ``fake``, ``training_fake``."""
+    return says_no_more(name) and any(word in CLASS_WORDS for word in words_of(name))
+
+
 def is_content(name: str) -> bool:
     """Whether a folder is named for what its images show: a class of LSUN, or one of WordNet."""
     return name.lower() in OBJECTS or re.fullmatch(r"n\d{8}", name) is not None

@@ -162,6 +162,12 @@ TREES: dict[str, tuple[dict[str, int], Counts]] = {
          **{("generators below fake", name, split): 2 * count
             for name in ("sd14", "midjourney") for split, count in (("train", 3), ("test", 1))}},
     ),
+    "one generator for training": (
+        {"set/train/real": 2, "set/train/fake/sd14": 3, "set/test/real": 1, "set/test/fake/sd14": 1,
+         "set/test/fake/flux": 1},
+        {("set", "real", "train"): 2, ("set", "sd14", "train"): 3, ("set", "real", "test"): 1,
+         ("set", "sd14", "test"): 1, ("set", "flux", "test"): 1},
+    ),
     "generators by family": (
         {"real/imagenet": 2, "fake/GANs/progan": 3, "fake/GANs/stylegan": 4, "fake/DMs/sd": 5,
          "fake/Others": 1},

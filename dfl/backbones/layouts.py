@@ -190,8 +190,8 @@ def take_for_timm(state: State, network: nn.Module, model: str, *, source: str) 
         BackboneError: If nothing in the file resembles the network, or two networks in it do.
     """
     wanted = network.state_dict()
-    taken = _of_transformers(state) or _of_openai(state) or _of_dinov3(state)
-    taken = taken or _of_dinov2(state, wanted, source)
+    taken = _of_transformers(state, source) or _of_openai(state, source)
+    taken = taken or _of_dinov3(state, source) or _of_dinov2(state, wanted, source)
     taken = None if taken is None else _without_zero(taken, wanted)
     if taken is None or not _fits(taken.state, wanted):
         taken = _by_timm(state, network, model) or taken
@@ -215,10 +215,10 @@ def take_for_open_clip(state: State, visual: nn.Module, *, source: str) -> Taken
     wanted = visual.state_dict()
     trunk = {n.removeprefix("trunk."): t for n, t in wanted.items() if n.startswith("trunk.")}
     if not trunk:
-        if (place := _place_of("embeddings.class_embedding", state)) is not None:
+        if (place := _place_of("embeddings.class_embedding", state, source)) is not None:
             return _clip_of_transformers(state, place)
     elif not any("trunk" in name.split(".") for name in state):
-        taken = _of_transformers(state) or _own(state, trunk, "timm's own names", source)
+        taken = _of_transformers(state, source) or _own(state, trunk, "timm's own names", source)
         if taken is not None:
             return replace(taken, state={f"trunk.{n}": t for n, t in taken.state.items()})
     return _own(state, wanted, "open_clip's names", source) or _refuse(state, wanted, source)
@@ -239,7 +239,7 @@ def take_for_text(state: State, model: nn.Module, *, source: str) -> Taken:
         BackboneError: If nothing in the file resembles the model, or two networks in it do.
     """
     wanted = model.state_dict()
-    if (place := _place_of("embeddings.token_embedding.weight", state)) is None:
+    if (place := _place_of("embeddings.token_embedding.weight", state, source)) is None:
         image = {name for name in state if "visual" in name.split(".")}
         rest = {name: tensor for name, tensor in state.items() if name not in image}
         if not rest:
@@ -260,11 +260,11 @@ def take_for_text(state: State, model: nn.Module, *, source: str) -> Taken:
     )
 
 
-def _of_transformers(state: State) -> Taken | None:
+def _of_transformers(state: State, source: str) -> Taken | None:
     """Take a vision transformer of the library transformers, by timm's names."""
-    if (place := _place_of("embeddings.class_embedding", state)) is not None:
+    if (place := _place_of("embeddings.class_embedding", state, source)) is not None:
         return _from_openai(_clip_of_transformers(state, place))
-    if (place := _place_of("embeddings.patch_embedding.bias", state)) is not None:
+    if (place := _place_of("embeddings.patch_embedding.bias", state, source)) is not None:
         taken = _under(place, state, "transformers' SigLIP layout")
         own = _joined(_renamed(taken, _SIGLIP_OF_TRANSFORMERS).state)
         for kind in ("weight", "bias"):
@@ -273,11 +273,13 @@ def _of_transformers(state: State) -> Taken | None:
                 own[f"attn_pool.q.{kind}"] = joined[:third]
                 own[f"attn_pool.kv.{kind}"] = joined[third:]
         return _with_axes(replace(taken, state=own))
-    if (place := _place_of("embeddings.patch_embeddings.projection.weight", state)) is not None:
+    if (
+        place := _place_of("embeddings.patch_embeddings.projection.weight", state, source)
+    ) is not None:
         taken = _under(place, state, "transformers' ViT and DINOv2 layout")
         taken = _renamed(taken, _VIT_OF_TRANSFORMERS)
         return _with_registers(replace(taken, state=_joined(taken.state)))
-    if (place := _place_of("embeddings.patch_embeddings.weight", state)) is not None:
+    if (place := _place_of("embeddings.patch_embeddings.weight", state, source)) is not None:
         taken = _under(place, state, "transformers' DINOv3 layout")
         taken = _renamed(taken, _DINOV3_OF_TRANSFORMERS)
         return replace(taken, state=_joined(taken.state))
@@ -295,9 +297,9 @@ def _clip_of_transformers(state: State, place: str) -> Taken:
     return replace(taken, state=own)
 
 
-def _of_openai(state: State) -> Taken | None:
+def _of_openai(state: State, source: str) -> Taken | None:
     """Take the image tower of OpenAI's CLIP and of open_clip, by timm's names."""
-    place = _place_of("class_embedding", state)
+    place = _place_of("class_embedding", state, source)
     return None if place is None else _from_openai(_under(place, state, "OpenAI's CLIP layout"))
 
 
@@ -311,9 +313,9 @@ def _from_openai(taken: Taken) -> Taken:
     return _with_axes(replace(taken, state=own))
 
 
-def _of_dinov3(state: State) -> Taken | None:
+def _of_dinov3(state: State, source: str) -> Taken | None:
     """Take DINOv3's own, by timm's names; the bias of k, which its authors mask, has no part."""
-    if (place := _place_of("storage_tokens", state)) is None:
+    if (place := _place_of("storage_tokens", state, source)) is None:
         return None
     taken = _renamed(_under(place, state, "DINOv3's layout"), _OF_DINOV3)
     own: State = {}
@@ -360,15 +362,10 @@ def _own(state: State, wanted: Mapping[str, Tensor], layout: str, source: str) -
             if ".".join(parts[i:]) in wanted:
                 counts[".".join(parts[:i])] += 1
     most = max(counts.values(), default=0)
-    places = _preferred([place for place, count in counts.items() if count == most])
-    if len(places) != 1 and 2 * most < len(wanted):
+    places = [place for place, count in counts.items() if count == most]
+    if len(_preferred(places)) != 1 and 2 * most < len(wanted):
         return None  # names that other networks have as well
-    if len(places) != 1:
-        raise BackboneError(
-            f"{source}: hold the same network {len(places)} times, under {', '.join(places)}; "
-            "save one of them alone"
-        )
-    return _without_unused(_under(places[0], state, layout), wanted)
+    return _without_unused(_under(_one(places, source), state, layout), wanted)
 
 
 def _refuse(state: State, wanted: Mapping[str, Tensor], source: str) -> NoReturn:
@@ -395,6 +392,17 @@ def _preferred(places: list[str]) -> list[str]:
     return averaged or places  # as timm does
 
 
+def _one(places: list[str], source: str) -> str:
+    """Give the place of the network; refuse several of which none is preferred."""
+    places = _preferred(places)
+    if len(places) > 1:
+        raise BackboneError(
+            f"{source}: hold the same network {len(places)} times, under {', '.join(places)}; "
+            "save one of them alone"
+        )
+    return places[0]
+
+
 def _under(place: str, state: State, layout: str) -> Taken:
     """Take what lies under a place, and note what lies beside it."""
     prefix = f"{place}." if place else ""
@@ -413,14 +421,14 @@ def _with_beside(taken: Taken, state: State, names: Mapping[str, str]) -> Taken:
     return replace(taken, state={**taken.state, **more}, left_out=left_out)
 
 
-def _place_of(anchor: str, state: State) -> str | None:
+def _place_of(anchor: str, state: State, source: str) -> str | None:
     """Find the place of a tensor by which a layout is known."""
     places = [
         name.removesuffix(anchor).removesuffix(".")
         for name in state
         if name == anchor or name.endswith(f".{anchor}")
     ]
-    return min(_preferred(places), key=len) if places else None
+    return _one(places, source) if places else None
 
 
 def _without_unused(taken: Taken, wanted: Collection[str] = ()) -> Taken:
@@ -444,15 +452,17 @@ def _renamed(taken: Taken, rules: Rules) -> Taken:
 def _joined(state: State) -> State:
     """Join q, k and v, which are three layers in one naming and one in the other."""
     joined: State = {}
-    parts: dict[str, dict[str, Tensor]] = {}
+    parts: dict[str, list[str]] = {}
     for name, tensor in state.items():
-        if (mark := _QKV.search(name)) is None:
+        if _QKV.search(name) is None:
             joined[name] = tensor
         else:
-            parts.setdefault(_QKV.sub("", name), {})[mark[0]] = tensor
+            parts.setdefault(_QKV.sub("", name), []).append(name)
     for name, of in parts.items():
-        if len(of) == len(_HEADS):  # otherwise it is missing, as the strict check will say
-            joined[name] = torch.cat([of[mark] for mark in sorted(of)])
+        if len(of) == len(_HEADS):
+            joined[name] = torch.cat([state[part] for part in sorted(of)])
+        else:  # too many or too few for the network, as the strict check will say
+            joined |= {part: state[part] for part in of}
     return joined
 
 

@@ -185,6 +185,11 @@ def _checkpoint(path: Path, source: str) -> object:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
             inside = {name.partition("/")[2] for name in names}
+            if all(name.endswith(".npy") for name in names):
+                raise BackboneError(
+                    f"{source}: is a NumPy archive, as authors who use JAX publish weights; give "
+                    "the same weights as a file of PyTorch"
+                )
             if "data.pkl" not in inside:
                 some = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
                 raise BackboneError(

@@ -136,12 +136,23 @@ def test_timm__says_what_lies_beside_the_network(tmp_path, said):
     ) in said()
 
 
-def test_timm__does_not_choose_between_two_networks(tmp_path):
-    state = published.make(published.DINO)
+@pytest.mark.parametrize("name", VIT)
+def test_timm__does_not_choose_between_two_networks(tmp_path, name):
+    model, layout, _ = VIT[name]
+    state = published.make(layout)
     torch.save({"first": state, "second": state}, tmp_path / "a.pth")
 
-    with pytest.raises(BackboneError, match="same network 2 times, under first, second; save one"):
-        TimmBackbone("dfl_tiny_dino", weights=str(tmp_path / "a.pth"))
+    with pytest.raises(BackboneError, match=r"same network 2 times, under first.*, second.*; save"):
+        TimmBackbone(model, weights=str(tmp_path / "a.pth"))
+
+
+def test_timm__loses_no_part_of_a_layer_that_is_not_whole(tmp_path):
+    state = published.make(published.TRANSFORMERS_VIT)
+    del state["encoder.layer.1.attention.attention.key.bias"]
+    save_file(state, tmp_path / "a.safetensors")
+
+    with pytest.raises(BackboneError, match=r"1 missing \(blocks\.1\.attn\.qkv\.bias\), 2 surplus"):
+        TimmBackbone("dfl_tiny_dino", weights=str(tmp_path / "a.safetensors"))
 
 
 @pytest.mark.parametrize("name", ["DINOv2", "DINOv2 registers", "transformers CLIP"])

@@ -188,6 +188,13 @@ def test_read__says_what_is_in_a_zip(tmp_path, state):
         read_state(tmp_path / "a.pth")
 
 
+def test_read__says_that_arrays_of_numpy_are_no_torch(tmp_path):
+    np.savez(tmp_path / "a.npz", weight=np.zeros(3))
+
+    with pytest.raises(BackboneError, match="a NumPy archive, as authors who use JAX publish"):
+        read_state(tmp_path / "a.npz")
+
+
 def test_read__says_what_is_missing_or_a_folder(tmp_path):
     torch.save({"epoch": 3}, tmp_path / "a.pth")
 

@@ -9,7 +9,7 @@ scores.csv           written by `dfl heads`
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import cache, lru_cache
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
@@ -253,8 +253,14 @@ def _description(head: SklearnHead, counts: Mapping[str, int]) -> dict[str, Plai
             "intercept": head.calibration[1],
         },
         "trained_on": dict(counts),
-        "versions": {name: version(name) for name in ("dfl", "scikit-learn", "skops", "numpy")},
+        "versions": dict(_versions()),
     }
+
+
+@cache
+def _versions() -> dict[str, Plain]:
+    """Name what wrote a head; once a process, for a study writes thousands."""
+    return {name: version(name) for name in ("dfl", "scikit-learn", "skops", "numpy")}
 
 
 def _made_by(document: dict[str, Plain]) -> str:

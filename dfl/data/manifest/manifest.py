@@ -200,7 +200,10 @@ def _read_csv(path: Path) -> pd.DataFrame:
     with path.open("rb") as raw:
         is_wide = raw.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
     with path.open(encoding="utf-16" if is_wide else "utf-8-sig", newline="") as file:
-        separator = _separator(file.readline())
+        first = file.readline()
+        if first.lower().startswith("sep="):
+            raise ManifestError(f"{path}: begins with {first.strip()!r}, of Excel alone; remove it")
+        separator = _separator(first)
         file.seek(0)
         names = next(csv.reader(file, delimiter=separator), [])
     if twice := {name for name in names if name and names.count(name) > 1}:
@@ -221,10 +224,14 @@ def _read_csv(path: Path) -> pd.DataFrame:
         pa_csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string())),
     )
     if wrong:
+        rows: dict[int, list[str]] = {}
+        for row in wrong:
+            rows.setdefault(row.actual_columns, []).append(str(row.number))
         said = [
-            f"row {row.number} has {'more' if row.actual_columns > len(names) else 'fewer'} fields "
-            f"than its header ({row.actual_columns} and {row.expected_columns})"
-            for row in wrong
+            f"row{'s' if len(each) > 1 else ''} {named(each)} "
+            f"{'have' if len(each) > 1 else 'has'} {'more' if count > len(names) else 'fewer'} "
+            f"fields than its header ({count} and {len(names)})"
+            for count, each in rows.items()
         ]
         raise ManifestError(
             f"{path}: {named(said)}; quote values that hold a {SEPARATORS[separator]}, and write "

@@ -105,6 +105,10 @@ def _remedy(missing: str, root: Path) -> str:
         return "download them and write the paths of the files"
     if Path(missing).is_absolute():
         return "restore them there, make their paths relative and give their root"
+    if not Path(missing).suffix:
+        named_so = (missing + ending for ending in (".jpg", ".jpeg", ".png", ".webp"))
+        if found := next((name for name in named_so if (root / name).is_file()), None):
+            return f"{found} is there: write the endings of their names"
     with suppress(OSError):
         inside = (Path(entry.path) for entry in os.scandir(root) if entry.is_dir())
         for folder in (root.absolute().parent, *sorted(inside)):

@@ -235,8 +235,14 @@ def records_manifest(
     if not frames:
         raise DataError(f"{root}: its containers hold no image; name others")
     values.check()
-    said = f"{dataset}: label from {fields.label!r}: {values.said_of_labels()}"
-    return Manifest.from_frame(pd.concat(frames), root, notes=(said,) if fields.label else ())
+    words = {"label": values.said_of_labels(), "split": values.said_of_splits()}
+    said = [
+        f"{part} from {name!r}" + (f" ({words[part]})" if words.get(part) else "")
+        for part in ("label", "dataset", "generator", "split", "group")
+        if (name := getattr(fields, part))
+    ]
+    notes = (f"{dataset}: {', '.join(said)}",) if said else ()
+    return Manifest.from_frame(pd.concat(frames), root, notes=notes)
 
 
 def records_frame(part: Records, values: Values, dataset: str, prefix: str = "") -> pd.DataFrame:

@@ -13,7 +13,7 @@ from dfl.data.sources.base import Source
 from dfl.data.sources.fields import Fields, records_manifest
 from dfl.data.sources.saved_datasets import is_saved, saved_splits, split_note, split_roles
 from dfl.data.sources.streams import save_stream
-from dfl.data.sources.table_records import table_records
+from dfl.data.sources.table_records import table_records, told_fields
 from dfl.errors import ConfigError, DataError, one_line
 from dfl.folders import locked
 from dfl.recipe import Plain, Recipe, describe, fingerprint_of
@@ -95,14 +95,18 @@ class HuggingFace(Source):
         """List the images, split by split, in the order of their rows."""
         root, by_split = self._files()
         roles = split_roles(list(by_split), self.path)
-        asked = self.fields.names()
+        fields = self.fields
+        if self._stream is None:  # which has the columns that were asked for
+            files = [root / file for each in by_split.values() for file in each]
+            fields = told_fields(files, fields, split=not any(roles.values()))
+        asked = fields.names()
         records = (
             table_records(root / file, file, image=self.image, fields=asked, split=roles[split])
             for split, files in by_split.items()
             for file in files
         )
-        found = records_manifest(records, self.fields, dataset=self.title, root=root)
-        if self.fields.split:
+        found = records_manifest(records, fields, dataset=self.title, root=root)
+        if fields.split:
             return found
         return replace(found, notes=(*found.notes, *split_note(roles, self.title)))
 

@@ -12,14 +12,14 @@ import pyarrow.parquet as pq
 from dfl.data.manifest.manifest import LABELS, Manifest, read_table
 from dfl.data.manifest.rules import COLUMNS, SPLITS
 from dfl.data.sources.base import Source
-from dfl.data.sources.fields import Fields, Records, Values, records_frame, text_of
+from dfl.data.sources.fields import USUAL, Fields, Records, Values, records_frame, text_of
 from dfl.data.sources.published import untaken
 from dfl.data.sources.table_records import class_names
-from dfl.data.sources.words import COLUMN_WORDS, column_word, label_word, split_word
+from dfl.data.sources.words import SIDE_NAMES, called, label_word, may_be_split, split_word
 from dfl.errors import ManifestError, named
 from dfl.files import checksum_of
 from dfl.recipe import Plain, describe
-from dfl.types import FAKE, UNKNOWN
+from dfl.types import FAKE, REAL, UNKNOWN
 
 AN_IMAGE: Final = re.compile(r".+\.(jpe?g|png|webp|gif|bmp|tiff?|avif|jp2|hei[cf])", re.IGNORECASE)
 
@@ -146,6 +146,8 @@ class ForeignTable:
         )
         frame = records_frame(records, values, dataset)
         values.check(f"{self.path}: ")
+        if fields.real == USUAL[REAL] and fields.fake == USUAL[FAKE]:
+            self._check_folders(frame)
         used = [image, *fields.names()]
         if is_own:  # of which what else there is was always kept
             kept = [name for name in self.columns if name not in (*COLUMNS, *used)]
@@ -168,8 +170,8 @@ class ForeignTable:
                 f"begins with an image ({', '.join(self.columns)}); write the names of its columns "
                 "in a row above"
             )
-        called = self._called("path")
-        names = [name for name in called if self._first(name) is not None]
+        candidates = called(self.columns, "path")
+        names = [name for name in candidates if self._first(name) is not None]
         if "path" in names:
             return "path"
         if len(names) > 1:
@@ -182,7 +184,7 @@ class ForeignTable:
             return names[0]
         if names:
             raise self._error(f"its columns {named(names)} could be the paths; name one: image")
-        if called:
+        if candidates:
             what = "has the images in it, not their paths; read it with the source Parquet"
         else:
             what = "no column of paths; name one: image"
@@ -190,7 +192,7 @@ class ForeignTable:
 
     def _label(self, fields: Fields) -> str:
         """Find the column of the classes: one in which all values say a class."""
-        names = self._called("label")
+        names = called(self.columns, "label")
         labels = {name: self._classes(name, fields) for name in names}
         sure = [name for name in names if all(map(len, labels[name]))]
         if len(names) == 1:
@@ -213,21 +215,34 @@ class ForeignTable:
                 )
         return first
 
+    def _check_folders(self, frame: pd.DataFrame) -> None:
+        """Refuse labels that are the contrary of what the folders say: 1 is not fake everywhere."""
+        folders = frame["path"].map(lambda path: path.rpartition("/")[0])
+        said = {
+            folder: {label_word(part) for part in folder.split("/") if not part.isdecimal()}
+            - {None}
+            for folder in folders.unique()
+        }
+        sure = folders.map(lambda folder: len(said[folder]) == 1)
+        known = frame["label"][sure], folders[sure].map(lambda folder: next(iter(said[folder])))
+        if len(known[0]) and known[1].nunique() == 2 and (known[0] + known[1] == 1).all():
+            raise self._error(
+                f"its labels say the contrary of the folders in its paths ({folders[sure].iloc[0]} "
+                f"would be {SIDE_NAMES[int(known[0].iloc[0])]}) in all {len(known[0])} rows where "
+                "folders say a class; say what they mean: fields.real and fields.fake, such as "
+                "real: [1], fake: [0]"
+            )
+
     def _column(self, part: str) -> str | None:
         """Find the column of another part, if there is one."""
-        if part in self.columns:
-            return part
-        names = self._called(part)
-        if part == "split":
-            names = [name for name in names if all(map(split_word, set(self._texts(name))))]
+        names = called(self.columns, part)
+        if part == "split" and names != [part]:
+            names = [name for name in names if all(map(may_be_split, set(self._texts(name))))]
         if len(names) > 1:
             raise self._error(
                 f"its columns {named(names)} could be the {part}; name one: fields.{part}"
             )
         return names[0] if names else None
-
-    def _called(self, part: str) -> list[str]:
-        return [name for name in self.columns if column_word(name) in COLUMN_WORDS[part]]
 
     def _classes(self, name: str, fields: Fields) -> list[list[int]]:
         fields = replace(fields, label=name)

@@ -41,13 +41,22 @@ class PackedFiles(Source):
     name: str | None
 
     @abstractmethod
-    def records(self, file: Path, name: str) -> Records:
+    def records(self, file: Path, name: str, fields: Fields) -> Records:
         """List the images of a file.
 
         Args:
             file: The file.
             name: What a manifest calls it.
+            fields: Which parts say what an image is.
         """
+
+    def told(self, files: Sequence[Path]) -> Fields:
+        """Give the fields, with those that the files tell by themselves.
+
+        Args:
+            files: The files.
+        """
+        return self.fields
 
     @property
     def title(self) -> str:
@@ -57,11 +66,11 @@ class PackedFiles(Source):
     def scan(self) -> Manifest:
         """List the images, in the order of the files."""
         root = Path(self.root)
-        records = (self.records(root / file, file) for file in find_files(root, self.files))
+        files = find_files(root, self.files)
+        fields = self.told([root / file for file in files])
+        records = (self.records(root / file, file, fields) for file in files)
         is_named = self.name is not None
-        found = records_manifest(
-            records, self.fields, dataset=self.title, root=root, is_named=is_named
-        )
+        found = records_manifest(records, fields, dataset=self.title, root=root, is_named=is_named)
         frame, notes = keep_published(found.frame, root)
         return replace(found, frame=frame, notes=(*found.notes, *notes))
 

@@ -4,8 +4,9 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from dfl.data.sources.words import split_in, split_role
+from dfl.data.sources.words import label_word, split_in, split_role
 from dfl.errors import DataError
+from dfl.types import FAKE, REAL
 
 
 def is_saved(folder: Path) -> bool:
@@ -51,6 +52,12 @@ def split_roles(names: Sequence[str], source: str) -> dict[str, str]:
             for name, role in roles.items()
         }
     unknown = [name for name, role in roles.items() if not role]
+    if is_saved(Path(source)) and {label_word(name) for name in names} == {REAL, FAKE}:
+        by_label = {label_word(name): name for name in names}
+        raise DataError(
+            f"{source}: its splits are the classes; take them as the sides of a pair: the source "
+            f"Pairs with root: {source}, and real: {by_label[REAL]}, fake: {by_label[FAKE]}"
+        )
     if unknown:
         raise DataError(
             f"{source}: its split {unknown[0]!r} is neither train, validation nor test; choose "

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -10,7 +11,8 @@ import pyarrow.parquet as pq
 
 from dfl.data.containers.base import SEPARATOR
 from dfl.data.containers.tables import is_image_type, open_table, reading
-from dfl.data.sources.fields import Records
+from dfl.data.sources.fields import Fields, Records, text_of
+from dfl.data.sources.words import called, may_be_split
 from dfl.errors import DataError
 
 
@@ -57,6 +59,42 @@ def table_images(file: Path, name: str) -> list[tuple[str, str]]:
     records = table_records(file, name, image=column, fields=[field] if has_names else [])
     names = records.values.get(field) or [None] * len(records.paths)
     return [(path, str(inner or "")) for path, inner in zip(records.paths, names, strict=True)]
+
+
+def told_fields(files: Sequence[Path], fields: Fields, *, split: bool = True) -> Fields:
+    """Fill in, from the names of the columns, what fields leave out: generator, group and split.
+
+    A column counts by its name (``generator``, ``model_name``, ``group``, ``split``, ``subset``)
+    where no other one could be meant; that of the split only where all its values are splits.
+
+    Args:
+        files: ``.parquet`` or ``.arrow`` files of the same columns.
+        fields: What is said.
+        split: Whether nothing else says the split.
+
+    Raises:
+        DataError: If a file is damaged.
+    """
+    schema, _ = _shape(files[0])
+    plain = [name for name in schema.names if not pa.types.is_nested(schema.field(name).type)]
+
+    def found(part: str) -> str | None:
+        names = called(plain, part)
+        if part == "split":
+            names = [name for name in names if split and _are_splits(files, name)]
+        return names[0] if len(names) == 1 and names[0] != fields.label else None
+
+    return replace(
+        fields,
+        generator=fields.generator or found("generator"),
+        group=fields.group or found("group"),
+        split=fields.split or found("split"),
+    )
+
+
+def _are_splits(files: Sequence[Path], name: str) -> bool:
+    values = (_values(file, _shape(file)[0], [name])[name] for file in files)
+    return all(may_be_split(text_of(value)) for each in values for value in set(each))
 
 
 def image_column(schema: pa.Schema, asked: str | None, source: str | Path) -> str:

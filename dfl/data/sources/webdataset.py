@@ -42,9 +42,9 @@ class WebDataset(PackedFiles):
     fields: Fields = field(default_factory=lambda: Fields(label="cls"))
     name: str | None = None
 
-    def records(self, file: Path, name: str) -> Records:
+    def records(self, file: Path, name: str, fields: Fields) -> Records:
         """List the images of a shard, in the order of its keys."""
-        return tar_records(file, name, image=self.image, fields=self.fields.names())
+        return tar_records(file, name, image=self.image, fields=fields.names())
 
 
 def tar_records(file: Path, name: str, *, image: str | None, fields: Sequence[str]) -> Records:

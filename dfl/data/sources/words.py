@@ -4,7 +4,7 @@ All are read in any case and whatever stands between them: ``Test_Set``, ``val20
 """
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -93,7 +93,7 @@ OBJECTS: Final = frozenset(
 FLAGS: Final = {
     **dict.fromkeys(("real", "isreal", "ishuman", "isauthentic", "isnatural", "isphoto"), REAL),
     **dict.fromkeys(
-        ("fake", "isfake", "isai", "isaigenerated", "isgenerated", "issynthetic"), FAKE
+        ("fake", "ai", "isfake", "isai", "isaigenerated", "isgenerated", "issynthetic"), FAKE
     ),
     **dict.fromkeys(("aigenerated", "generated", "synthetic", "isdeepfake"), FAKE),
 }
@@ -107,7 +107,8 @@ COLUMN_WORDS: Final = {
         *("relativepath", "fullpath"),
     ),
     "label": (
-        *("label", "labels", "labelname", "labelstr", "class", "classname", "classlabel"),
+        *("label", "labels", "labelname", "labelstr", "labelid", "binarylabel", "class"),
+        *("classname", "classlabel", "classid"),
         *("target", "targets", "y", "gt", "groundtruth", "truth", "category", "type", "kind"),
         *FLAGS,
     ),
@@ -126,7 +127,10 @@ FAMILIES: Final = frozenset(
 )
 """Folders around those of generators, in sets with many of them (WildFake)."""
 
-_ANSWERS: Final = {"true": 1, "yes": 1, "false": 0, "no": 0}
+_ANSWERS: Final = {
+    **dict.fromkeys(("true", "yes", "t", "y"), 1),
+    **dict.fromkeys(("false", "no", "f", "n"), 0),
+}
 _NUMBER: Final = re.compile(r"([01])(\.0*)?")
 _WORD: Final = re.compile(r"[A-Z]{2,}s(?![a-z])|[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_]+")
 
@@ -197,6 +201,22 @@ def label_word(text: str, column: str = "") -> int | None:
 def column_word(name: str) -> str:
     """Give the name of a column without case and what stands between its words."""
     return "".join(words_of(name))
+
+
+def may_be_split(text: str) -> bool:
+    """Whether a value of a column of splits is one, or leaves it open."""
+    return not text or bool(split_word(text))
+
+
+def called(names: Iterable[str], part: str) -> list[str]:
+    """List the columns that may be a part of a manifest by their names: its own, or the usual ones.
+
+    Args:
+        names: The columns of a table.
+        part: A column of a manifest.
+    """
+    found = [str(name) for name in names if column_word(str(name)) in COLUMN_WORDS[part]]
+    return [part] if part in found and part != "label" else found
 
 
 def split_role(split: str, *, has_test: bool) -> str:

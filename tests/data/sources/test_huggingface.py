@@ -9,7 +9,16 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from dfl.data import CenterCrop, Fields, HuggingFace, ImageDataModule, ManifestFile, Splits
+from dfl.data import (
+    CenterCrop,
+    Fields,
+    HuggingFace,
+    ImageDataModule,
+    ManifestFile,
+    Pair,
+    Pairs,
+    Splits,
+)
 from dfl.data.containers.content import content_hash, read_bytes
 from dfl.data.images.decode import decode_bytes
 from dfl.data.sources.streams import save_stream
@@ -276,3 +285,14 @@ def test_saved__damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     (tmp_path / "saved" / "state.json").write_text("{")
     with pytest.raises(DataError, match=r"state.json: not written by save_to_disk"):
         ready("saved")
+
+
+def test_saved__splits_that_are_classes_are_sides_of_a_pair(tmp_path: Path) -> None:
+    for name in ("Real", "AI"):
+        save_to_disk(tmp_path / "set" / name, image_table([png(i) for i in range(4)]))
+    (tmp_path / "set" / "dataset_dict.json").write_text('{"splits": ["Real", "AI"]}')
+    source = HuggingFace(str(tmp_path / "set"), fields=Fields(None))
+    with pytest.raises(DataError, match=r"Pairs with root: .*/set, and real: Real, fake: AI$"):
+        source.scan()
+    pairs = Pairs(tmp_path / "set", {"set": Pair("Real", "AI")}).scan().frame
+    assert pairs["label"].tolist() == [0] * 4 + [1] * 4

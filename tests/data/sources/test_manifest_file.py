@@ -173,6 +173,20 @@ def test_foreign__a_name_and_a_path_are_told_by_the_files(folder: Path) -> None:
     assert "its columns file, image could be the paths; name one: image" in said(path)
 
 
+def test_foreign__numbers_that_are_the_contrary_of_the_folders(folder: Path) -> None:
+    images = [f"{side}/{i}.png" for i in range(3) for side in ("Real", "fake")]
+    for image in images:
+        (folder / image).parent.mkdir(exist_ok=True)
+        (folder / image).touch()
+    path = table(folder, "file,class", images, words(1, 0))
+    assert said(path).startswith(
+        "its labels say the contrary of the folders in its paths (Real would be fake) in all 6 rows"
+    )
+    frame = scanned(path, fields=Fields("class", real=[1], fake=[0])).frame
+    assert frame["label"].tolist() == LABELS
+    assert scanned(table(folder, "file,class", images, LABELS)).frame["label"].tolist() == LABELS
+
+
 def test_foreign__no_header(folder: Path) -> None:
     path = table(folder, "img/0.png,0", IMAGES, LABELS)
     assert said(path).startswith("begins with an image (img/0.png, 0); write the names of")
@@ -277,8 +291,20 @@ def test_missing__ten_are_named(folder: Path) -> None:
     assert f"{folder / 'img'} has the first of them: give that as root" in said(path)
     path = table(folder, "path,label", ["https://x.org/a.png"], [0])
     assert "download them" in said(path)
+    path = table(folder, "path,label", ["img/0", "img/1"], [0, 1])
+    assert "img/0.png is there: write the endings of their names" in said(path)
     path = table(folder, "path,label", ["/none/a.png"], [0])
     assert "make their paths relative and give their root" in said(path)
+
+
+def test_header__a_line_of_excel(folder: Path) -> None:
+    path = table(folder, "sep=;\npath;label", IMAGES, LABELS, sep=";")
+    assert said(path) == "begins with 'sep=;', of Excel alone; remove it"
+
+
+def test_rows__of_another_length_are_said_at_once(folder: Path) -> None:
+    path = table(folder, "path", IMAGES, LABELS)
+    assert said(path).startswith("rows 2, 3, 4, 5, 6, 7 have more fields than its header (2 and 1)")
 
 
 def test_header__the_same_name_twice(folder: Path) -> None:

@@ -119,6 +119,34 @@ def test_parquet__names_of_classes_and_files(tmp_path: Path) -> None:
     assert frame["label"].tolist() == [1, 0] * 10
 
 
+def test_parquet__columns_that_say_by_their_names_what_they_are(tmp_path: Path) -> None:
+    parts = ["train", "valid", "test", ""]
+    columns: dict[str, list[object]] = {
+        "label": [i % 2 for i in range(COUNT)],
+        "model_name": [f"m{i % 3}" for i in range(COUNT)],
+        "subset": [parts[i // 2 % 4] for i in range(COUNT)],
+    }
+    source = Parquet(parquet_root(tmp_path / "a", **columns))
+    found = source.scan()
+    assert found.frame["generator"].tolist()[:4] == ["real", "m1", "real", "m0"]
+    assert found.frame["split"].tolist()[:8] == [
+        *["train"] * 2,
+        *["val"] * 2,
+        *["test"] * 2,
+        "",
+        "",
+    ]
+    said = "generator from 'model_name', split from 'subset' (val = 'valid')"
+    assert found.notes[0] == f"a: label from 'label' (real = '0', fake = '1'), {said}"
+    # what says something else is left alone, and so is what could be meant by several columns
+    columns |= {"subset": ["a"] * COUNT, "model": columns["model_name"]}
+    other = Parquet(parquet_root(tmp_path / "b", **columns)).scan().frame
+    assert set(other["split"]) == {""}
+    assert set(other["generator"]) == {"real", "b"}
+    chosen = Parquet(tmp_path / "b", fields=Fields(generator="subset")).scan().frame
+    assert set(chosen["generator"]) == {"real", "a"}
+
+
 def test_webdataset__fields(tmp_path: Path) -> None:
     fields = Fields("cls", generator="json.model.name", group="json.scene")
     module = ready(WebDataset(tar_root(tmp_path / "set"), fields=fields), tmp_path / "s")

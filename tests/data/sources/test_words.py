@@ -75,9 +75,9 @@ def test_label_word__in_any_column(text: str, label: int | None) -> None:
 @pytest.mark.parametrize("column", ["is_fake", "IsAI", "Fake", "ai-generated", "is real", "Real"])
 def test_label_word__in_a_column_that_asks(column: str) -> None:
     yes = 0 if "real" in column.lower() else 1
-    for text in ("1", "1.0", "True", "yes"):
+    for text in ("1", "1.0", "True", "yes", "t"):
         assert label_word(text, column) == yes
-    for text in ("0", "FALSE", "no"):
+    for text in ("0", "FALSE", "no", "F"):
         assert label_word(text, column) == 1 - yes
     assert label_word("real", column) == 0
     assert label_word("fake", column) == 1

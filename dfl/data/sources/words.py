@@ -30,6 +30,9 @@ SPLIT_WORDS: Final = {
 }
 """What folders, files, columns and the splits of other libraries call the three splits."""
 
+LONE_WORDS: Final = frozenset({"dev", "eval", "evaluation"})
+"""Words that mean something else in other names, such as FLUX.1-dev and GenEval."""
+
 FILLERS: Final = frozenset(
     [
         *("data", "dataset", "datasets", "set", "sets", "split", "splits", "part", "parts"),
@@ -167,8 +170,11 @@ def split_in(name: str) -> str:
 
 
 def splits_in(name: str) -> set[str]:
-    """Return all splits whose words are in a name."""
-    return {SPLIT_WORDS[word] for word in words_of(name) if word in SPLIT_WORDS}
+    """Return all splits whose words are in a name; some count only where it says nothing else."""
+    words = [word for word in words_of(name) if word in SPLIT_WORDS]
+    if not says_no_more(name):
+        words = [word for word in words if word not in LONE_WORDS]
+    return {SPLIT_WORDS[word] for word in words}
 
 
 def says_no_more(name: str) -> bool:
@@ -284,8 +290,10 @@ def sides_of(names: Collection[str], *, leaves: Collection[str], is_all: bool) -
     if not missing or not others:
         return Sides(labels)
     said = {name: _label_of(name) for name in others}
-    if missing <= set(said.values()):
-        labels |= {name: label for name, label in said.items() if label in missing}
+    chosen = {name: label for name, label in said.items() if label in missing}
+    is_sure = len(missing) == 2 or len(chosen) == len(others) or any(map(says_no_more, chosen))
+    if missing <= set(chosen.values()) and is_sure:
+        labels |= chosen
         fakes = [name for name, label in labels.items() if label == FAKE]
         is_one = len({tuple(_core_of(name)) for name in fakes}) == 1
         named = [name for name in fakes if not (is_one and says_no_more(name))]

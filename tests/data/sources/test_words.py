@@ -43,6 +43,11 @@ def test_split_word__of_a_whole_text(text: str, split: str) -> None:
         ("trainA", "train"),
         ("train_val_test", ""),
         ("latest-0001", ""),
+        ("flux1dev", ""),
+        ("FLUX.1-dev", ""),
+        ("GenEval", ""),
+        ("Dev", "val"),
+        ("dev_images", "val"),
         ("sdxl", ""),
     ],
 )
@@ -145,6 +150,11 @@ def test_sides__what_stands_beside_real_is_no_generator_where_it_may_be_a_part()
     assert sides("real", "cat") == {"real": REAL}
     assert sides("0_real", "adm") == {"0_real": REAL}
     assert sides("real", "progan", inner=("progan",)) == {"real": REAL}
+
+
+def test_sides__generators_beside_real_are_all_of_them() -> None:
+    names = ["real", "StabilityAI", "sdxl", "RealVisXL"]
+    assert sides(*names) == dict(zip(names, (REAL, FAKE, FAKE, FAKE), strict=True))
 
 
 def test_sides__several_generators_keep_their_names() -> None:

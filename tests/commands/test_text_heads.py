@@ -98,5 +98,5 @@ def test_heads__errors_are_one_line(
         main([*run, option])
 
     assert stop.value.code == 2
-    (line,) = [text for text in capsys.readouterr().err.splitlines() if "rror" in text]
+    (line,) = [text for text in capsys.readouterr().err.splitlines() if ": error: " in text]
     assert message in line

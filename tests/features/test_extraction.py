@@ -23,6 +23,7 @@ from dfl.errors import FeatureError, ImageError
 from dfl.features import ExtractionDataModule
 from dfl.features.extraction import Target
 from dfl.folders import locked
+from tests.data.sources.image_files import damaged_jpeg
 from tests.features.small_extraction import backbone, expected, images, run
 
 
@@ -326,6 +327,25 @@ def test_extract__an_image_that_stopped_it_is_mended_and_the_rest_is_kept(
     whole = run(manifest, tmp_path / "whole", backbone()).path
     for name in ("m.mean.npy", "m.square.npy", "manifest.csv"):
         assert (store.path / name).read_bytes() == (whole / name).read_bytes()
+
+
+def test_extract__names_all_unreadable_images_and_says_what_is_damaged(
+    manifest: Path, tmp_path: Path, caplog, monkeypatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # where the tables are
+    kept = {name: (manifest.parent / name).read_bytes() for name in ("02.png", "05.png")}
+    for name in kept:
+        (manifest.parent / name).write_text(f"<html>404: {name}</html>")
+    with pytest.raises(ImageError, match=r"^2 of 12 images cannot be read: 02.png, 05.png \(2 tim"):
+        run(manifest, tmp_path / "f", backbone())
+    for name, content in kept.items():
+        (manifest.parent / name).write_bytes(content)
+    damaged_jpeg(manifest.parent / "05.png")
+    run(manifest, tmp_path / "f", backbone())
+    (said,) = [message for message in caplog.messages if "damaged" in message]
+    assert said.startswith("damaged images that were read all the same: 1, listed in splits/")
+    (table,) = tmp_path.glob("splits/*-damaged.csv")
+    assert table.read_text().startswith("path,reason\n05.png,Corrupt JPEG data")
 
 
 def test_extract__an_interrupted_one_of_other_features_is_named(

@@ -237,7 +237,7 @@ class DamagedImages:
             return
         write_reasons(table, report)
         logger.warning(
-            "%d images are damaged and were read all the same, listed in %s; on_damaged: refuse "
+            "damaged images that were read all the same: %d, listed in %s; on_damaged: refuse "
             "makes each an error",
             len(table),
             report,

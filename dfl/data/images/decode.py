@@ -19,7 +19,7 @@ from torch import Tensor
 
 from dfl.data.containers.base import ContainerError
 from dfl.data.containers.content import read_bytes
-from dfl.data.images.damage import Pixels, hearing_libtiff, jpeg_pixels
+from dfl.data.images.damage import Pixels, hearing_libtiff, jpeg_pixels, png_damage
 from dfl.data.images.foreign import name_foreign
 from dfl.data.images.metadata import without_metadata
 from dfl.data.images.pictures import AmbiguousPictureError, full_picture, settle_picture
@@ -156,7 +156,8 @@ def decode_noting(data: bytes, name: str = "image", on_damaged: OnDamaged = "war
             bare = without_metadata(data)
             if bare is None:
                 raise
-            decoded = Decoded(_decode(bare[0], name).pixels, bare[1])
+            decoded = _decode(bare[0], name)
+            decoded = decoded._replace(damage=bare[1] or decoded.damage)
     if decoded.damage and on_damaged == "refuse":
         raise UnreadableImageError(
             f"{name}: is damaged ({decoded.damage}); restore it, or read it all the same with "
@@ -208,6 +209,8 @@ def _decode(data: bytes, name: str) -> Decoded:
             pixels, damage = jpeg_pixels(data)
         if pixels is None:
             damage = _load(image) or damage
+            if image.format == "PNG":
+                damage = png_damage(data)
             pixels = np.asarray(_to_rgb(image))
         return Decoded(_upright(pixels, image), damage)
 

@@ -16,11 +16,20 @@ _PNG_PIXELS: Final = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
 _PNG_LOOKS: Final = (b"tRNS", b"eXIf")  # transparency and orientation
 _MOST_LOOKS: Final = 1 << 20
 
+_WEBP_PIXELS: Final = (b"VP8X", b"VP8 ", b"VP8L", b"ALPH", b"ANIM", b"ANMF")
+_WEBP_TEXTS: Final = (b"ICCP", b"EXIF", b"XMP ")
+
 _TIFF_TAGS: Final = frozenset(
     # size, samples, compression, colours, strips, tiles, and what decoders need to know of them
     {254, 255, 256, 257, 258, 259, 262, 266, 273, 274, 277, 278, 279, 284, 292, 293, 317, 320, 322}
     | {323, 324, 325, 332, 338, 339, 340, 341, 347, 512, 513, 514, 515, 517, 518, 519, 520, 521}
     | {529, 530, 531, 532}
+)
+# names, dates, resolution, XMP, ICC, EXIF, GPS, and what programs and cameras add
+_TIFF_TEXTS: Final = frozenset(
+    {269, 270, 271, 272, 280, 281, 282, 283, 285, 286, 287, 296, 297, 301, 305, 306, 315, 316, 318}
+    | {319, 330, 333, 700}
+    | {*range(32768, 65536)}
 )
 _EXIF_ITEM: Final = re.compile(rb"(infe(?:\x02.{7}|\x03.{9}))Exif", re.DOTALL)
 
@@ -46,7 +55,7 @@ def without_metadata(data: bytes) -> tuple[bytes, str] | None:
         elif data[:4] == b"RIFF" and data[8:12] == b"WEBP":
             bare = _bare_webp(data)
         elif data[:4] in (b"II*\0", b"MM\0*"):
-            bare = _bare_tiff(data)
+            bare, damage = _bare_tiff(data)
         elif data[4:8] == b"ftyp":
             bare = _EXIF_ITEM.sub(rb"\1skip", data)
     return (bare, damage) if bare and bare != data else None
@@ -94,38 +103,38 @@ def _bare_jpeg(data: bytes) -> Iterator[bytes]:
 
 def _bare_webp(data: bytes) -> bytes:
     kept, at = [], 12
+    (end,) = struct.unpack_from("<I", data, 4)
     while at + 8 <= len(data):
         kind, size = struct.unpack_from("<4sI", data, at)
         chunk = data[at : at + 8 + size]
-        if kind in (b"VP8X", b"VP8 ", b"VP8L", b"ALPH", b"ANIM", b"ANMF"):
-            if kind == b"VP8X":  # of its flags those of alpha and animation stay
-                chunk = chunk[:8] + bytes([chunk[8] & 0x12]) + chunk[9:]
-            kept.append(chunk + b"\0" * (len(chunk) & 1))
         at += 8 + size + (size & 1)
+        if kind in _WEBP_TEXTS:
+            continue
+        if kind not in _WEBP_PIXELS or len(chunk) < 8 + size:
+            return b""  # it is no text that is broken
+        if kind == b"VP8X":  # of its flags those of alpha and animation stay
+            chunk = chunk[:8] + bytes([chunk[8] & 0x12]) + chunk[9:]
+        kept.append(chunk + b"\0" * (len(chunk) & 1))
+    if at != end + 8:
+        return b""
     body = b"WEBP" + b"".join(kept)
     return b"RIFF" + struct.pack("<I", len(body)) + body
 
 
-def _bare_tiff(data: bytes) -> bytes:
-    """Write the first directory anew, at the end, with the tags that pixels follow from."""
+def _bare_tiff(data: bytes) -> tuple[bytes, str]:
+    """Leave in the first directory the tags that pixels follow from; the rest stays in its place.
+
+    A tag that is unknown here may have been one of them, so it is damage to leave it out.
+    """
     order = "<" if data[:2] == b"II" else ">"
     (place,) = struct.unpack_from(f"{order}I", data, 4)
     (count,) = struct.unpack_from(f"{order}H", data, place)
     entries = [data[place + 2 + 12 * n : place + 14 + 12 * n] for n in range(count)]
-    kept = [
-        entry
-        for entry in entries
-        if len(entry) == 12 and struct.unpack_from(f"{order}H", entry)[0] in _TIFF_TAGS
-    ]
-    padding = b"\0" * (len(data) & 1)
-    return b"".join(
-        (
-            data[:4],
-            struct.pack(f"{order}I", len(data) + len(padding)),
-            data[8:],
-            padding,
-            struct.pack(f"{order}H", len(kept)),
-            *kept,
-            b"\0\0\0\0",
-        )
-    )
+    tags = [struct.unpack(f"{order}H", entry[:2])[0] for entry in entries]
+    kept = [entry for tag, entry in zip(tags, entries, strict=True) if tag in _TIFF_TAGS]
+    if len(kept) == count:
+        return b"", ""
+    unknown = [tag for tag in tags if tag not in _TIFF_TAGS and tag not in _TIFF_TEXTS]
+    directory = struct.pack(f"{order}H", len(kept)) + b"".join(kept) + b"\0\0\0\0"
+    damage = f"tag {unknown[0]} is not known, and left out" if unknown else ""
+    return data[:place] + directory + data[place + len(directory) :], damage

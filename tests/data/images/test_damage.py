@@ -2,8 +2,10 @@
 
 import io
 import os
+import random
 import struct
 import threading
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from PIL import Image
 from dfl.data.images.damage import hearing_libtiff
 from dfl.data.images.decode import decode_bytes, decode_noting
 from dfl.errors import ImageError
+from tests.benchmarks import fuzz
 
 RNG = np.random.default_rng(0)
 PICTURE = Image.fromarray(RNG.integers(0, 256, (12, 16, 3), dtype=np.uint8)).resize((160, 120), 3)
@@ -148,3 +151,48 @@ def test_hearing__each_thread_hears_of_its_own_image(capfd: pytest.CaptureFixtur
         thread.join()
     assert [bool(each) for each in found] == [each is not FAX for each in wanted]
     assert capfd.readouterr() == ("", "")
+
+
+def png_with(data: bytes, place: int, values: bytes) -> bytes:
+    return data[:place] + values + data[place + len(values) :]
+
+
+def test_png__wrong_checksum_of_pixels_is_damage() -> None:
+    data = saved("PNG")
+    assert decode_noting(data).damage == ""
+    end = data.index(b"IEND") - 8
+    decoded = decode_noting(png_with(data, end, b"\0\0\0\0"))
+    assert decoded.damage == "wrong checksum in IDAT"
+    assert np.array_equal(decoded.pixels.permute(1, 2, 0).numpy(), np.asarray(PICTURE))
+    with pytest.raises(ImageError, match=r"is damaged \(wrong checksum in IDAT\)"):
+        decode_noting(png_with(data, end, b"\0\0\0\0"), on_damaged="refuse")
+
+
+def test_webp__lost_bytes_are_no_broken_metadata() -> None:
+    """The next chunk moves into the pixels; leaving it out would make the file look sound."""
+    data = saved("WEBP", exif=b"Exif\0\0" + b"x" * 100)
+    with pytest.raises(ImageError):
+        decode_bytes(data[:300] + data[304:])
+
+
+def test_tiff__cut_short_is_an_error_whatever_is_left_out_of_it() -> None:
+    data = saved("TIFF", description="a description", software="x" * 80)
+    with pytest.raises(ImageError, match="truncated"):
+        decode_bytes(data[:-400])
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+@pytest.mark.parametrize("kind", fuzz.KINDS)
+def test_fuzz__each_file_is_read_or_named(kind: str) -> None:
+    """A small part of `tests.benchmarks.fuzz`."""
+    sound = fuzz.originals()[kind]
+    said = Counter()
+    for number in range(60):
+        draw = random.Random(number)
+        data, wanted = draw.choice(sound)
+        damaged = fuzz.mutant(data, draw)
+        verdict, found = fuzz.judge(damaged, wanted)
+        assert verdict.fault == ""
+        assert fuzz.compare(found, "Pillow", damaged) in ("equal", "ours alone", "neither"), number
+        said[verdict.said] += 1
+    assert 0 < said["sound"] + said["damaged"] < said.total()

@@ -372,7 +372,7 @@ def test_module__says_once_what_was_read_in_spite_of_damage(
         getattr(blind_trainer(), loop)(_Blind(), datamodule=module)
     said = [message for message in caplog.messages if "damaged" in message]
     assert said == [
-        f"2 images are damaged and were read all the same, listed in {module.damaged_file}; "
+        f"damaged images that were read all the same: 2, listed in {module.damaged_file}; "
         "on_damaged: refuse makes each an error"
     ]
     assert len(module.damaged_file.read_text().splitlines()) == 3

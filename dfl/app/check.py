@@ -9,6 +9,8 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Final
 
+import yaml
+
 from dfl.app.given import Tree, settings, tree_of
 from dfl.app.renamed import renamed
 from dfl.app.signature import (
@@ -19,6 +21,7 @@ from dfl.app.signature import (
     exported,
     signature_of,
 )
+from dfl.errors import one_line
 
 # What commands take beside the arguments of their functions; the last three are Lightning's.
 COMMON: Final = ("config", "print_config", "weights_only", "verbose", "return_predictions")
@@ -46,8 +49,8 @@ def check_given(command: Signature, args: Sequence[str]) -> None:
         values = " ".join(stray)
         raise ArgumentError(None, f"{values}: say what each is, as in --{option} {stray[0]}")
     problems = [problem for name, value in given for problem in renamed(value, name)]
-    configs = [str(value) for name, value in given if not name and not isinstance(value, dict)]
-    problems += [f"--config {each}: no such file" for each in configs if not Path(each).is_file()]
+    configs = [value for name, value in given if not name and not isinstance(value, dict)]
+    problems += [f"--config{_fault(value)}" for value in configs]
     if not problems:
         tree = tree_of(given)
         found = list(_in_arguments(command, tree, "", [*COMMON]))
@@ -57,6 +60,19 @@ def check_given(command: Signature, args: Sequence[str]) -> None:
             problems.append(f"missing: {', '.join(missing)}")
     if problems:
         raise ArgumentError(None, "; ".join(dict.fromkeys(problems)))
+
+
+def _fault(config: object) -> str:
+    """Say why a config gives no options: its file as it was named, or what is in it."""
+    if not isinstance(config, str):
+        return f": holds no options by name, but {config}"
+    if not Path(config).is_file():
+        return f" {config}: no such file"
+    try:
+        yaml.safe_load(Path(config).read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as err:
+        return f" {config}: not readable as YAML ({one_line(err)})"
+    return f" {config}: holds no options by name"
 
 
 def _in_arguments(

@@ -78,6 +78,16 @@ def test_check__classes_and_files(look: Signature, option: str, said: str) -> No
     assert said in _refused(look, option)
 
 
+def test_check__a_config_that_cannot_be_read(look: Signature) -> None:
+    for text, said in (
+        ("a: [1,\n b: }", "--config c.yaml: not readable as YAML (while parsing a flow"),
+        ("- a\n- b\n", "--config: holds no options by name, but ['a', 'b']"),
+        ("", "--config: holds no options by name, but None"),
+    ):
+        Path("c.yaml").write_text(text)
+        assert said in _refused(look, "--config=c.yaml", "--out=x")
+
+
 def test_check__values_without_an_option(look: Signature) -> None:
     assert "head in: say what each is, as in --body head" in _refused(look, "head", "in", "--out=x")
 

@@ -82,6 +82,8 @@ def chunks(data: bytes) -> list[tuple[int, int]]:
     else:
         names = (n for n in range(4, len(data) - 4) if data[n : n + 4].isalpha())
         places = [n - 4 for n in names]
+    if not places:
+        return []
     return list(zip(places, [*places[1:], len(data)], strict=True))
 
 

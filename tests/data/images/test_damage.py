@@ -128,8 +128,8 @@ def test_tiff__an_error_in_the_words_of_its_library(capfd: pytest.CaptureFixture
 
 def test_hearing__passes_on_what_others_say(capfd: pytest.CaptureFixture) -> None:
     with hearing_libtiff() as lines:
-        os.write(2, b"progress\rFax4Decode: Bad code word at line 0.\nnews\n")
-    assert lines == ["Fax4Decode: Bad code word at line 0.\n"]
+        os.write(2, b"progress\rFax4Decode: Bad code.\nnews\nMissingRequired: A field.\n")
+    assert lines == ["Fax4Decode: Bad code.\n", "MissingRequired: A field.\n"]
     assert capfd.readouterr().err == "progress\rnews\n"
     with hearing_libtiff() as lines:
         pass

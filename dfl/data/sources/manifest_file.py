@@ -285,7 +285,8 @@ def _is_own(table: pd.DataFrame) -> bool:
     labels, splits = (
         {text_of(value) for value in table[name].unique()} for name in ("label", "split")
     )
-    fakes = table["generator"][table["label"].map(text_of) == str(FAKE)]
+    of_fakes = [value for value in table["label"].unique() if text_of(value) == str(FAKE)]
+    fakes = table["generator"][table["label"].isin(of_fakes)]
     return not (
         any(text not in LABELS and label_word(text) is not None for text in labels)
         or any(text not in SPLITS and split_word(text) for text in splits)

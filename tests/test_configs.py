@@ -14,7 +14,7 @@ import yaml
 from PIL import Image
 from safetensors.torch import save_file
 
-import dfl.backbones.zoo
+import dfl.backbones.timm
 import dfl.heads.tasks.finetune
 from dfl.app.parser import command_parser
 from dfl.backbones import TimmBackbone
@@ -49,7 +49,7 @@ def tiny_zoo(monkeypatch: pytest.MonkeyPatch) -> None:
         tiny = [layer.replace("8", "4").replace("11", "5") for layer in layers or ["pooled"]]
         return TimmBackbone("test_vit", tiny, pretrained=False, input_size=32)
 
-    monkeypatch.setattr(dfl.backbones.zoo, "TimmBackbone", build)
+    monkeypatch.setattr(dfl.backbones.timm, "TimmBackbone", build)
 
     def classifier(model: str, **_: object) -> ImageClassifier:
         return ImageClassifier("test_resnet", pretrained=False, input_size=32)

@@ -247,7 +247,8 @@ def _computed(
                 value = metric.compute(counts)
                 if metric.both_classes:
                     value = np.where(one_class, np.nan, value)
-                values[metric.name][part] = value
+                # a difference of sums of fractions may be less than nothing by a rounding error
+                values[metric.name][part] = np.clip(value, 0, 1)
     return values
 
 

@@ -53,7 +53,7 @@ class Shortcut:
     fake: str
 
     def __str__(self) -> str:
-        return f"{self.dataset} by {self.name} (real: {self.real}; fake: {self.fake})"
+        return f"{self.name} (real: {self.real}; fake: {self.fake})"
 
 
 def find_shortcuts(manifest: Manifest, *, most: int = MOST_IMAGES) -> list[Shortcut]:
@@ -67,7 +67,7 @@ def find_shortcuts(manifest: Manifest, *, most: int = MOST_IMAGES) -> list[Short
         most: How many images of each class of a dataset are looked at.
 
     Returns:
-        The first property of each dataset that is a shortcut, in the order of the datasets.
+        What is a shortcut, in the order of the datasets; no quality where the format is one.
     """
     frame = manifest.frame
     known = frame[frame["label"].isin([REAL, FAKE])]
@@ -87,12 +87,15 @@ def find_shortcuts(manifest: Manifest, *, most: int = MOST_IMAGES) -> list[Short
         counts = rows["label"].value_counts()
         if len(counts) < 2 or counts.min() < FEWEST_IMAGES:
             continue
+        names: set[str] = set()
         for name in _PROPERTIES:
+            if name == "JPEG quality" and "format" in names:
+                continue
             accuracy = told_apart(rows[name], rows["label"])
             if accuracy >= TELLS_APART:
                 real, fake = (_usual(rows[name][rows["label"] == label]) for label in (REAL, FAKE))
                 found.append(Shortcut(str(dataset), name, accuracy, real, fake))
-                break
+                names.add(name)
     return found
 
 
@@ -102,13 +105,16 @@ def shortcut_warning(found: list[Shortcut]) -> str:
     Args:
         found: At least one.
     """
-    named = "; ".join(map(str, found[:_SHOWN]))
-    more = f"; and {len(found) - _SHOWN} more datasets" if len(found) > _SHOWN else ""
+    by_dataset: dict[str, list[str]] = {}
+    for each in found:
+        by_dataset.setdefault(each.dataset, []).append(str(each))
+    named = [f"in {name} {' and '.join(each)}" for name, each in by_dataset.items()]
+    more = f"; and in {len(named) - _SHOWN} more datasets" if len(named) > _SHOWN else ""
     least = min(shortcut.accuracy for shortcut in found)
     return (
-        f"shortcut: real and fake can be told apart without a look at the pixels in {named}{more}, "
-        f"at least {least:.0%} of them (both classes weigh the same); a head may learn this and "
-        "nothing else, so give both one format, size and quality before you trust a score"
+        f"shortcut: {'; '.join(named[:_SHOWN])}{more}: that alone tells real from fake, with a "
+        f"balanced accuracy of {least:.0%} or more; a head may learn it and nothing else, so give "
+        "both classes one format, size and quality before you trust a score"
     )
 
 

@@ -18,7 +18,7 @@ def found(root: Path, **options) -> list[tuple[str, str, str, str]]:
 def test_find_shortcuts__format_before_size(tmp_path: Path) -> None:
     write_pair(tmp_path, "a", {"size": (64, 48)}, {"size": (32, 32), "ending": "png"})
     write_pair(tmp_path, "b", {}, {})
-    assert found(tmp_path) == [("a", "format", "JPEG", "PNG")]
+    assert found(tmp_path) == [("a", "format", "JPEG", "PNG"), ("a", "size", "64x48", "32x32")]
 
 
 def test_find_shortcuts__by_content_and_not_by_ending(tmp_path: Path) -> None:
@@ -86,6 +86,6 @@ def test_shortcut_warning__names_three_and_counts_the_rest(tmp_path: Path) -> No
     for name in "abcde":
         write_pair(tmp_path, name, {}, {"ending": "png"}, count=8)
     line = shortcut_warning(find_shortcuts(Tree(tmp_path).scan()))
-    assert "a by format (real: JPEG; fake: PNG); b by format" in line
-    assert "; and 2 more datasets, at least 100% of them" in line
+    assert "in a format (real: JPEG; fake: PNG); in b format" in line
+    assert "; and in 2 more datasets: that alone tells real from fake, with a balanced" in line
     assert "\n" not in line

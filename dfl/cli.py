@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+import warnings
 from argparse import ArgumentError
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -32,6 +33,8 @@ def main(args: Sequence[str] | None = None) -> None:
         return
     if is_launched_by_lightning():
         end_with_parent(os.getppid())
+    # what is wrong with an image, its decoding says
+    warnings.filterwarnings("ignore", module=r"PIL\.")
     try:
         with _log_shown():
             run(argv)

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -269,6 +270,20 @@ def test_mistake__one_line(args: list[str], message: str, capsys, tmp_path, monk
     monkeypatch.chdir(tmp_path)
     assert message in _fails(args, capsys)
     assert not list(tmp_path.glob("*.csv"))
+
+
+def test_warnings__of_pillow_do_not_reach_the_terminal(monkeypatch) -> None:
+    """Of ours and of torch they do."""
+
+    def warn(argv: list[str]) -> None:
+        for module in ("PIL.TiffImagePlugin", "dfl.app.help"):
+            warnings.warn_explicit("odd", UserWarning, "file.py", 1, module=module, registry={})
+
+    monkeypatch.setattr("dfl.cli.run", warn)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        main(["extract"])
+    assert len(caught) == 1
 
 
 def test_mistake__typo_in_a_config_is_named(capsys, tmp_path: Path, monkeypatch) -> None:

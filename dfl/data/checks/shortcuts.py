@@ -5,7 +5,6 @@ praises it for it (Grommelt et al., "Fake or JPEG?", 2024).
 """
 
 import io
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -18,8 +17,6 @@ from dfl.data.images.decode import read_image
 from dfl.data.manifest.manifest import Manifest
 from dfl.threads import in_threads
 from dfl.types import FAKE, REAL
-
-logger = logging.getLogger(__name__)
 
 MOST_IMAGES: Final = 100
 """How many images of each class of a dataset are looked at."""

@@ -46,9 +46,7 @@ def train_bottleneck(
             noise=settings.noise,
             variational=settings.kl_weight > 0,
         )
-        for start in range(0, len(features), block):
-            model.normalise(_tensor(features[start : start + block]))
-        model.normalise.frozen.fill_(True)
+        model.normalise.fit(features, block=block)
         _optimise(model, features, label, settings)
     return model.eval()
 

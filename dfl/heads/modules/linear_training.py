@@ -1,7 +1,5 @@
 """Training a linear head on an array, by plain torch: for the classifier of the sklearn side."""
 
-from typing import Final
-
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -9,8 +7,6 @@ import torch
 from dfl.heads.modules.linear import LinearHead
 from dfl.heads.modules.losses import cross_entropy
 from dfl.heads.settings import TrainingSettings
-
-_ROWS: Final = 4096  # at a time, where all of them are passed through
 
 
 def train_linear(
@@ -27,9 +23,7 @@ def train_linear(
         The head, in evaluation mode.
     """
     head = LinearHead(features.shape[1])
-    for start in range(0, len(features), _ROWS):
-        head.normalise(torch.tensor(features[start : start + _ROWS]))
-    head.normalise.frozen.fill_(True)
+    head.normalise.fit(features)
     optimizer = torch.optim.AdamW(
         head.parameters(),
         lr=float(settings.learning_rate),

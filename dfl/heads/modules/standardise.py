@@ -2,6 +2,8 @@
 
 from typing import Self
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -58,6 +60,18 @@ class Standardise(nn.Module):
             if not self._is_known_frozen:
                 self._update(features.detach())
         return (features - self.running_mean) * torch.rsqrt(self.running_var + self.eps)
+
+    def fit(self, features: npt.NDArray[np.number], *, block: int = 4096) -> None:
+        """Take the statistics of a whole matrix, which no later pass changes.
+
+        Args:
+            features: Shape ``(N, D)``; a memory map is read block by block.
+            block: Rows at a time.
+        """
+        for start in range(0, len(features), block):
+            rows = np.array(features[start : start + block], dtype=np.float32)
+            self._update(torch.from_numpy(rows))
+        self.frozen.fill_(True)
 
     @torch.no_grad()
     def _update(self, features: Tensor) -> None:

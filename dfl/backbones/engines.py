@@ -71,9 +71,8 @@ def engine_for(
     if engine == "openvino":
         return _in_micro_batches(_openvino(backbone, precision, threads or 1))
     if engine == "compile":
-        if threads is None:
-            return torch.compile(backbone.encode)
-        return _in_micro_batches(torch.compile(backbone.encode, dynamic=False))
+        compiled = torch.compile(backbone.encode, dynamic=False)
+        return compiled if threads is None else _in_micro_batches(compiled)
     return backbone.encode
 
 

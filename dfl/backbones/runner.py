@@ -135,18 +135,26 @@ class Runner:
         """Give the threads back; what is under way is dropped."""
         self._close()
 
-    def submit(self, name: str, image: Tensor) -> FeaturesUnderWay:
+    def submit(
+        self, name: str, image: Tensor, *, batch_size: int | None = None
+    ) -> FeaturesUnderWay:
         """Start the pass of one backbone over a batch.
 
         Args:
             name: The backbone's name.
             image: uint8, ``(B, 3, H, W)`` or ``(B, V, 3, H, W)``, on the runner's device.
+            batch_size: How many images a batch has that is not the last one, if that is known: what
+                is compiled for an accelerator then sees no other size, for which it would be
+                compiled again, to other bits.
 
         Returns:
             The features to be; on a CPU this returns at once.
         """
         if self._pool is None:
-            return _fetched(self._forward(name, image))
+            if self.engine != "compile" or batch_size is None:
+                return _fetched(self._forward(name, image))
+            features = self._forward(name, _filled_up(image, batch_size))
+            return _fetched({layer: value[: len(image)] for layer, value in features.items()})
         pool, chunks = self._pool, torch.split(image, MICRO_BATCH)
         return FeaturesUnderWay([pool.submit(self._forward, name, x) for x in chunks])
 
@@ -179,6 +187,14 @@ class Runner:
             torch.set_num_threads(self._threads)
         for member in self._members().values():
             member.run_with(None)
+
+
+def _filled_up(image: Tensor, size: int) -> Tensor:
+    """Fill a batch up with black images, where it has fewer than that."""
+    missing = max(0, size - len(image))
+    if not missing:
+        return image
+    return torch.cat([image, image.new_zeros(missing, *image.shape[1:])])
 
 
 def _fetched(features: Features) -> FeaturesUnderWay:

@@ -32,18 +32,21 @@ class BenchImages:
 
     Attributes:
         data: A data module of them.
+        pin_memory: Whether they go on to a CUDA device.
     """
 
     data: ImageDataModule
+    pin_memory: bool
     _kept: list[Tensor] = field(default_factory=list)
 
     @classmethod
-    def choose(cls, data: ImageDataModule, count: int) -> "BenchImages":
+    def choose(cls, data: ImageDataModule, count: int, *, pin_memory: bool) -> "BenchImages":
         """Choose images evenly over a data module's.
 
         Args:
             data: The data module; it is set up here.
             count: How many at most.
+            pin_memory: Whether they go on to a CUDA device.
         """
         data.prepare_data()
         data.setup()
@@ -51,7 +54,7 @@ class BenchImages:
         count = min(count, len(frame))
         rows = frame.iloc[[place * len(frame) // count for place in range(count)]]
         rows = rows.reset_index(drop=True)
-        return cls(data.of(Manifest(rows, data.manifest.root)))
+        return cls(data.of(Manifest(rows, data.manifest.root)), pin_memory)
 
     def __len__(self) -> int:
         return len(self.data.manifest)
@@ -61,7 +64,10 @@ class BenchImages:
         size, count = self.data.batch_size, len(self)
         starts = range(0, count, size)
         batches = [FixedBatch(range(at, min(at + size, count)), (_VIEW,)) for at in starts]
-        for batch in self.data.views_loader(self.data.manifest, {_VIEW: self.data}, batches):
+        loader = self.data.views_loader(
+            self.data.manifest, {_VIEW: self.data}, batches, pin_memory=self.pin_memory
+        )
+        for batch in loader:
             yield batch["images"][_VIEW]
 
     def in_memory(self) -> list[Tensor]:
@@ -102,18 +108,19 @@ def backbone_rate(runner: Runner, images: BenchImages) -> tuple[float, float, di
     """
     batches = images.in_memory()
     device = torch.device(runner.device)
-    names = list(runner.backbone.backbones)
+    names, size = list(runner.backbone.backbones), images.data.batch_size
     runner.backbone.to(device)
     start = time.perf_counter()
     with runner:
         for name in names:
-            runner.submit(name, batches[0].to(device)).result()
+            runner.submit(name, batches[0].to(device), batch_size=size).result()
         ready = time.perf_counter()
         done: list[dict[str, Tensor]] = []
         under_way: deque[list[FeaturesUnderWay]] = deque()
         for image in batches:
-            there = image.to(device, non_blocking=True)
-            under_way.append([runner.submit(name, there) for name in names])
+            # elsewhere such a copy may read what is another batch by then
+            there = image.to(device, non_blocking=device.type == "cuda")
+            under_way.append([runner.submit(name, there, batch_size=size) for name in names])
             if len(under_way) > _UNDER_WAY:
                 done.append(_settled(under_way.popleft()))
         done += [_settled(pending) for pending in under_way]

@@ -71,7 +71,7 @@ def bench(
     )
     reference.to(torch.device(runner.device))
     print(f"precision {runner.precision} ({runner.reason}), engine {runner.engine}")
-    chosen = BenchImages.choose(data, images)
+    chosen = BenchImages.choose(data, images, pin_memory=runner.device == "cuda")
     rows, warm_ups_s = [], []
     for _ in range(repeats):
         row = {"data": data_rate(chosen)}

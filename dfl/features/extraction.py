@@ -165,7 +165,8 @@ class ExtractionDataModule(pl.LightningDataModule):
             return []
         self.work = list(self._deal(self.trainer.global_rank, self.trainer.world_size))
         batches = [work.batch for work in self.work]
-        return self.first_view.views_loader(self.images, self.views, batches)
+        on_cuda = self.trainer.strategy.root_device.type == "cuda"
+        return self.first_view.views_loader(self.images, self.views, batches, pin_memory=on_cuda)
 
     def check_batch(self, work: Work, named_hash: Tensor) -> None:
         """Refuse a batch of images that have changed since they were hashed.
@@ -344,11 +345,14 @@ class FeatureExtractionTask(pl.LightningModule):
         """Start the passes that the batch's targets want; by target, what they will give."""
         under_way: dict[tuple[str, str], FeaturesUnderWay] = {}
         results: dict[int, list[FeaturesUnderWay]] = {}
-        for number in self._extraction.work[batch_idx].targets:
+        work = self._extraction.work[batch_idx]
+        size = self._extraction.plans[work.targets[0]].batch_size
+        for number in work.targets:
             target = self._extraction.targets[number]
             for name in target.backbones:
                 if (target.view, name) not in under_way:
-                    started = self._runner.submit(name, batch["images"][target.view])
+                    image = batch["images"][target.view]
+                    started = self._runner.submit(name, image, batch_size=size)
                     under_way[target.view, name] = started
                 results.setdefault(number, []).append(under_way[target.view, name])
         return results

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from dfl.backbones import Backbone, FusedBackbone, TimmBackbone
-from dfl.backbones.engines import MICRO_BATCH, _is_linear
+from dfl.backbones.engines import MICRO_BATCH, Encode, _is_linear
 from dfl.backbones.precision import stem_of
 from dfl.backbones.runner import Runner
 from dfl.errors import BackboneError
@@ -249,6 +249,28 @@ def test_compile__gives_the_same_features_and_stays_in_place(weights) -> None:
         found = runner.submit("net", image).result()["net.pooled"]
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
     assert torch.equal(backbone(image)["net.pooled"], expected)  # eager again
+
+
+def test_compile__on_an_accelerator_sees_batches_of_one_size(weights, monkeypatch) -> None:
+    """It would compile anew for another one, and its rows would have other bits."""
+    sizes = []
+
+    def engine_for(backbone: Backbone, *_: object, **__: object) -> Encode:
+        def encode(image: Tensor) -> dict[str, Tensor]:
+            sizes.append(len(image))
+            return backbone.encode(image)
+
+        return encode
+
+    monkeypatch.setattr("dfl.backbones.runner.engine_for", engine_for)
+    image, crops = images(5), images(6).reshape(3, 2, 3, SIZE, SIZE)
+    expected = fused(weights)
+    with Runner(fused(weights), device="cuda", engine="compile") as runner:  # of which none is used
+        for batch in (image, image[:3], crops):
+            found = runner.submit("net", batch, batch_size=5).result()["net.pooled"]
+            torch.testing.assert_close(found, expected(batch)["net.pooled"], rtol=1e-4, atol=1e-5)
+        runner.submit("net", image[:3])
+    assert sizes == [5, 5, 10, 3]
 
 
 def test_openvino__missing_names_the_extra(weights, monkeypatch: pytest.MonkeyPatch) -> None:

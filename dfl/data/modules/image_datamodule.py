@@ -9,7 +9,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Literal, Self
 
-import torch
 from lightning.pytorch import LightningDataModule, Trainer
 from torch.utils.data import DataLoader
 
@@ -375,6 +374,8 @@ class ImageDataModule(LightningDataModule):
         manifest: Manifest,
         views: "Mapping[str, ImageDataModule]",
         batches: Sequence[FixedBatch],
+        *,
+        pin_memory: bool,
     ) -> DataLoader[ViewsBatch]:
         """Return a loader of given batches, whose images are decoded once for several views.
 
@@ -382,6 +383,7 @@ class ImageDataModule(LightningDataModule):
             manifest: The table of images.
             views: By name, a data module whose tests see images as they are wanted.
             batches: The rows and the views of each batch.
+            pin_memory: Whether they go on to a CUDA device.
         """
         seen = {
             name: Preprocess(view.crop, tuple(view.eval_transforms), view.seed)
@@ -391,7 +393,7 @@ class ImageDataModule(LightningDataModule):
             dataset=ViewsDataset(manifest, seen, batches, self.on_damaged),
             batch_size=None,  # an item is a batch
             num_workers=self.num_workers,
-            pin_memory=torch.cuda.is_available(),
+            pin_memory=pin_memory,
         )
 
     def train_dataloader(self) -> DataLoader[Sample]:
@@ -457,6 +459,9 @@ class ImageDataModule(LightningDataModule):
             return 1, 0
         return self.trainer.world_size, self.trainer.global_rank
 
+    def _is_on_cuda(self) -> bool:
+        return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
+
     def _loader(self, dataset: ImageDataset, sampler: EvalSampler) -> DataLoader[Sample]:
         # Keywords only: Lightning builds the loader again for prediction, from what it was given.
         return DataLoader(
@@ -465,7 +470,7 @@ class ImageDataModule(LightningDataModule):
             sampler=sampler,
             num_workers=self.num_workers,
             collate_fn=collate,
-            pin_memory=torch.cuda.is_available(),
+            pin_memory=self._is_on_cuda(),
             persistent_workers=self.num_workers > 0,
         )
 

@@ -3,6 +3,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -597,13 +598,27 @@ def test_of__splits_are_kept(table: Manifest, like) -> None:
         data.test_dataloader()
 
 
+class Place:
+    world_size, is_global_zero = 3, False
+
+    def __init__(self, rank: int, device: str = "cpu") -> None:
+        self.global_rank = rank
+        self.strategy = SimpleNamespace(root_device=torch.device(device))
+
+
+@pytest.mark.parametrize(("device", "pinned"), [("cpu", False), ("mps", False), ("cuda:1", True)])
+def test_loaders__pin_what_goes_to_a_cuda_device(
+    image_root: Path, tmp_path: Path, device: str, pinned: bool
+) -> None:
+    """Whether or not the machine has one."""
+    module = pair_module(image_root, tmp_path)
+    module.trainer = Place(0, device)  # type: ignore[assignment]
+    ready(module)
+    for loader in (module.val_dataloader(), module.predict_dataloader()):
+        assert loader.pin_memory == pinned
+
+
 def test_loaders__know_their_place_among_processes(image_root: Path, tmp_path: Path) -> None:
-    class Place:
-        world_size, is_global_zero = 3, False
-
-        def __init__(self, rank: int) -> None:
-            self.global_rank = rank
-
     seen, batches = [], set()
     for rank in range(3):
         module = pair_module(image_root, tmp_path, {"alpha": Pair("alpha", "alpha")}, batch_size=4)

@@ -110,6 +110,11 @@ class Kind:
         description, problem = self._look(folder)
         return not problem and description.get("fingerprint") == fingerprint
 
+    def files_of(self, description: Recipe) -> list[str]:
+        """List the names of the files whose checksums a description has."""
+        checksums = description.get(_FILES)
+        return list(checksums) if isinstance(checksums, dict) else []
+
     def damaged(
         self, folder: Path, description: Recipe, *, only: tuple[str, ...] | None = None
     ) -> list[Path]:

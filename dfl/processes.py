@@ -40,6 +40,29 @@ def is_launched_by_lightning() -> bool:
     return "LOCAL_RANK" in os.environ and "TORCHELASTIC_RUN_ID" not in os.environ
 
 
+def cores() -> int:
+    """Count the cores that this process may use, which are not all of the machine's."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def own_threads(default: int) -> int:
+    """Say how many threads this process may use of its machine's.
+
+    Args:
+        default: What torch takes. Beside torchrun, which allows each process one where nothing
+            else is said, and in a task of SLURM, whose cores Lightning divides once more by the
+            number of tasks, that leaves cores idle.
+    """
+    given = os.environ.get("SLURM_CPUS_PER_TASK")
+    if given and os.environ.get("SLURM_NTASKS", "1") != "1":
+        return min(int(given), cores())
+    if "TORCHELASTIC_RUN_ID" in os.environ and os.environ.get("OMP_NUM_THREADS") == "1":
+        return max(1, cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    return default
+
+
 def gathered(mine: T) -> list[T]:
     """Give every process what each of them has, by rank; all have to call this.
 

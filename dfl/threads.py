@@ -1,6 +1,5 @@
 """Work for threads on more items than memory is to hold at once."""
 
-import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -12,13 +11,6 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 AT_ONCE: Final = 1024  # what waits in the pool takes more than a kilobyte each
-
-
-def cores() -> int:
-    """Count the cores that this process may use, which are not all of the machine's."""
-    if hasattr(os, "sched_getaffinity"):  # not on macOS
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def in_threads(

@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import lightning.pytorch as pl
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,9 +17,10 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
+from dfl.app import extraction
 from dfl.backbones import runner
 from dfl.evaluation import read_scores
-from dfl.features import FeatureStore, shards, writer
+from dfl.features import ExtractionDataModule, FeatureStore, shards
 from dfl.features.processes import check_visible
 from tests.conftest import REPOSITORY
 from tests.processes import Prepare, run_ranks
@@ -173,18 +175,25 @@ def test_study__fine_tunes_a_baseline_when_the_others_have_gone(
 
 
 def _join_slowly() -> None:
-    join = writer.join_shards
+    join, run = extraction.join_all, extraction.run_prediction
 
-    def slow_join(*args: object, **kwargs: object) -> None:
-        time.sleep(3)
-        join(*args, **kwargs)
+    def slow_join(images: ExtractionDataModule) -> None:
+        deadline = time.monotonic() + 20
+        while not Path("left-1").exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        join(images)
 
-    writer.join_shards = slow_join
+    def noted_run(*args: object, **settings: object) -> pl.Trainer:
+        trainer = run(*args, **settings)
+        Path(f"left-{trainer.global_rank}").write_text(f"{Path('slow').exists()}")
+        return trainer
+
+    extraction.join_all, extraction.run_prediction = slow_join, noted_run
 
 
-def test_extract__others_wait_for_a_slow_join(images: Path, tmp_path: Path) -> None:
-    """The first process joins the shards; the others must not look for the result before."""
+def test_extract__others_do_not_wait_for_the_join(images: Path, tmp_path: Path) -> None:
     _run(_extract_args(images, "slow"), 2, prepare=_join_slowly)
+    assert Path("left-1").read_text() == "False"
     assert len(FeatureStore.open(tmp_path / "slow").manifest) == 47
 
 

@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 import time
@@ -8,11 +9,13 @@ import torch
 
 from dfl.processes import (
     add_up,
+    cores,
     end_group,
     gathered,
     is_launched_by_lightning,
     is_one_of_several,
     launched_rank,
+    own_threads,
 )
 
 TORCHRUN = {"RANK": "5", "LOCAL_RANK": "1", "WORLD_SIZE": "8", "TORCHELASTIC_RUN_ID": "x"}
@@ -45,6 +48,33 @@ def test_launched(
     assert launched_rank() == rank
     assert is_one_of_several() == several
     assert is_launched_by_lightning() == by_lightning
+
+
+@pytest.mark.parametrize(
+    ("environment", "threads"),
+    [
+        ({}, 3),
+        (TORCHRUN | {"OMP_NUM_THREADS": "1", "LOCAL_WORLD_SIZE": "4"}, 2),
+        (TORCHRUN | {"OMP_NUM_THREADS": "1", "LOCAL_WORLD_SIZE": "16"}, 1),
+        (TORCHRUN | {"OMP_NUM_THREADS": "5", "LOCAL_WORLD_SIZE": "4"}, 3),
+        ({"SLURM_NTASKS": "4", "SLURM_CPUS_PER_TASK": "6", "OMP_NUM_THREADS": "1"}, 6),
+        ({"SLURM_NTASKS": "4", "SLURM_CPUS_PER_TASK": "64"}, 8),
+        ({"SLURM_NTASKS": "1", "SLURM_CPUS_PER_TASK": "6"}, 3),
+    ],
+)
+def test_own_threads(
+    environment: dict[str, str], threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [*NAMES, "SLURM_CPUS_PER_TASK", "LOCAL_WORLD_SIZE", "OMP_NUM_THREADS"]:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("dfl.processes.cores", lambda: 8)
+    assert own_threads(default=3) == threads
+
+
+def test_cores__those_that_the_process_may_use() -> None:
+    assert 1 <= cores() <= (os.cpu_count() or 1)
 
 
 def test_alone__has_what_it_has() -> None:

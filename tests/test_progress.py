@@ -30,3 +30,12 @@ def test_progress__counts_on_a_terminal_and_goes_away(monkeypatch: pytest.Monkey
     assert "2/5" in screen.getvalue()
     assert "fit tree" in screen.getvalue()
     assert screen.getvalue().rstrip(" ").endswith("\r")  # the line is blank again
+
+
+def test_progress__of_several_processes_the_first_one_shows_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sys.stderr", screen := Terminal())
+    monkeypatch.setenv("RANK", "1")
+    work()
+    assert screen.getvalue() == ""

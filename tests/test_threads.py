@@ -1,11 +1,10 @@
 """Threads that take items in windows."""
 
-import os
 from collections.abc import Iterator
 
 import pytest
 
-from dfl.threads import AT_ONCE, cores, in_threads
+from dfl.threads import AT_ONCE, in_threads
 
 BAR = {"what": "look", "total": 5}
 
@@ -36,7 +35,3 @@ def test_in_threads__an_error_comes_where_its_item_is() -> None:
     assert [next(results), next(results)] == [0, 1]
     with pytest.raises(ZeroDivisionError):
         next(results)
-
-
-def test_cores__those_that_the_process_may_use() -> None:
-    assert 1 <= cores() <= (os.cpu_count() or 1)

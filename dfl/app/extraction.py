@@ -12,7 +12,7 @@ from dfl.backbones import Backbone
 from dfl.backbones.runner import Runner
 from dfl.data import ImageDataModule
 from dfl.features.extraction import ExtractionDataModule, FeatureExtractionTask
-from dfl.features.writer import FeatureWriter
+from dfl.features.writer import FeatureWriter, join_all
 from dfl.recipe import Recipe, describe
 
 
@@ -42,7 +42,7 @@ def run_extraction(
     """
     task = FeatureExtractionTask(runner, images)
     try:
-        return run_prediction(
+        trainer = run_prediction(
             task,
             images,
             writer=writer or FeatureWriter(images),
@@ -51,6 +51,9 @@ def run_extraction(
             num_nodes=num_nodes,
             strategy=strategy,
         )
+        if trainer.is_global_zero:  # the others need not wait for it
+            join_all(images)
+        return trainer
     finally:
         task.close()
         images.close()

@@ -19,6 +19,7 @@ from dfl.backbones.engines import MICRO_BATCH, Engine, check_engine, engine_for
 from dfl.backbones.fused import FusedBackbone
 from dfl.backbones.precision import Precision, autocast, cast_network, settle_precision
 from dfl.errors import BackboneError, one_line
+from dfl.processes import own_threads
 from dfl.recipe import Recipe
 
 Features = dict[str, Tensor]
@@ -112,12 +113,13 @@ class Runner:
         """
         on_cpu = self.device == "cpu"
         self._threads = torch.get_num_threads()
+        passes = own_threads(self._threads)
         if on_cpu:
             torch.set_num_threads(1)  # for new threads too
-            self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="backbone")
+            self._pool = ThreadPoolExecutor(passes, thread_name_prefix="backbone")
         try:
             for member in self._members().values():
-                threads = self._threads if on_cpu else None
+                threads = passes if on_cpu else None
                 member.run_with(engine_for(member, self.engine, self.precision, threads=threads))
             if self.engine == "compile" and on_cpu:
                 self._warm_up()  # elsewhere the first batch does, whose size is not known here

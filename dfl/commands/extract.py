@@ -31,7 +31,7 @@ def extract(
     devices: int | str = "auto",
     num_nodes: int = 1,
     strategy: str = "auto",
-) -> FeatureStore:
+) -> FeatureStore | None:
     """Run frozen backbones over images and keep what they see in a feature folder.
 
     Every image goes through each backbone once. On several devices each process writes its own
@@ -56,7 +56,8 @@ def extract(
         strategy: Lightning's strategy: auto, ddp, ...
 
     Returns:
-        The feature folder, opened.
+        The feature folder, opened; None on all processes but the first, whose machines may see it
+        later.
 
     Raises:
         FeatureError: If the folder holds other features and `overwrite` is not set.
@@ -81,9 +82,10 @@ def extract(
         {_VIEW: data}, [target], execution=runner.description, overwrite=overwrite
     )
     trainer = run_extraction(images, runner, accelerator, devices, num_nodes, strategy)
+    if not trainer.is_global_zero:
+        return None
     store = FeatureStore.open(out)
-    if trainer.is_global_zero:
-        done = "wrote" if images.plans else "nothing to do, already there:"
-        size, layers = sum(layer.dim for layer in store.spec), ", ".join(store.layers())
-        print(f"{done} {out}: {len(store.manifest)} rows x {size} values ({layers})")
+    done = "wrote" if images.plans else "nothing to do, already there:"
+    size, layers = sum(layer.dim for layer in store.spec), ", ".join(store.layers())
+    print(f"{done} {out}: {len(store.manifest)} rows x {size} values ({layers})")
     return store

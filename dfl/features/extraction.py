@@ -3,9 +3,9 @@
 import logging
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -20,8 +20,20 @@ from dfl.backbones.runner import FeaturesUnderWay, Runner
 from dfl.data import ImageDataModule, Manifest
 from dfl.data.images.views import FixedBatch, ViewsBatch
 from dfl.errors import FeatureError
-from dfl.features.hashing import HashedImages, distinct_images, hash_images
-from dfl.features.processes import check_alike, check_visible, facts_of, on_first_process
+from dfl.features.hashing import (
+    DIGEST_BYTES,
+    HashedImages,
+    content_hashes,
+    distinct_images,
+    hash_images,
+)
+from dfl.features.processes import (
+    check_alike,
+    check_visible,
+    facts_of,
+    on_every_process,
+    on_first_process,
+)
 from dfl.features.shards import ExtractionPlan, method_fingerprint
 from dfl.features.store import FEATURES, FeatureStore
 from dfl.folders import locked, recover_folder
@@ -140,24 +152,56 @@ class ExtractionDataModule(pl.LightningDataModule):
             view.prepare_data()
 
     def setup(self, stage: str) -> None:
-        """Plan once for all processes.
+        """Plan for all processes; they share what takes long, which is to read all that is there.
 
         Raises:
             FeatureError: If a target holds other features that may not be replaced, or the
                 processes do not see the same images, weights, precision or folders.
         """
-        if self.trainer is None:
+        trainer = self.trainer
+        if trainer is None:
             raise RuntimeError("an ExtractionDataModule is only used by a Trainer")
         for view in self.views.values():
             view.setup(stage)
-        self.images, self.image_of_row = distinct_images(self.first_view.manifest)
-        several = self.trainer.world_size > 1
-        if several:  # now: later Lightning overwrites all weights with those of the first process
-            check_alike(self.trainer, self._facts())
-        # the images are hashed, and the folders locked, by one process; the others wait
-        self.plans, self._shards, token = on_first_process(self.trainer, self._start)
-        if several:
-            check_visible(self.trainer, self._marks(token))
+        manifest = self.first_view.manifest
+        self.images, self.image_of_row = distinct_images(manifest)
+        rank, several = trainer.global_rank, trainer.world_size
+        if several > 1:  # now: later Lightning overwrites all weights with those of the first one
+            check_alike(trainer, self._facts())
+        contents = np.empty((len(self.images), DIGEST_BYTES), dtype=np.uint8)
+        for first, part in enumerate(
+            on_every_process(trainer, lambda: content_hashes(manifest, first=rank, step=several))
+        ):
+            contents[first::several] = part
+        asked = self._plans(hash_images(manifest, contents))
+
+        finished = on_first_process(trainer, lambda: self._lock(asked))
+        files = [(n, name) for n, there in finished.items() for name in FEATURES.files_of(there)]
+        doubtful = on_every_process(
+            trainer,
+            lambda: [
+                n
+                for n, name in files[rank::several]
+                if FEATURES.damaged(asked[n].out, finished[n], only=(name,))
+            ],
+        )
+        damaged = {n for part in doubtful for n in part}
+        sizes, token = on_first_process(trainer, lambda: self._begin(asked, finished, damaged))
+        # an interrupted extraction goes on with batches of the size it was begun with
+        self.plans = {n: replace(asked[n], batch_size=size) for n, size in sizes.items()}
+        if several > 1:
+            check_visible(trainer, self._marks(token))
+        looks = on_every_process(
+            trainer,
+            lambda: {
+                n: (
+                    plan.damaged(plan.there()[rank::several]),
+                    plan.elsewhere(plan.missing()[rank::several]),
+                )
+                for n, plan in self.plans.items()
+            },
+        )
+        self._shards = on_first_process(trainer, lambda: self._settle(looks))
 
     def predict_dataloader(self) -> DataLoader[ViewsBatch] | list[ViewsBatch]:
         """Load this process's shards in fixed batches; over all processes, each image once."""
@@ -245,32 +289,30 @@ class ExtractionDataModule(pl.LightningDataModule):
             for target in self.targets
         ]
 
-    def _start(self) -> tuple[dict[int, ExtractionPlan], dict[int, list[int]], str]:
-        """Lock the folders and look which shards of which target are missing.
+    def _lock(self, asked: Sequence[ExtractionPlan]) -> dict[int, Recipe]:
+        """Lock the folders of all targets, for the first process.
 
         Returns:
-            The plans of what is not there, their missing shards, and the token that marks their
-            folders.
+            The descriptions of those that say that they are finished, by target.
         """
-        asked = self._plans(hash_images(self.first_view.manifest))
-        # all processes lock in the same order, so that none waits for one that waits for it
+        # all runs lock in the same order, so that none waits for one that waits for it
         for plan in sorted(asked, key=lambda plan: plan.out.absolute()):
-            self._lock(plan)
-        plans = {n: plan.start() for n, plan in enumerate(asked) if not self._is_there(plan)}
-        for plan in asked:
+            self._lock_folder(plan)
+        finished = {}
+        for n, plan in enumerate(asked):
+            if FEATURES.is_of(plan.out, plan.fingerprint):
+                finished[n] = FEATURES.read(plan.out)
+            else:
+                self._find(plan)  # nothing, or it raises
             for other in plan.others():
                 logger.info(
                     "%s: of an extraction of other images, backbones or settings that was "
                     "interrupted; remove it if it is not to go on",
                     other,
                 )
-        token = uuid.uuid4().hex
-        for plan in plans.values():
-            plan.mark(token).touch()  # anew: a folder of this name may be left on a machine
-        # a damaged shard has to go, or the writer takes it for one that another process has written
-        return plans, {n: plan.pending(remove=True) for n, plan in plans.items()}, token
+        return finished
 
-    def _lock(self, plan: ExtractionPlan) -> None:
+    def _lock_folder(self, plan: ExtractionPlan) -> None:
         last = plan.fingerprint
 
         def check(note: str) -> None:
@@ -286,22 +328,65 @@ class ExtractionDataModule(pl.LightningDataModule):
         self._locks.enter_context(locked(plan.out, note=plan.fingerprint, on_wait=check))
         recover_folder(plan.out)
 
-    def _is_there(self, plan: ExtractionPlan) -> bool:
-        """Say whether the features are there; then only the folder of the images may be new."""
-        store = FeatureStore.find(
+    def _begin(
+        self, asked: Sequence[ExtractionPlan], finished: Collection[int], damaged: Collection[int]
+    ) -> tuple[dict[int, int], str]:
+        """Begin what is not finished, for the first process.
+
+        Args:
+            asked: The plans of all targets.
+            finished: Those that say that they are finished.
+            damaged: Those of which a process finds a file damaged; it may see an older state.
+
+        Returns:
+            The size of a batch of what is begun, by target, and the token that marks its folder.
+        """
+        sizes, token = {}, uuid.uuid4().hex
+        for n, plan in enumerate(asked):
+            store = None
+            if n in finished:
+                store = self._find(plan) if n in damaged else FeatureStore.open(plan.out)
+            if store is not None:  # then only the folder of the images may be new
+                store.note_root(self.first_view.manifest.root)
+                shutil.rmtree(
+                    plan.folder, ignore_errors=True
+                )  # of a run killed while it cleaned up
+                continue
+            begun = plan.start()
+            sizes[n] = begun.batch_size
+            begun.mark(token).touch()  # anew: a folder of this name may be left on a machine
+        return sizes, token
+
+    def _find(self, plan: ExtractionPlan) -> FeatureStore | None:
+        """Look for whole features, all of which are read."""
+        return FeatureStore.find(
             plan.out, plan.fingerprint, overwrite=self.overwrite, advice=self.advice
         )
-        if store is not None:
-            store.note_root(self.first_view.manifest.root)
-            shutil.rmtree(plan.folder, ignore_errors=True)  # of a run killed while it cleaned up
-        return store is not None
+
+    def _settle(
+        self, looks: Sequence[Mapping[int, tuple[list[int], dict[int, Path]]]]
+    ) -> dict[int, list[int]]:
+        """Take over what others have, and remove what is damaged, for the first process.
+
+        Args:
+            looks: By process and target, the damaged shards of its share, and files of others for
+                those that are missing.
+
+        Returns:
+            The shards that are to be made, by target.
+        """
+        for n, plan in self.plans.items():
+            plan.take_over({shard: file for look in looks for shard, file in look[n][1].items()})
+            # again: on another machine, what was written last may be seen later
+            doubtful = sorted(shard for look in looks for shard in look[n][0])
+            plan.remove(plan.damaged(doubtful))
+        return {n: plan.missing() for n, plan in self.plans.items()}
 
     def _deal(self, rank: int, world_size: int) -> Iterator[Work]:
         """Cut the shards of a process into batches; targets that miss the same one share them."""
         wanted: dict[tuple[int, int], list[int]] = {}
         plan_of: dict[int, ExtractionPlan] = {}
         for target, plan in self.plans.items():
-            # an interrupted extraction goes on with batches of the size it was begun with
             plan_of.setdefault(plan.batch_size, plan)
             for shard in self._shards[target]:
                 wanted.setdefault((plan.batch_size, shard), []).append(target)

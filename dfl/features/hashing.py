@@ -15,8 +15,12 @@ if TYPE_CHECKING:
     from _hashlib import HASH
 
 _THREADS: Final = 8
+DIGEST_BYTES: Final = 32
 _AT_ONCE: Final = 4096
 """Rows of the table that are looked at together: a million of them never are."""
+
+
+Digests = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,7 @@ class HashedImages:
     """
 
     fingerprint: str
-    each: npt.NDArray[np.uint8]
+    each: Digests
 
 
 def distinct_images(manifest: Manifest) -> tuple[Manifest, npt.NDArray[np.int64]]:
@@ -50,23 +54,52 @@ def distinct_images(manifest: Manifest) -> tuple[Manifest, npt.NDArray[np.int64]
     return Manifest(once, manifest.root), image_of_row
 
 
-def hash_images(manifest: Manifest) -> HashedImages:
+def content_hashes(manifest: Manifest, *, first: int = 0, step: int = 1) -> Digests:
+    """Read images and hash what they hold.
+
+    Args:
+        manifest: The rows.
+        first: The first of its distinct images to be read.
+        step: How many further on each next one is, for processes that share the work.
+
+    Returns:
+        The SHA-256 of each, in the order of their first rows, ``(n, 32)``, uint8.
+
+    Raises:
+        OSError: If there is no such image or it cannot be read.
+        ContainerError: If its container is damaged.
+    """
+    paths = manifest.frame["path"].drop_duplicates().iloc[first::step]
+    contents = in_threads(
+        content_hash,
+        map(manifest.resolve, paths),
+        threads=_THREADS,
+        what="hash images",
+        total=len(paths),
+    )
+    hashes = np.empty((len(paths), DIGEST_BYTES), dtype=np.uint8)
+    for row, content in enumerate(contents):
+        hashes[row] = np.frombuffer(bytes.fromhex(content), dtype=np.uint8)
+    return hashes
+
+
+def hash_images(manifest: Manifest, contents: Digests | None = None) -> HashedImages:
     """Hash a table and the content of its images.
 
     Args:
-        manifest: The rows; their images are read.
+        manifest: The rows.
+        contents: What `content_hashes` gives for all of its images; they are read by default.
 
     Returns:
         The hashes, the same wherever the images lie.
     """
+    if contents is None:
+        contents = content_hashes(manifest)
     digest = _hashed_rows(manifest)
     paths = manifest.frame["path"].drop_duplicates()
     each = np.empty((len(paths), NAMED_BYTES), dtype=np.uint8)
-    files = map(manifest.resolve, paths)
-    contents = in_threads(
-        content_hash, files, threads=_THREADS, what="hash images", total=len(paths)
-    )
-    for row, (path, content) in enumerate(zip(paths, contents, strict=True)):
+    for row, (path, known) in enumerate(zip(paths, contents, strict=True)):
+        content = known.tobytes().hex()
         digest.update(content.encode())
         each[row] = np.frombuffer(named_hash(path, content), dtype=np.uint8)
     return HashedImages(digest.hexdigest(), each)

@@ -152,26 +152,29 @@ def _sample_fingerprint(images: Manifest, sample: int) -> str:
     return fingerprint_of(contents)
 
 
-def on_first_process(trainer: pl.Trainer, work: Callable[[], T], *, news_s: float = 20.0) -> T:
-    """Do something on the first process, and give all of them its result, or its error.
+def on_every_process(
+    trainer: pl.Trainer, work: Callable[[], T], *, news_s: float = 20.0
+) -> list[T]:
+    """Do something on all processes at once, and give each of them what all have got.
 
-    It may take as long as it takes: the first process tells the others now and then that it is at
-    it, so that none of them gives up.
+    It may take as long as it takes: they tell each other now and then that they are at it, so that
+    none of them gives up.
 
     Args:
         trainer: The trainer of this process; every process has to call this.
-        work: What to do; only the first process does.
+        work: What this one does.
         news_s: Seconds between two signs of life, far below the half hour that a collective waits
             by default.
 
     Returns:
-        What `work` returned there.
+        What each of them returned, by rank.
 
     Raises:
-        Exception: What `work` raised there; without it the others would wait for ever.
+        Exception: What the first of those that failed raised, on all of them; without it the
+            others would wait for ever.
     """
     if trainer.world_size == 1:
-        return work()
+        return [work()]
     future: Future[T] = Future()
 
     def run() -> None:
@@ -180,16 +183,37 @@ def on_first_process(trainer: pl.Trainer, work: Callable[[], T], *, news_s: floa
         except Exception as err:
             future.set_exception(err)
 
-    if trainer.is_global_zero:  # a daemon does not outlive an interrupted program
-        threading.Thread(target=run, daemon=True).start()
-    while True:
-        if trainer.is_global_zero:
-            wait([future], news_s)
-        if trainer.strategy.broadcast(future.done()):
-            break
-    error = future.exception() if trainer.is_global_zero else None
-    result = future.result() if trainer.is_global_zero and error is None else None
-    result, error = trainer.strategy.broadcast((result, error))
-    if error is not None:
-        raise error
-    return cast(T, result)
+    # a daemon does not outlive an interrupted program
+    threading.Thread(target=run, daemon=True).start()
+    done = False
+    while not done:
+        wait([future], news_s)
+        done = all(_gathered(trainer, future.done()))
+    error = future.exception()
+    outcomes = _gathered(trainer, (None if error else future.result(), error))
+    for _, failed in outcomes:
+        if failed is not None:
+            raise failed
+    return [cast(T, result) for result, _ in outcomes]
+
+
+def on_first_process(trainer: pl.Trainer, work: Callable[[], T], *, news_s: float = 20.0) -> T:
+    """Do something on the first process, and give all of them its result; see `on_every_process`.
+
+    Args:
+        trainer: The trainer of this process; every process has to call this.
+        work: What to do; only the first process does.
+        news_s: Seconds between two signs of life.
+
+    Returns:
+        What `work` returned there.
+
+    Raises:
+        Exception: What `work` raised there.
+    """
+    own = work if trainer.is_global_zero else _nothing
+    return cast(T, on_every_process(trainer, own, news_s=news_s)[0])
+
+
+def _nothing() -> None:
+    return None

@@ -127,9 +127,6 @@ class ExtractionPlan:
     def start(self) -> "ExtractionPlan":
         """Begin the extraction, or go on with one that was interrupted; for who holds its lock.
 
-        Shards of the same images that others have, interrupted ones of other images, are taken
-        over: an image that could not be read is repaired or removed, and the rest is as it was.
-
         Returns:
             The plan, its folder made; where a shard is kept, with the batches of that.
         """
@@ -143,17 +140,40 @@ class ExtractionPlan:
                 self.batch_size,
             )
         self.folder.mkdir(parents=True, exist_ok=True)
-        found = begun.elsewhere(begun.missing())
+        return begun
+
+    def take_over(self, found: Mapping[int, Path]) -> None:
+        """Keep shards of the same images that others have, interrupted ones of other images.
+
+        An image that could not be read is repaired or removed, and the rest is as it was.
+
+        Args:
+            found: What `elsewhere` gives.
+        """
         for shard, file in found.items():
-            _link(file, begun.file(shard))
+            _link(file, self.file(shard))
         if found:
             logger.info(
                 "%s: %d of %d shards were made of the same images before and are kept",
                 self.out,
                 len(found),
-                begun.shards,
+                self.shards,
             )
-        return begun
+
+    def remove(self, damaged: Sequence[int]) -> None:
+        """Remove shards that are not as they were written; for who holds the lock of the folder.
+
+        The writer would take one for what another process has written.
+        """
+        for shard in damaged:
+            self.file(shard).unlink(missing_ok=True)
+        if damaged:
+            logger.info(
+                "%s: %d of %d shards are damaged; they are made anew",
+                self.folder,
+                len(damaged),
+                self.shards,
+            )
 
     def begun(self) -> "ExtractionPlan":
         """Give the plan whose shards are there; their batches may be of another size."""
@@ -172,33 +192,24 @@ class ExtractionPlan:
             if kind.fullmatch(path.name) and path != self.folder and path.is_dir()
         )
 
+    def there(self) -> list[int]:
+        """List the shards that are there; none is read."""
+        names = {path.name for path in _files(self.folder)}
+        return [shard for shard in range(self.shards) if self.file(shard).name in names]
+
     def missing(self) -> list[int]:
         """List the shards that are not there yet; none is read."""
-        there = {path.name for path in _files(self.folder)}
-        return [shard for shard in range(self.shards) if self.file(shard).name not in there]
+        return sorted(set(range(self.shards)) - set(self.there()))
 
-    def pending(self, *, remove: bool = False) -> list[int]:
-        """List the shards that are not there, or not as they were written; all others are read.
-
-        Args:
-            remove: Remove the damaged ones; only for who holds the lock of the folder.
-        """
-        missing = self.missing()
-        there = sorted(set(range(self.shards)) - set(missing))
+    def damaged(self, shards: Sequence[int]) -> list[int]:
+        """Read shards, and list those that are not as they were written."""
         with ThreadPoolExecutor(_THREADS) as pool:
-            whole = list(pool.map(self._is_whole, there))
-        damaged = [shard for shard, good in zip(there, whole, strict=True) if not good]
-        if damaged:
-            logger.info(
-                "%s: %d of %d shards are damaged; they are made anew",
-                self.folder,
-                len(damaged),
-                self.shards,
-            )
-        if remove:
-            for shard in damaged:
-                self.file(shard).unlink(missing_ok=True)
-        return sorted(missing + damaged)
+            whole = list(pool.map(self._is_whole, shards))
+        return [shard for shard, good in zip(shards, whole, strict=True) if not good]
+
+    def pending(self) -> list[int]:
+        """List the shards that are not there, or not as they were written; all others are read."""
+        return sorted([*self.missing(), *self.damaged(self.there())])
 
     def elsewhere(self, missing: Sequence[int]) -> dict[int, Path]:
         """Find shards of the same images in the folders of others; by shard, their files."""

@@ -1,9 +1,10 @@
-"""Writing features: each process keeps its own shards, the first one joins them."""
+"""Writing features: each process keeps its own shards, the first one joins them at last."""
 
 import logging
 import shutil
 import time
 from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final, cast
 
 import lightning.pytorch as pl
@@ -17,7 +18,6 @@ from dfl.data.manifest.manifest import Manifest
 from dfl.errors import FeatureError
 from dfl.features.extraction import ExtractionDataModule, FeatureExtractionTask, Work
 from dfl.features.matrices import Matrix
-from dfl.features.processes import on_first_process
 from dfl.features.shards import ExtractionPlan
 from dfl.features.store import FEATURES, new_store
 from dfl.files import is_full_disk
@@ -27,6 +27,8 @@ logger = logging.getLogger(__name__)
 
 _UNDER_WAY: Final = 128
 """So many images may be on their way through the backbones, or two batches, if that is more."""
+_WRITES: Final = 4
+"""So many shards may wait for a slow disk, each with its features in memory."""
 _PATIENCE_S: Final = 900.0
 """How long nothing may come from the other processes before this one goes to the barrier."""
 
@@ -36,8 +38,8 @@ Layers = dict[str, Matrix]
 class FeatureWriter(pl.Callback):
     """Write what `FeatureExtractionTask` predicts, a shard at a time; gather nothing in memory.
 
-    It waits for a batch only when others are under way behind it, so that the backbones always
-    have work, and what is in memory is bounded.
+    It waits for a batch only when others are under way behind it, and a thread of its own writes
+    the shards, so that the backbones always have work; and what is in memory is bounded.
 
     Args:
         extraction: What is made where.
@@ -47,6 +49,12 @@ class FeatureWriter(pl.Callback):
         self._extraction = extraction
         self._under_way: deque[tuple[Work, dict[int, list[FeaturesUnderWay]]]] = deque()
         self._done: dict[int, list[Layers]] = {}
+        self._writes: deque[Future[None]] = deque()
+        self._disk: ThreadPoolExecutor | None = None
+
+    def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the thread that writes."""
+        self._disk = ThreadPoolExecutor(1, thread_name_prefix="shards")
 
     def on_predict_batch_end(
         self,
@@ -65,16 +73,24 @@ class FeatureWriter(pl.Callback):
             self._settle(pl_module)
 
     def on_predict_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Wait for the rest."""
+        """Wait for the rest, until all of it is written."""
         while self._under_way:
             self._settle(pl_module)
+        self._wait_for_writes(0)
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        """Write what is complete: what is made need not be made again."""
+        if self._disk is not None:
+            self._disk.shutdown()
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Wait until every process has written its shards, then join them on the first one."""
+        """Wait until every process has written its shards."""
+        if self._disk is not None:
+            self._disk.shutdown()
         if trainer.world_size > 1:
             self._wait_for_others()
-        trainer.strategy.barrier()
-        on_first_process(trainer, self._join)
 
     def _images(self) -> int:
         return sum(len(work.batch.rows) for work, _ in self._under_way)
@@ -87,11 +103,22 @@ class FeatureWriter(pl.Callback):
             for one in pending:
                 layers |= {name: value.numpy() for name, value in one.result().items()}
             self._done.setdefault(target, []).append(layers)
-            if work.ends:
-                self._write(target, work.shard, task)
+            if work.ends and self._disk is not None:
+                batches = self._done.pop(target)
+                self._writes.append(
+                    self._disk.submit(self._write, target, work.shard, batches, task)
+                )
+                self._wait_for_writes(_WRITES)
 
-    def _write(self, target: int, shard: int, task: pl.LightningModule) -> None:
-        plan, batches = self._extraction.plans[target], self._done.pop(target)
+    def _wait_for_writes(self, left: int) -> None:
+        """Wait until no more than some shards are still to be written, and raise what failed."""
+        while self._writes and (len(self._writes) > left or self._writes[0].done()):
+            self._writes.popleft().result()
+
+    def _write(
+        self, target: int, shard: int, batches: list[Layers], task: pl.LightningModule
+    ) -> None:
+        plan = self._extraction.plans[target]
         features = {
             layer.name: np.concatenate([batch[layer.name] for batch in batches])
             for layer in plan.spec
@@ -131,17 +158,26 @@ class FeatureWriter(pl.Callback):
             time.sleep(pause)
             pause = min(5.0, 1.2 * pause)
 
-    def _join(self) -> None:
-        extraction = self._extraction
-        for target, plan in extraction.plans.items():
-            join_shards(
-                plan,
-                extraction.first_view.manifest,
-                extraction.image_of_row,
-                metadata=extraction.targets[target].metadata,
-                overwrite=extraction.overwrite,
-            )
-        extraction.close()
+
+def join_all(extraction: ExtractionDataModule) -> None:
+    """Make the feature folders of an extraction whose shards are all there.
+
+    Nobody waits for it: one process does it, when the others have left.
+
+    Args:
+        extraction: What is made where.
+
+    Raises:
+        FeatureError: As for `join_shards`.
+    """
+    for target, plan in extraction.plans.items():
+        join_shards(
+            plan,
+            extraction.first_view.manifest,
+            extraction.image_of_row,
+            metadata=extraction.targets[target].metadata,
+            overwrite=extraction.overwrite,
+        )
 
 
 def join_shards(

@@ -9,38 +9,56 @@ from dfl.data.manifest.manifest import Manifest
 from dfl.errors import FeatureError
 from dfl.features import processes
 from dfl.features.hashing import distinct_images
-from dfl.features.processes import check_alike, check_visible, facts_of, on_first_process
+from dfl.features.processes import (
+    check_alike,
+    check_visible,
+    facts_of,
+    on_every_process,
+    on_first_process,
+)
 from dfl.types import FeatureLayer
 from tests.features.small_extraction import images
 
 SPEC = (FeatureLayer("m.mean", 3, "abc"),)
 
 
-def _errors(check, count: int = 3) -> list[str | None]:
-    """Run a check on simulated processes; what each of them raised."""
-    barrier, box = threading.Barrier(count), [None]
-    errors: list[str | None] = [None] * count
+def _processes(work, count: int = 3) -> tuple[list[object], list[object]]:
+    """Call something on simulated processes; what each got or raised, and all that was sent."""
+    barrier, box, sent = threading.Barrier(count), [None], []
+    results: list[object] = [None] * count
 
     def process(rank: int) -> None:
         def broadcast(value: object, src: int) -> object:
             barrier.wait(5)
             if rank == src:
                 box[0] = value
+                sent.append(value)
             barrier.wait(5)
             return box[0]
 
-        strategy = SimpleNamespace(broadcast=broadcast)
+        trainer = SimpleNamespace(
+            world_size=count,
+            is_global_zero=rank == 0,
+            global_rank=rank,
+            strategy=SimpleNamespace(broadcast=broadcast),
+        )
         try:
-            check(SimpleNamespace(world_size=count, strategy=strategy), rank)
-        except FeatureError as err:
-            errors[rank] = str(err)
+            results[rank] = work(trainer, rank)
+        except (FeatureError, ValueError) as err:
+            results[rank] = err
 
     threads = [threading.Thread(target=process, args=(rank,)) for rank in range(count)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    return errors
+    return results, sent
+
+
+def _errors(check, count: int = 3) -> list[str | None]:
+    """Run a check on simulated processes; what each of them raised."""
+    results, _ = _processes(check, count)
+    return [None if result is None else str(result) for result in results]
 
 
 def _facts(
@@ -131,58 +149,41 @@ def test_check_visible__waits_for_a_slow_file_system(tmp_path: Path, monkeypatch
     assert listed == [str(tmp_path.parent), str(tmp_path)]
 
 
-def _processes(work, count: int) -> tuple[list[object], list[object]]:
-    """Run the work on simulated processes; what each got, and all that was sent."""
-    barrier, box, sent = threading.Barrier(count), [None], []
-    results: list[object] = [None] * count
-
-    def process(rank: int) -> None:
-        def broadcast(value: object) -> object:
-            if rank == 0:
-                box[0] = value
-                sent.append(value)
-            barrier.wait(5)
-            got = box[0]
-            barrier.wait(5)
-            return got
-
-        strategy = SimpleNamespace(broadcast=broadcast)
-        trainer = SimpleNamespace(
-            world_size=count, is_global_zero=rank == 0, global_rank=rank, strategy=strategy
-        )
-        try:
-            results[rank] = on_first_process(trainer, lambda: work(rank), news_s=0.01)
-        except ValueError as err:
-            results[rank] = err
-
-    threads = [threading.Thread(target=process, args=(rank,)) for rank in range(count)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return results, sent
-
-
-def test_on_first_process__the_others_hear_from_long_work() -> None:
+def test_on_every_process__each_gets_what_all_got_and_hears_from_long_work() -> None:
     def work(rank: int) -> str:
-        time.sleep(0.2)
+        time.sleep(0.2 * rank)
         return f"done by {rank}"
 
-    results, sent = _processes(work, 3)
-    assert results == ["done by 0"] * 3
+    results, sent = _processes(
+        lambda trainer, rank: on_every_process(trainer, lambda: work(rank), news_s=0.01)
+    )
+    assert results == [["done by 0", "done by 1", "done by 2"]] * 3
     assert sent.count(False) > 2
 
 
-def test_on_first_process__its_error_is_everybodys() -> None:
-    def work(rank: int) -> None:
-        raise ValueError(f"of {rank}")
+def test_on_every_process__an_error_of_one_is_everybodys() -> None:
+    def work(rank: int) -> int:
+        if rank:
+            raise ValueError(f"of {rank}")
+        return rank
 
-    results, _ = _processes(work, 2)
-    assert [str(result) for result in results] == ["of 0"] * 2
+    results, _ = _processes(
+        lambda trainer, rank: on_every_process(trainer, lambda: work(rank), news_s=0.01)
+    )
+    assert [str(result) for result in results] == ["of 1"] * 3
 
 
-def test_on_first_process__alone() -> None:
+def test_on_every_process__alone() -> None:
     trainer = SimpleNamespace(world_size=1)
-    assert on_first_process(trainer, lambda: 3) == 3
+    assert on_every_process(trainer, lambda: 3) == [3]
     with pytest.raises(ZeroDivisionError):
-        on_first_process(trainer, lambda: 1 / 0)
+        on_every_process(trainer, lambda: 1 / 0)
+
+
+def test_on_first_process__only_that_one_works() -> None:
+    worked = []
+    results, _ = _processes(
+        lambda trainer, rank: on_first_process(trainer, lambda: worked.append(rank) or "done")
+    )
+    assert results == ["done"] * 3
+    assert worked == [0]

@@ -92,8 +92,7 @@ def test_start__goes_on_with_the_batch_size_it_began_with(tmp_path: Path) -> Non
     assert replace(other, method="cd" * 32).pending_images(advice="") == 300
 
 
-def test_pending__any_flipped_bit_or_foreign_shard_is_found(tmp_path: Path, caplog) -> None:
-    caplog.set_level("INFO")
+def test_pending__any_flipped_bit_or_foreign_shard_is_found(tmp_path: Path) -> None:
     plan = _begun(tmp_path)
     content = plan.file(1).read_bytes()
     for place in range(0, len(content), 97):
@@ -101,20 +100,22 @@ def test_pending__any_flipped_bit_or_foreign_shard_is_found(tmp_path: Path, capl
         flipped[place] ^= 1 << place % 8
         plan.file(1).write_bytes(flipped)
         assert plan.pending() == [1, 2], place
-    assert f"{plan.folder}: 1 of 3 shards are damaged; they are made anew" in caplog.text
     plan.file(1).write_bytes(plan.file(0).read_bytes())
     assert plan.pending() == [1, 2]
     plan.file(1).write_bytes(content)
     assert plan.pending() == [2]
 
 
-def test_pending__removes_only_damaged_shards_and_only_when_asked(tmp_path: Path) -> None:
+def test_remove__only_damaged_shards_and_only_when_asked(tmp_path: Path, caplog) -> None:
+    caplog.set_level("INFO")
     plan = _begun(tmp_path)
     plan.file(1).write_bytes(b"")
     assert plan.pending() == [1, 2]
     assert plan.missing() == [2]
-    assert plan.pending(remove=True) == [1, 2]
+    assert plan.damaged(plan.there()) == [1]
+    plan.remove([1])
     assert plan.missing() == [1, 2]
+    assert f"{plan.folder}: 1 of 3 shards are damaged; they are made anew" in caplog.text
     assert plan.file(0).exists()
 
 
@@ -141,7 +142,7 @@ def test_pending__an_error_that_may_pass_is_no_damage(tmp_path: Path, monkeypatc
     with monkeypatch.context() as patch:
         patch.setattr("dfl.features.shards.safe_open", stale)
         with pytest.raises(OSError, match="Stale"):
-            plan.pending(remove=True)
+            plan.pending()
     assert plan.missing() == [2]
 
 
@@ -156,27 +157,33 @@ def test_find__something_else_is_not_touched(tmp_path: Path) -> None:
             FeatureStore.find(out, "aa", overwrite=overwrite, advice="")
 
 
-def test_start__takes_over_shards_of_the_same_images_and_the_same_method(tmp_path: Path) -> None:
+def _going_on(plan: ExtractionPlan) -> list[int]:
+    """Begin with what others have; what is still to be made."""
+    begun = plan.start()
+    begun.take_over(begun.elsewhere(begun.missing()))
+    return begun.pending()
+
+
+def test_take_over__shards_of_the_same_images_and_the_same_method(tmp_path: Path) -> None:
     """One image of the second shard was repaired; the first shard serves, the second does not."""
     begun = _begun(tmp_path)
     repaired = replace(begun, hashed=hashed(300, changed=[200]))
     assert repaired.missing() == [0, 1, 2]
-    assert repaired.start() == repaired
-    assert repaired.pending() == [1, 2]
+    assert _going_on(repaired) == [1, 2]
     assert begun.pending() == [2]
     one_less = replace(begun, hashed=hashed(299))
     assert list(one_less.elsewhere([0, 1, 2])) == [0, 1]
-    assert one_less.start().pending() == [2]
+    assert _going_on(one_less) == [2]
     for other in (
         replace(begun, method="cd" * 32),
         replace(begun, spec=(FeatureLayer("clip.pooled", 4, "aa"),), method="ef" * 32),
         replace(begun, out=tmp_path / "g"),
     ):
-        assert other.start().pending() == [0, 1, 2]
+        assert _going_on(other) == [0, 1, 2]
 
 
-def test_start__leaves_damaged_shards_of_others(tmp_path: Path) -> None:
+def test_take_over__leaves_damaged_shards_of_others(tmp_path: Path) -> None:
     begun = _begun(tmp_path)
     begun.file(0).write_bytes(begun.file(0).read_bytes()[:-1] + b"!")
-    repaired = replace(begun, hashed=hashed(300, changed=[299])).start()
-    assert repaired.pending() == [0, 2]
+    repaired = replace(begun, hashed=hashed(300, changed=[299]))
+    assert _going_on(repaired) == [0, 2]

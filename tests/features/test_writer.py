@@ -1,3 +1,4 @@
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -50,6 +51,7 @@ def _run(
     data.plans, data.images = {0: plan}, _manifest(list(range(7)))
     waited: list[int] = []
     writer = FeatureWriter(data)
+    writer.on_predict_start(None, task)
     for shard in shards:
         batches = list(plan.batches(shard))
         for rows in batches:
@@ -59,6 +61,7 @@ def _run(
             writer.on_predict_batch_end(None, task, results, batch, len(data.work) - 1)
     waited.append(-1)
     writer.on_predict_epoch_end(None, task)
+    writer.teardown(SimpleNamespace(world_size=1), task, "predict")
     return waited
 
 
@@ -163,18 +166,39 @@ def test_join__a_shard_that_became_damaged_is_named(plan: ExtractionPlan) -> Non
 def test_teardown__waits_for_the_shards_of_other_processes(
     plan: ExtractionPlan, monkeypatch
 ) -> None:
-    seen: list[str] = []
     data = ExtractionDataModule({}, [Target(plan.out, "v", SPEC, {})], execution={})
     data.plans = {0: plan}
     sleeps = iter([[0], [], [1]])
     monkeypatch.setattr("time.sleep", lambda _: _run(plan, next(sleeps)))
-    strategy = SimpleNamespace(
-        barrier=lambda: seen.append(f"barrier {plan.missing()}"), broadcast=lambda value: value
-    )
-    trainer = SimpleNamespace(world_size=2, is_global_zero=True, strategy=strategy)
-    monkeypatch.setattr(FeatureWriter, "_join", lambda self: seen.append("join"))
-    FeatureWriter(data).teardown(trainer, None, "predict")
-    assert seen == ["barrier []", "join"]
+    FeatureWriter(data).teardown(SimpleNamespace(world_size=2), None, "predict")
+    assert plan.missing() == []
+
+
+def test_writer__goes_on_while_a_few_shards_are_written(plan: ExtractionPlan, monkeypatch) -> None:
+    monkeypatch.setattr(dfl.features.writer, "_UNDER_WAY", 0)
+    monkeypatch.setattr(dfl.features.writer, "_WRITES", 1)
+    is_fast, result, write = threading.Event(), Late.result, ExtractionPlan.write
+    seen: list[str] = []
+
+    def noted(late: Late) -> dict[str, torch.Tensor]:
+        seen.append(f"features of {late.first}")
+        return result(late)
+
+    def write_slowly(plan: ExtractionPlan, shard: int, features: dict[str, np.ndarray]) -> None:
+        seen.append(f"write {shard}")
+        assert is_fast.wait(20)
+        write(plan, shard, features)
+
+    monkeypatch.setattr(Late, "result", noted)
+    monkeypatch.setattr(ExtractionPlan, "write", write_slowly)
+    loop = threading.Thread(target=_run, args=(plan, [0, 1]))
+    loop.start()
+    loop.join(0.5)
+    assert loop.is_alive()
+    assert sorted(seen) == [*(f"features of {first}" for first in (0, 2, 4, 6)), "write 0"]
+    is_fast.set()
+    loop.join(20)
+    assert plan.missing() == []
 
 
 def test_teardown__does_not_wait_for_ever(plan: ExtractionPlan, monkeypatch) -> None:

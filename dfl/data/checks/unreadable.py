@@ -14,7 +14,8 @@ from dfl.data.images.decode import OnDamaged, decode, decode_noting, read_image
 from dfl.data.manifest.manifest import Manifest, write_table
 from dfl.data.sources.words import SIDE_NAMES
 from dfl.errors import DataError, ImageError, named
-from dfl.threads import cores, in_threads
+from dfl.processes import cores
+from dfl.threads import in_threads
 
 logger = logging.getLogger(__name__)
 

@@ -21,8 +21,7 @@ from threadpoolctl import threadpool_limits
 
 from dfl.errors import ConfigError, StudyError
 from dfl.files import own_token
-from dfl.processes import end_with_parent
-from dfl.threads import cores
+from dfl.processes import cores, end_with_parent
 
 DIED: Final = "its process died, most likely for want of memory; give fewer jobs"
 """What became of an item without result, in one line."""

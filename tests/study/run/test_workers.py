@@ -10,10 +10,10 @@ import pytest
 
 from dfl.errors import ConfigError, StudyError
 from dfl.heads.estimators import lda
+from dfl.processes import cores
 from dfl.study.run.cells import CellStore
 from dfl.study.run.missing import run_missing
 from dfl.study.run.workers import DIED, DaskWorkers, LocalWorkers, choose_workers
-from dfl.threads import cores
 from tests.study.study_examples import Dies, Tells, cell, example, pipeline
 from tests.study.worker_functions import grow, loaded, work
 

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import torch
 
-_CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(
     ["dfl.app.lightning_cli", "dfl.commands.extract", "dfl.commands.study"]
 )
 Prepare = Callable[[], None]
@@ -54,9 +54,7 @@ def start(
     """
     variables = dict(os.environ) | dict(environment or {})
     method = multiprocessing.get_start_method()
-    process = _CONTEXT.Process(
-        target=_run, args=(args, log, prepare, variables, Path.cwd(), method)
-    )
+    process = CONTEXT.Process(target=_run, args=(args, log, prepare, variables, Path.cwd(), method))
     process.start()
     return process
 

@@ -6,11 +6,12 @@ import threading
 from types import FrameType
 
 import lightning.pytorch as pl
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.accelerators import CUDAAccelerator, MPSAccelerator
 
 from dfl.app.quiet import quiet_lightning
 from dfl.backbones.precision import SettledPrecision
-from dfl.errors import ConfigError
+from dfl.errors import ConfigError, one_line
 from dfl.processes import end_group
 from dfl.report.throughput_bar import ThroughputBar
 
@@ -29,6 +30,27 @@ def device_kind(accelerator: str) -> str:
             return "cuda"
         return "mps" if MPSAccelerator.is_available() else "cpu"
     return accelerator
+
+
+def device_numbers(accelerator: str, devices: int | str) -> list[int]:
+    """List the devices of this machine that a trainer would take, as it numbers them.
+
+    Args:
+        accelerator: Lightning's accelerator.
+        devices: Number of devices, their numbers as Lightning takes them, or auto.
+
+    Returns:
+        The numbers of the GPUs; 0 alone for a CPU and whatever else is there once.
+
+    Raises:
+        ConfigError: If there are fewer.
+    """
+    if device_kind(accelerator) != "cuda":
+        return [0]
+    try:
+        return CUDAAccelerator.parse_devices(-1 if devices == "auto" else devices) or [0]
+    except MisconfigurationException as err:
+        raise ConfigError(f"devices: {one_line(err)}") from err
 
 
 def run_prediction(

@@ -9,6 +9,7 @@ from sklearn.pipeline import Pipeline
 
 import dfl.app.register  # noqa: F401  short names of classes
 from dfl.app.parser import resolved_config
+from dfl.app.prediction import device_numbers
 from dfl.backbones import Backbone
 from dfl.backbones.precision import SettledPrecision
 from dfl.data import ImageDataModule
@@ -104,8 +105,9 @@ def study(
         plan_only: Print the plan and stop.
         logger: Lightning's W&B logger, as in configs/logger, for tables and the report.
         precision: Numeric precision of the backbones.
-        accelerator: Lightning's accelerator for the backbones.
-        devices: Number of devices on each node, or auto.
+        accelerator: Lightning's accelerator for the backbones and the baselines.
+        devices: Number of devices on each node, or auto; the baselines are trained on those of the
+            first node, one network a device.
         num_nodes: Number of nodes.
         strategy: Lightning's strategy.
 
@@ -164,6 +166,7 @@ def study(
         conditions,
         out=out,
         accelerator=accelerator,
+        devices=device_numbers(accelerator, devices),
         precision=precision,
     )
     with choose_workers(executor, scheduler, jobs) as workers:

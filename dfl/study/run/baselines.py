@@ -1,6 +1,7 @@
 """The baselines of a study: networks fine-tuned end to end, in the same tables."""
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -29,8 +30,15 @@ from dfl.study.run.finetuning import (
     training_settings,
 )
 from dfl.study.run.study import Study
+from dfl.study.run.workers import DeviceWorkers
+
+logger = logging.getLogger(__name__)
 
 BASELINE_GRID: Final = "fine-tuned"
+_DIED: Final = (
+    "its process died, most likely for want of memory; give fewer data.num_workers, or fewer "
+    "devices, on each of which a network is trained"
+)
 
 
 @dataclass
@@ -64,6 +72,7 @@ class Baselines:
         conditions: Transforms by condition; training is under the first.
         out: The study's folder.
         accelerator: Lightning's accelerator.
+        devices: The numbers of its devices; so many networks are trained at once, one on each.
         precision: Numeric precision.
 
     Attributes:
@@ -83,6 +92,7 @@ class Baselines:
         *,
         out: Path,
         accelerator: str,
+        devices: Sequence[int],
         precision: SettledPrecision,
     ) -> None:
         first = study.first_condition
@@ -108,7 +118,7 @@ class Baselines:
         self.tasks, self.settings, self._study = tasks, settings, study
         self._data, self._conditions = data, conditions
         self._networks = Store(NETWORK, out / "baselines")
-        self._accelerator, self._precision = accelerator, precision
+        self._accelerator, self._devices, self._precision = accelerator, devices, precision
 
     @cached_property
     def keys(self) -> dict[Cell, str]:
@@ -136,27 +146,41 @@ class Baselines:
         return checkpoint_of(self._networks, self._training(cell))
 
     def run(self) -> list[Outcome]:
-        """Train what is not there yet, one after the other.
+        """Train what is not there yet, on all devices at once.
 
         Returns:
             The outcome of each cell that was trained now.
         """
-        store = CellStore(self._study.folder)
         missing = self.missing(warn=True)
-        outcomes = []
+        made: dict[Cell, Outcome] = {}
         with progress("fine-tune", len(missing), unit="network") as bar:
-            for cell in missing:
-                start = monotonic()
-                try:
-                    scores = self._train(cell)
-                    info: Recipe = {"seconds": round(monotonic() - start, 3)}
-                    store.keep(self.keys[cell], cell, scores, info)
-                except Exception as err:  # whatever it is, it is this network's alone
-                    outcomes.append(Outcome(cell, cause_of(err)))
-                else:
-                    outcomes.append(Outcome(cell))
+            for outcome in self._outcomes(missing):
+                made[outcome.cell] = outcome
                 bar.update()
-        return outcomes
+        return [made[cell] for cell in missing]
+
+    def _outcomes(self, missing: Sequence[Cell]) -> Iterator[Outcome]:
+        """Train networks, the next ones as devices become free; their outcomes as they come."""
+        if min(len(missing), len(self._devices)) < 2:
+            for cell in missing:
+                yield self._make(cell, device=self._devices[0], shown=True)
+            return
+        with DeviceWorkers(self._devices) as workers:
+            found = workers.run(Baselines._make, missing, self, folder=self._study.folder)
+            for done, (place, outcome) in enumerate(found, 1):
+                logger.info("fine-tuning %d of %d ended: %s", done, len(missing), missing[place])
+                yield outcome or Outcome(missing[place], _DIED)
+
+    def _make(self, cell: Cell, *, device: int, shown: bool = False) -> Outcome:
+        """Train a network, score with it, and keep the scores."""
+        start = monotonic()
+        try:
+            scores = self._train(cell, device=device, shown=shown)
+            info: Recipe = {"seconds": round(monotonic() - start, 3)}
+            CellStore(self._study.folder).keep(self.keys[cell], cell, scores, info)
+        except Exception as err:  # whatever it is, it is this network's alone
+            return Outcome(cell, cause_of(err))
+        return Outcome(cell)
 
     def _training(self, cell: Cell) -> str:
         """Identify a training; what it is tested under has no part in it."""
@@ -180,7 +204,7 @@ class Baselines:
         )
         return extraction_fingerprint(hash_images(self._data.manifest), method)
 
-    def _train(self, cell: Cell) -> Scores:
+    def _train(self, cell: Cell, *, device: int, shown: bool) -> Scores:
         frame = self._study.frames[cell.seed]
         learnt = np.concatenate([self._study.rows(cell, split) for split in ("train", "val")])
         train, held_out = (
@@ -198,7 +222,9 @@ class Baselines:
             patience=self.settings.patience,
             seed=cell.seed,
             accelerator=self._accelerator,
+            device=device,
             precision=self._precision,
+            shown=shown,
         )
         return {
             condition: score_network(
@@ -208,7 +234,9 @@ class Baselines:
                 data=self._data,
                 eval_transforms=self._conditions[condition],
                 accelerator=self._accelerator,
+                device=device,
                 precision=self._precision,
+                shown=shown,
             )
             for condition in self._study.scored_conditions(cell)
         }

@@ -13,9 +13,11 @@ from typing import Any
 import lightning.pytorch as pl
 import numpy as np
 import torch
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.callbacks import EarlyStopping
 from numpy.typing import NDArray
 
+from dfl.app.prediction import device_kind
 from dfl.app.quiet import quiet_lightning
 from dfl.artifacts import Kind, Store
 from dfl.backbones.precision import SettledPrecision
@@ -54,7 +56,9 @@ def fine_tune(
     patience: int | None,
     seed: int,
     accelerator: str = "auto",
+    device: int = 0,
     precision: SettledPrecision = "32-true",
+    shown: bool = True,
 ) -> Path:
     """Fine-tune a network on some images, unless it is there.
 
@@ -73,7 +77,9 @@ def fine_tune(
         patience: Epochs without a better validation loss after which it ends; None never does.
         seed: The seed of the training.
         accelerator: Lightning's accelerator, of which one device is taken.
+        device: The number of that device, among GPUs.
         precision: Numeric precision.
+        shown: Whether to show how far it is.
 
     Returns:
         The checkpoint of its best epoch.
@@ -88,7 +94,7 @@ def fine_tune(
     with locked(store.path(key)):
         if store.get(key) is None:
             images = data.of(train, seed=seed)
-            trainer = partial(_trainer, workspace, accelerator, precision)
+            trainer = partial(_trainer, workspace, accelerator, device, precision, shown)
             with _quiet(), torch.random.fork_rng(devices=range(torch.cuda.device_count())):
                 best = _train(task, images, workspace, trainer, max_epochs, patience, seed)
             with store.making(key, about, workspace=workspace) as folder:
@@ -110,7 +116,9 @@ def score_network(
     data: ImageDataModule,
     eval_transforms: Sequence[Augmentation] = (),
     accelerator: str = "auto",
+    device: int = 0,
     precision: SettledPrecision = "32-true",
+    shown: bool = True,
 ) -> NDArray[np.float64]:
     """Score images with a fine-tuned network.
 
@@ -121,7 +129,9 @@ def score_network(
         data: How images are seen.
         eval_transforms: What they go through after ``data.eval_transforms``.
         accelerator: Lightning's accelerator, of which one device is taken.
+        device: The number of that device, among GPUs.
         precision: Numeric precision.
+        shown: Whether to show how far it is.
 
     Returns:
         A score for every row of ``images``, in its order; higher = fake.
@@ -135,7 +145,7 @@ def score_network(
     seen = data.of(Manifest(once, images.root), eval_transforms=transforms)
     scored = task.untrained(pretrained=False)
     with _quiet(), torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-        trainer = _trainer(checkpoint.parent, accelerator, precision)
+        trainer = _trainer(checkpoint.parent, accelerator, device, precision, shown)
         trainer.predict(scored, datamodule=seen, ckpt_path=checkpoint, return_predictions=False)
     by_path = scored.scores.set_index("path")["score"]
     return by_path.loc[images.frame["path"]].to_numpy(dtype=np.float64)
@@ -239,7 +249,9 @@ def _keepers(folder: Path, patience: int | None, validated: bool) -> list[pl.Cal
 def _trainer(
     folder: Path,
     accelerator: str,
+    device: int,
     precision: SettledPrecision,
+    shown: bool,
     callbacks: Sequence[pl.Callback] = (),
     *,
     max_epochs: int | None = None,
@@ -249,7 +261,7 @@ def _trainer(
     try:
         made = pl.Trainer(
             accelerator=accelerator,
-            devices=1,
+            devices=[device] if device_kind(accelerator) == "cuda" else 1,
             precision=precision,
             max_epochs=max_epochs,
             num_sanity_val_steps=num_sanity_val_steps,
@@ -260,7 +272,10 @@ def _trainer(
             # the data modules of dfl deal images to processes themselves
             use_distributed_sampler=False,
             default_root_dir=folder,
-            callbacks=[ThroughputBar(), *callbacks],
+            # in a job of SLURM, Lightning would keep what it was at and have the job start again,
+            # which goes on at the last epoch in any case, with the same result
+            plugins=LightningEnvironment(),
+            callbacks=[ThroughputBar(refresh_rate=10 if shown else 0), *callbacks],
         )
     except ValueError as err:
         raise ConfigError(str(err)) from err

@@ -40,7 +40,7 @@ def run_missing(
         cells: The heads on features.
         study: What they are made from.
         workers: What fits them.
-        baselines: Networks that are fine-tuned here, one after the other.
+        baselines: Networks that are fine-tuned on this machine.
 
     Returns:
         What became of all of them.

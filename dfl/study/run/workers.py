@@ -6,17 +6,18 @@ import time
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import CancelledError, Executor, Future, as_completed
+from concurrent.futures import CancelledError, Executor, Future, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from functools import lru_cache, partial
 from importlib.metadata import version
 from pathlib import Path
+from queue import SimpleQueue
 from types import TracebackType
-from typing import Any, Final, Literal, Self, TypeVar, cast
+from typing import Any, Concatenate, Final, Literal, Self, TypeVar, cast
 
 import joblib
-from joblib.externals.loky import get_reusable_executor, process_executor
+from joblib.externals.loky import ProcessPoolExecutor, get_reusable_executor, process_executor
 from threadpoolctl import threadpool_limits
 
 from dfl.errors import ConfigError, StudyError
@@ -73,7 +74,7 @@ class Workers(ABC):
 
     def run(
         self,
-        function: Callable[[Shared, Item], Result],
+        function: Callable[Concatenate[Shared, Item, ...], Result],
         items: Sequence[Item],
         shared: Shared,
         *,
@@ -172,6 +173,74 @@ class LocalWorkers(Workers):
             self._executor.shutdown(kill_workers=True)  # type: ignore[call-arg]  # loky's own
 
 
+class DeviceWorkers(Workers):
+    """Processes of this machine that have a device each, as many at once as there are devices.
+
+    The function is called as ``function(shared, item, device=number)``. Every item gets a process
+    of its own: the memory of the device is free again when it ends, and one that dies takes no
+    other with it.
+
+    Args:
+        devices: The numbers of the devices, at least one.
+    """
+
+    deaths = (BrokenProcessPool,)
+
+    def __init__(self, devices: Sequence[int]) -> None:
+        self._devices = tuple(devices)
+        self._executor = _ProcessEach(self._devices)
+
+    @property
+    def count(self) -> int:
+        """How many devices there are."""
+        return len(self._devices)
+
+    def executor(self, items: int) -> Executor:
+        """Give what starts a process for each item."""
+        return self._executor
+
+    def close(self) -> None:
+        """End the processes, whatever they are at."""
+        self._executor.end()
+
+
+class _ProcessEach(ThreadPoolExecutor):
+    """Threads, each of which has its calls done by new processes, and tells them a free device."""
+
+    def __init__(self, devices: Sequence[int]) -> None:
+        super().__init__(len(devices))
+        self._free: SimpleQueue[int] = SimpleQueue()
+        for device in devices:
+            self._free.put(device)
+        self._under_way: set[ProcessPoolExecutor] = set()
+        self._ends = False
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:  # noqa: ANN401
+        return super().submit(self._in_process, partial(fn, *args, **kwargs))
+
+    def end(self) -> None:
+        self._ends = True
+        self.shutdown(wait=False, cancel_futures=True)
+        for process in tuple(self._under_way):
+            process.shutdown(kill_workers=True)
+        self.shutdown()
+
+    def _in_process(self, call: Callable[..., Any]) -> Any:  # noqa: ANN401
+        device = self._free.get()
+        process = ProcessPoolExecutor(
+            1, initializer=_begin, initargs=(os.getpid(),), env=_ONE_THREAD
+        )
+        self._under_way.add(process)
+        try:
+            if self._ends:
+                raise CancelledError
+            return process.submit(call, device=device).result()
+        finally:
+            self._under_way.discard(process)
+            process.shutdown(kill_workers=True)
+            self._free.put(device)
+
+
 class DaskWorkers(Workers):
     """The workers of a Dask cluster, which see the same folders as this process.
 
@@ -249,15 +318,22 @@ def _written(shared: object, folder: Path) -> Iterator[Path]:
             left.unlink(missing_ok=True)
     file = folder.absolute() / f"{_SHARED}{own_token()}"
     try:
-        joblib.dump((_versions(), shared), file)
+        # as loky pickles calls: what a parser makes of an optimizer has functions without a name
+        whole = joblib.wrap_non_picklable_objects(shared, keep_wrapper=False)
+        joblib.dump((_versions(), whole), file)
         yield file
     finally:
         file.unlink(missing_ok=True)
 
 
-def _call(function: Callable[[Shared, Item], Result], file: Path, item: Item) -> Result:
+def _call(
+    function: Callable[Concatenate[Shared, Item, ...], Result],
+    file: Path,
+    item: Item,
+    **place: int,
+) -> Result:
     _use_one_thread()
-    return function(cast(Shared, _read(file)), item)
+    return function(cast(Shared, _read(file)), item, **place)
 
 
 @lru_cache(maxsize=1)

@@ -1,6 +1,7 @@
 """The networks of a study: what their keys depend on, and what becomes of those that fail."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from dfl.study.run.baselines import Baselines, FineTuning
 from dfl.study.run.cells import CellStore
 from dfl.study.run.finetuning import training_settings
 from dfl.study.run.study import Study
+from tests.processes import CONTEXT
 
 SCHEDULERS = {
     "none": None,
@@ -75,6 +77,7 @@ def baselines(
     *,
     conditions: Mapping[str, list[Augmentation]] | None = None,
     max_epochs: int = 1,
+    devices: Sequence[int] = (0,),
     **tasks: FineTuneTask,
 ) -> Baselines:
     return Baselines(
@@ -85,6 +88,7 @@ def baselines(
         conditions or {"none": []},
         out=of.folder.parent,
         accelerator="cpu",
+        devices=devices,
         precision="32-true",
     )
 
@@ -193,6 +197,51 @@ def test_run__a_network_that_fails_stops_no_other(
     assert outcomes[1].cause is None
     assert CellStore(given.folder).finished() == {networks.keys[outcomes[1].cell]}
     assert networks.missing() == [outcomes[0].cell]
+
+
+def without_memory(parameters: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:
+    """Be the optimizer of a network that is too large, though not of one of one weight."""
+    optimizer = torch.optim.Adam(parameters, lr=0.5)
+    if len(optimizer.param_groups[0]["params"]) > 1:
+        raise torch.OutOfMemoryError("too\nlarge")
+    return optimizer
+
+
+class QuickProcesses(ProcessPoolExecutor):
+    """Processes that need not import torch, in place of those of loky, and are no children."""
+
+    def __init__(self, count: int, **_: object) -> None:
+        super().__init__(count, mp_context=CONTEXT)
+
+    def shutdown(self, wait: bool = True, *, kill_workers: bool = False, **_: bool) -> None:
+        super().shutdown(wait)
+
+
+def test_run__on_two_devices_at_once_as_one_after_the_other(
+    data: ImageDataModule, tmp_path: Path, monkeypatch
+) -> None:
+    """Scores and weights are the same, and who has no memory stops no other."""
+    monkeypatch.setattr("dfl.study.run.workers.ProcessPoolExecutor", QuickProcesses)
+    tasks = {
+        "large": tiny(optimizer=without_memory),
+        "net": tiny(optimizer=lambda p: torch.optim.Adam(p)),
+    }
+    scores: list[bytes] = []
+    weights: list[dict[str, torch.Tensor]] = []
+    for folder, devices in ((tmp_path / "one", [0]), (tmp_path / "two", [0, 1])):
+        networks = baselines(data, study(data, folder), devices=devices, **tasks)
+        torch.manual_seed(len(devices))  # of the process, which has no part in it
+        outcomes = networks.run()
+        assert [outcome.cell for outcome in outcomes] == networks.cells
+        assert [outcome.cause for outcome in outcomes] == ["OutOfMemoryError: too large", None]
+        assert networks.missing() == networks.cells[:1]
+        scores.append(
+            (folder / "cells" / networks.keys[networks.cells[1]] / "scores.npz").read_bytes()
+        )
+        checkpoint = networks.checkpoint(networks.cells[1])
+        weights.append(torch.load(checkpoint, weights_only=True)["state_dict"])
+    assert scores[0] == scores[1]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
 def test_run__a_damaged_cell_is_made_again(

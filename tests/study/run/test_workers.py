@@ -1,6 +1,7 @@
 """What happens to cells in processes; slow, because every pool has to start."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -13,7 +14,7 @@ from dfl.heads.estimators import lda
 from dfl.processes import cores
 from dfl.study.run.cells import CellStore
 from dfl.study.run.missing import run_missing
-from dfl.study.run.workers import DIED, DaskWorkers, LocalWorkers, choose_workers
+from dfl.study.run.workers import DIED, DaskWorkers, DeviceWorkers, LocalWorkers, choose_workers
 from tests.study.study_examples import Dies, Tells, cell, example, pipeline
 from tests.study.worker_functions import grow, loaded, work
 
@@ -88,6 +89,37 @@ def test_run__killed_it_leaves_no_process(tmp_path: Path) -> None:
     process.kill()
     process.wait()
     wait_until(lambda: not members(process.pid), 30)
+
+
+def test_device_workers__one_item_a_device_and_a_process(tmp_path: Path) -> None:
+    """Two at once; one that dies is tried again alone, and no other notices."""
+
+    def work(folder: Path, item: int, *, device: int) -> tuple[int, int]:
+        (folder / str(item)).touch()
+        while item < 2 and not (folder / str(1 - item)).exists():
+            time.sleep(0.01)
+        if item == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return os.getpid(), device
+
+    with DeviceWorkers([4, 7]) as workers:
+        found = dict(workers.run(work, range(4), tmp_path, folder=tmp_path / "shared"))
+    assert {place for place, result in found.items() if result is None} == {2}
+    assert len({found[place][0] for place in (0, 1, 3)}) == 3
+    assert {found[0][1], found[1][1]} == {4, 7}
+
+
+def test_device_workers__end_what_is_under_way(tmp_path: Path) -> None:
+    def work(folder: Path, item: int, *, device: int) -> int:
+        (folder / f"{item}.pid").write_text(str(os.getpid()))
+        time.sleep(300 * item)
+        return item
+
+    with DeviceWorkers([0, 1]) as workers:
+        running = workers.run(work, [0, 1, 2], tmp_path, folder=tmp_path / "shared")
+        assert next(running) == (0, 0)
+        wait_until((tmp_path / "1.pid").exists, 30)
+    assert not Path("/proc", (tmp_path / "1.pid").read_text()).exists()
 
 
 def wait_until(happens, seconds: float) -> None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from dfl.backbones.pixels import RESIZE, check_pixels, normalised
+from dfl.backbones.precision import exact_float32, suit_frozen
 from dfl.backbones.weights import state_digest
 from dfl.errors import BackboneError
 from dfl.types import FeatureLayer, FeatureSpec
@@ -25,7 +26,8 @@ class Backbone(nn.Module, ABC):
     gradient. Resize and normalisation are part of it, on the images' device: an image whose sides
     are not ``input_size`` is resized to that square (bicubic with antialiasing, in float32, not
     rounded back to 8 bit; a non-square image is squeezed, so crop before if that is not wanted),
-    one of that size is left as it is.
+    one of that size is left as it is. The convolution that sees the pixels multiplies in float32
+    whatever autocast is on, and float32 is not rounded to TF32.
 
     A subclass builds its network, hands it over, and says in ``encode`` how it makes the layers.
 
@@ -55,6 +57,7 @@ class Backbone(nn.Module, ABC):
         std: Sequence[float],
     ) -> None:
         super().__init__()
+        suit_frozen(network)
         self.network = network
         self.layers = tuple(layers)
         self.architecture = architecture
@@ -99,7 +102,7 @@ class Backbone(nn.Module, ABC):
         """
         check_pixels(image)
         self._warn_of_small(image)
-        with torch.no_grad():
+        with torch.no_grad(), exact_float32(image.device):
             encode = self._encode or self.encode
             encoded = encode(self._preprocess(image.reshape(-1, *image.shape[-3:])))
             features = {name: encoded[name].float() for name in self.layers}

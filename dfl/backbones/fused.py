@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from dfl.backbones.base import Backbone
+from dfl.backbones.precision import SettledPrecision, cast_network
 from dfl.errors import BackboneError
 from dfl.types import FeatureSpec
 
@@ -80,6 +81,27 @@ class FusedBackbone(nn.Module):
             BackboneError: If the images have another dtype or shape.
         """
         return torch.cat(list(self.forward(image).values()), dim=1)
+
+    def cast_networks(self, precision: SettledPrecision) -> None:
+        """Give the networks the format that a precision runs fastest on, for good.
+
+        Args:
+            precision: Nothing is cast for ``32-true``.
+
+        Raises:
+            BackboneError: If a backbone was cast to another precision before.
+        """
+        cast_to = None if precision == "32-true" else precision
+        for name, backbone in self._items():
+            if backbone.cast_to not in (None, cast_to):
+                raise BackboneError(
+                    f"{name}: was cast to {backbone.cast_to} before, and cannot run in "
+                    f"{precision} any more; build it anew"
+                )
+        for _, backbone in self._items():
+            if backbone.cast_to is None:
+                cast_network(backbone.network, precision)
+                backbone.cast_to = cast_to
 
     def train(self, mode: bool = True) -> Self:
         """Stay in eval mode, whatever is asked for: no dropout, BatchNorm statistics fixed."""

@@ -1,12 +1,17 @@
 """The numeric precision of frozen backbones, and what the hardware is fast at."""
 
+import logging
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, cast, get_args
 
 import torch
 from torch import Tensor, nn
+
+logger = logging.getLogger(__name__)
 
 SettledPrecision = Literal["32-true", "bf16-mixed", "16-mixed", "bf16-true"]
 Precision = Literal["auto", SettledPrecision]
@@ -22,18 +27,62 @@ _BF16_FLAGS: Final = {
 }
 
 
-def settle_precision(asked: Precision, device: str) -> tuple[SettledPrecision, str]:
-    """Choose a precision by what the hardware multiplies fast.
+def settle_precision(
+    asked: Precision | None, device: str, *, recorded: str | None = None
+) -> SettledPrecision:
+    """Choose a precision, and say in one line what was taken and why, unless a user has named it.
 
     Args:
-        asked: A precision, or ``auto``.
+        asked: A precision; ``auto`` for what the hardware multiplies fast; None for the recorded
+            one or, where there is none, for ``auto`` on an accelerator and ``32-true`` on a CPU,
+            of which some have 16-bit arithmetic and some have not.
         device: Kind of device: ``cpu``, ``cuda``, ...
+        recorded: The precision of what a head was trained on. One that this device has no fast
+            arithmetic for gives way to ``32-true``.
 
     Returns:
-        The precision, and a few words on why.
+        The precision.
     """
-    if asked != "auto":
-        return asked, "as asked for"
+    if asked is not None and asked != "auto":
+        return asked
+    if asked is None and recorded is not None:
+        return _settle_recorded(recorded, device)
+    fast, why = _fast_on(device)
+    if asked == "auto" or (device != "cpu" and fast != "32-true"):
+        logger.info("precision: %s, since %s", fast, why)
+        return fast
+    return "32-true"
+
+
+def is_fast(precision: str, device: str) -> bool:
+    """Say whether a device has arithmetic of its own for a precision, not an imitation.
+
+    Args:
+        precision: The precision.
+        device: Kind of device.
+    """
+    if precision.startswith("bf16"):
+        return _fast_on(device)[0] == "bf16-mixed"
+    return precision == "32-true" or (precision == "16-mixed" and device == "cuda")
+
+
+def _settle_recorded(recorded: str, device: str) -> SettledPrecision:
+    if recorded == "32-true":
+        return "32-true"
+    if recorded in get_args(SettledPrecision) and is_fast(recorded, device):
+        logger.info("precision: %s, in which the detector was trained", recorded)
+        return cast(SettledPrecision, recorded)
+    logger.info(
+        "precision: 32-true, since no fast arithmetic is known of this %s for %s, in which the "
+        "detector was trained",
+        device,
+        recorded,
+    )
+    return "32-true"
+
+
+def _fast_on(device: str) -> tuple[SettledPrecision, str]:
+    """Name the precision that a device is fastest in, and why."""
     if device == "cuda":
         if torch.cuda.is_bf16_supported(including_emulation=False):
             return "bf16-mixed", "the GPU multiplies bfloat16"
@@ -54,20 +103,57 @@ def autocast(precision: SettledPrecision, device: str) -> torch.autocast:
     return torch.autocast(device, dtype or torch.bfloat16, enabled=dtype is not None)
 
 
+@contextmanager
+def exact_float32(device: torch.device) -> Iterator[None]:
+    """Let a GPU multiply float32 as it is: torch lets convolutions round it to TF32 by default.
+
+    Args:
+        device: Where the network is.
+    """
+    cudnn = torch.backends.cudnn
+    # the switch that came with torch 2.9, unlike the older one, can be read whatever was set how;
+    # both are set, since what compiles still reads the older one
+    newer = getattr(cudnn, "conv", None)
+    rounds = cudnn.allow_tf32 if newer is None else newer.fp32_precision == "tf32"
+    if device.type != "cuda" or not rounds:
+        yield
+        return
+    try:
+        cudnn.allow_tf32 = False
+        if newer is not None:
+            newer.fp32_precision = "ieee"
+        yield
+    finally:
+        cudnn.allow_tf32 = True
+
+
+def suit_frozen(network: nn.Module) -> None:
+    """Let a frozen network be fast in 16 bits, and see the pixels in float32 all the same.
+
+    The convolution that sees them stays in float32 where autocast is on: it costs next to nothing,
+    and 16 bits blur just the faint traces that a generator leaves (for CLIP ViT-B/16 in bfloat16
+    the lowest cosine to float32 rises from 0.997 to above 0.999).
+
+    Args:
+        network: Changed in place.
+    """
+    # convolutions in 16 bits are several times faster on this layout; it changes nothing else
+    network.to(memory_format=torch.channels_last)
+    if (stem := stem_of(network)) is not None:
+        # a method of its own, so that names and types of modules stay as the network's code expects
+        stem.forward = _WithoutAutocast(stem)  # type: ignore[method-assign, assignment]
+
+
 def cast_network(network: nn.Module, precision: SettledPrecision) -> None:
-    """Give a frozen network's tensors the format and layout that its precision runs fastest on.
+    """Give a frozen network's tensors the format that its precision runs fastest on.
 
     With a mixed precision the weights of convolutions and linear layers are cast once, which
-    autocast would do again in every pass. The convolution that sees the pixels stays in float32:
-    it costs next to nothing, and 16 bits blur just the faint traces that a generator leaves (for
-    CLIP ViT-B/16 in bfloat16 the lowest cosine to float32 rises from 0.997 to above 0.999).
+    autocast would do again in every pass; those of the convolution that sees the pixels stay.
 
     Args:
         network: Changed in place.
         precision: The precision.
     """
-    # convolutions in 16 bits are several times faster on this layout; it changes nothing else
-    network.to(memory_format=torch.channels_last)
     if precision == "bf16-true":
         network.to(torch.bfloat16)
     elif (dtype := _AUTOCAST.get(precision)) is not None:
@@ -75,10 +161,6 @@ def cast_network(network: nn.Module, precision: SettledPrecision) -> None:
         for module in network.modules():
             if type(module) in (nn.Linear, nn.Conv2d) and module is not stem:
                 module.to(dtype)
-        if stem is not None:
-            # a method of its own, so that names and types of modules stay as the network's code
-            # expects them
-            stem.forward = _InFloat32(stem)  # type: ignore[method-assign, assignment]
 
 
 def stem_of(network: nn.Module) -> nn.Conv2d | None:
@@ -88,19 +170,22 @@ def stem_of(network: nn.Module) -> nn.Conv2d | None:
     return first if first is not None and first.in_channels == 3 else None
 
 
-class _InFloat32:
-    """A convolution's own forward pass, in float32 whatever autocast is on.
+class _WithoutAutocast:
+    """A convolution's own forward pass, in the format of its weights whatever autocast is on.
 
     Args:
         module: The convolution.
     """
 
     def __init__(self, module: nn.Conv2d) -> None:
-        self._forward = module.forward
+        self._module = module
 
     def __call__(self, image: Tensor) -> Tensor:
+        module = self._module
+        if image.is_meta or not torch.is_autocast_enabled(image.device.type):
+            return type(module).forward(module, image)
         with torch.autocast(image.device.type, enabled=False):
-            return self._forward(image.float())
+            return type(module).forward(module, image.to(module.weight.dtype))
 
 
 @cache

@@ -17,7 +17,7 @@ from torch import Tensor
 from dfl.backbones.base import Backbone
 from dfl.backbones.engines import MICRO_BATCH, Engine, check_engine, engine_for
 from dfl.backbones.fused import FusedBackbone
-from dfl.backbones.precision import Precision, autocast, cast_network, settle_precision
+from dfl.backbones.precision import Precision, autocast, settle_precision
 from dfl.errors import BackboneError, one_line
 from dfl.processes import own_threads
 from dfl.recipe import Recipe
@@ -63,14 +63,13 @@ class Runner:
     Args:
         backbone: The fused backbones.
         device: Kind of device that they will be on when the context is entered: ``cpu``, ``cuda``.
-        precision: Numeric precision; ``auto`` takes what the hardware multiplies fast.
+        precision: Numeric precision, as `settle_precision` takes it.
         engine: What carries out the passes: torch as it is, ``torch.compile``, or OpenVINO.
 
     Attributes:
         spec: The layers, fingerprinted before the cast.
         description: What decides the last bits of the features besides images and weights.
         precision: The precision settled on.
-        reason: Why that one, in a few words for people.
 
     Raises:
         BackboneError: If the engine cannot be had, or a backbone was cast to another precision.
@@ -81,29 +80,20 @@ class Runner:
         backbone: FusedBackbone,
         *,
         device: str = "cpu",
-        precision: Precision = "32-true",
+        precision: Precision | None = None,
         engine: Engine = "eager",
     ) -> None:
         self.backbone = backbone
         self.device = device
         self.spec = backbone.spec
-        self.precision, self.reason = settle_precision(precision, device)
+        self.precision = settle_precision(precision, device)
         self.engine = engine
         check_engine(engine, device, self.precision)
         self.description: Recipe = {"precision": self.precision, "engine": engine}
         self._pool: ThreadPoolExecutor | None = None
         self._threads = 1
-        # openvino casts itself, and nothing is lost in float32
-        cast_to = None if engine == "openvino" or self.precision == "32-true" else self.precision
-        for name, member in self._members().items():
-            if member.cast_to not in (None, cast_to):
-                raise BackboneError(
-                    f"{name}: was cast to {member.cast_to} before, and cannot run in "
-                    f"{self.precision} with the engine {engine} any more; build it anew"
-                )
-            if engine != "openvino" and member.cast_to is None:
-                cast_network(member.network, self.precision)
-                member.cast_to = cast_to
+        # openvino casts itself
+        backbone.cast_networks("32-true" if engine == "openvino" else self.precision)
 
     def __enter__(self) -> Self:
         """Take the threads, and compile.

@@ -70,7 +70,7 @@ def bench(
         engine=engine,
     )
     reference.to(torch.device(runner.device))
-    print(f"precision {runner.precision} ({runner.reason}), engine {runner.engine}")
+    print(f"precision {runner.precision}, engine {runner.engine}")
     chosen = BenchImages.choose(data, images, pin_memory=runner.device == "cuda")
     rows, warm_ups_s = [], []
     for _ in range(repeats):

@@ -25,7 +25,7 @@ def extract(
     backbones: dict[str, Backbone],
     out: Path,
     overwrite: bool = False,
-    precision: Precision = "32-true",
+    precision: Precision | None = None,
     engine: Engine = "eager",
     accelerator: str = "auto",
     devices: int | str = "auto",
@@ -46,8 +46,9 @@ def extract(
             model.
         out: The feature folder to make.
         overwrite: Replace the folder if it holds other features.
-        precision: Numeric precision of the backbones, auto for what the hardware is fast at;
-            features are stored as float32 whatever it is.
+        precision: Numeric precision of the backbones, auto for what the hardware is fast at; by
+            default auto on an accelerator, and 32-true on a CPU. Features are stored as float32
+            whatever it is.
         engine: What carries out the passes: eager (torch as it is), compile (torch.compile, which
             takes a minute first) or openvino.
         accelerator: Lightning's accelerator: auto, cpu, gpu, ...
@@ -68,8 +69,6 @@ def extract(
         precision=precision,
         engine=engine,
     )
-    if precision == "auto":
-        logger.info("precision: %s, since %s", runner.precision, runner.reason)
     random = [name for name, each in backbones.items() if has_random_weights(describe(each))]
     if random:
         logger.warning(

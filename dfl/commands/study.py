@@ -11,7 +11,7 @@ import dfl.app.register  # noqa: F401  short names of classes
 from dfl.app.parser import resolved_config
 from dfl.app.prediction import device_numbers
 from dfl.backbones import Backbone
-from dfl.backbones.precision import SettledPrecision
+from dfl.backbones.precision import Precision
 from dfl.data import ImageDataModule
 from dfl.data.images.transforms import Augmentation
 from dfl.errors import ConfigError
@@ -53,7 +53,7 @@ def study(
     scheduler: str | None = None,
     plan_only: bool = False,
     logger: Logger | None = None,
-    precision: SettledPrecision = "32-true",
+    precision: Precision | None = None,
     accelerator: str = "auto",
     devices: int | str = "auto",
     num_nodes: int = 1,
@@ -104,7 +104,8 @@ def study(
         scheduler: Address of Dask's scheduler, as tcp://10.0.0.1:8786, or its scheduler file.
         plan_only: Print the plan and stop.
         logger: Lightning's W&B logger, as in configs/logger, for tables and the report.
-        precision: Numeric precision of the backbones.
+        precision: Numeric precision of the backbones and baselines, auto for what the hardware is
+            fast at; by default auto on an accelerator, and 32-true on a CPU.
         accelerator: Lightning's accelerator for the backbones and the baselines.
         devices: Number of devices on each node, or auto; the baselines are trained on those of the
             first node, one network a device.
@@ -167,7 +168,7 @@ def study(
         out=out,
         accelerator=accelerator,
         devices=device_numbers(accelerator, devices),
-        precision=precision,
+        precision=features.precision,
     )
     with choose_workers(executor, scheduler, jobs) as workers:
         start = time.monotonic()

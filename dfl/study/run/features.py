@@ -11,7 +11,7 @@ import torch
 from dfl.app.extraction import origin_of, run_extraction
 from dfl.app.prediction import device_kind
 from dfl.backbones import Backbone, FusedBackbone
-from dfl.backbones.precision import Precision, autocast
+from dfl.backbones.precision import Precision, SettledPrecision, autocast
 from dfl.backbones.runner import Runner
 from dfl.data import ImageDataModule, Manifest
 from dfl.data.images.transforms import Augmentation
@@ -67,7 +67,7 @@ class FeatureFolders:
         backbones: The backbones by name.
         conditions: Transforms by condition.
         root: The folder of all feature folders.
-        precision: Numeric precision of the backbones.
+        precision: Numeric precision of the backbones, as `settle_precision` takes it.
         accelerator: Lightning's accelerator.
     """
 
@@ -77,7 +77,7 @@ class FeatureFolders:
         backbones: Mapping[str, Backbone],
         conditions: Mapping[str, list[Augmentation]],
         root: Path,
-        precision: Precision,
+        precision: Precision | None = None,
         *,
         accelerator: str = "auto",
     ) -> None:
@@ -100,6 +100,11 @@ class FeatureFolders:
         self.layers = [layer.name for layer in self._runner.spec]
         self.dims = {layer.name: layer.dim for layer in self._runner.spec}
         self.images = len(distinct_images(data.manifest)[0])
+
+    @property
+    def precision(self) -> SettledPrecision:
+        """The precision that the backbones run in."""
+        return self._runner.precision
 
     @cached_property
     def conditions(self) -> dict[str, ConditionFeatures]:

@@ -51,8 +51,8 @@ def test_final__equals_plain_timm(checkpoint, model):
         last = network.forward_features(normalised(network, image))
         pooled = network.forward_head(last, pre_logits=True)
         head = network.forward_head(last)
-    torch.testing.assert_close(features["pooled"], pooled, rtol=1e-6, atol=1e-6)
-    torch.testing.assert_close(features["head"], head, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(features["pooled"], pooled, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(features["head"], head, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(("model", "classes"), [("test_vit", 17), ("test_efficientnet", 3)])
@@ -71,7 +71,7 @@ def test_weights__without_a_head_give_pooled_only(checkpoint, model):
 
     with torch.no_grad():
         expected = network(normalised(network, image))
-    torch.testing.assert_close(pooled, expected, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(pooled, expected, rtol=1e-5, atol=1e-5)
     with pytest.raises(BackboneError, match="has no layer 'head'; it offers pooled, block"):
         TimmBackbone(model, ["head"], weights=path)
 
@@ -105,7 +105,7 @@ def test_input_size__builds_the_grid_of_the_file(checkpoint):
 
     with torch.no_grad():
         last = network.forward_features(normalised(network, image))
-    torch.testing.assert_close(pooled, last[:, 0], rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(pooled, last[:, 0], rtol=1e-5, atol=1e-5)
 
 
 def test_input_size__is_asked_for_where_the_grid_differs(checkpoint):
@@ -232,7 +232,7 @@ def test_local_dir__has_its_own_weights_and_normalisation(saved, caplog):
 
     with torch.no_grad():
         expected = network(normalised(network, image))
-    torch.testing.assert_close(features["head"], expected, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(features["head"], expected, rtol=1e-5, atol=1e-5)
     assert (backbone.mean, backbone.input_size) == ((0.1, 0.2, 0.3), 96)
     assert (
         f"mean 0.100 0.200 0.300 and std 0.400 0.500 0.600, as config.json of {folder}"
@@ -260,7 +260,7 @@ def test_hub__has_its_own_weights_and_normalisation(saved, tmp_path, monkeypatch
     image = images(96)
     with torch.no_grad():
         expected = network(normalised(network, image))
-    torch.testing.assert_close(backbone(image)["head"], expected, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(backbone(image)["head"], expected, rtol=1e-5, atol=1e-5)
     assert backbone.std == (0.4, 0.5, 0.6)
 
 

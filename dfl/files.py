@@ -98,6 +98,32 @@ def is_full_disk(err: OSError) -> bool:
     return err.errno in _FULL
 
 
+def appears(file: Path, *, patience_s: float = 0.0, poll_s: float = 0.5) -> bool:
+    """Look for a file that another machine may just have written.
+
+    NFS remembers for up to a minute that there was none; a list of the folder asks the server anew.
+
+    Args:
+        file: The file.
+        patience_s: How long to look again, in seconds.
+        poll_s: Seconds between two looks.
+
+    Returns:
+        Whether it is there.
+    """
+    deadline = time.monotonic() + patience_s
+    while not file.is_file():
+        for folder in (file.parent.parent, file.parent):
+            with suppress(OSError):
+                list(folder.iterdir())
+        if file.is_file():
+            break
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(poll_s)
+    return True
+
+
 def write_csv(frame: "pd.DataFrame", path: Path) -> None:
     """Write a table as CSV so that every text in it can be read back, its index left out."""
     texts = frame.select_dtypes(exclude="number")

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
 
 import lightning.pytorch as pl
@@ -141,6 +142,23 @@ def _commands_with(text: str) -> list[str]:
     return [command for command in commands if text in command]
 
 
+def _others_have_gone() -> None:
+    """Let the first process fit cells only when the second one has ended."""
+    Path(f"{os.environ['RANK']}.pid").write_text(str(os.getpid()))
+    module = import_module("dfl.commands.study")
+    run_missing = module.run_missing
+
+    def when_alone(*args: object) -> object:
+        second = Path("/proc", Path("1.pid").read_text())
+        deadline = time.monotonic() + 30
+        while second.exists():
+            assert time.monotonic() < deadline, "the second process waits for the cells"
+            time.sleep(0.05)
+        return run_missing(*args)
+
+    module.run_missing = when_alone
+
+
 def test_study__fine_tunes_a_baseline_when_the_others_have_gone(
     images: Path, tmp_path: Path
 ) -> None:
@@ -166,8 +184,10 @@ def test_study__fine_tunes_a_baseline_when_the_others_have_gone(
     Path("study.yaml").write_text(yaml.safe_dump(config))
     args = ["study", "--config=study.yaml", *_backbone("", images), *image_data(images)]
     many = ["--accelerator=cpu", "--devices=2", "--strategy=ddp"]
-    first, second = run_ranks([*args, "--out=study", *many], 2)
+    first, second = run_ranks([*args, "--out=study", *many], 2, prepare=_others_have_gone)
     assert (first.code, second.code) == (0, 0), first.said[-2000:]
+    assert "networks to fine-tune: 1" in first.said
+    assert [line for line in second.said.splitlines() if "GLOBAL_RANK: 1" not in line] == []
     assert "failed" not in first.said
     assert "forward passes" not in second.said  # the plan is the first one's to print
     results = pd.read_csv("study/results.csv")

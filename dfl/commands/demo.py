@@ -8,6 +8,7 @@ from pathlib import Path
 from dfl.app.dispatch import run
 from dfl.demo import demo_weights, draw_contact_sheet, write_demo
 from dfl.files import writing
+from dfl.processes import launched_rank
 
 _PURPOSE = """\
 The demo shows that everything works, on this machine and offline: real photographs against images
@@ -31,6 +32,8 @@ def demo(out: Path = Path("demo"), seed: int = 0) -> None:
     Raises:
         ConfigError: If the packages of the extra are not installed.
     """
+    if launched_rank():  # one process is enough, and others would write the same files
+        return
     started = time.monotonic()
     print(_PURPOSE, end="\n\n", flush=True)
     manifest = write_demo(out / "images")
@@ -62,6 +65,7 @@ def _commands(out: Path, weights: Path, seed: int) -> list[list[str]]:
             f"--data.splits.folder={out / 'splits'}",
             f"--backbones.lite0.weights={weights}",
             f"--out={out / 'features'}",
+            "--devices=1",  # of several, each process would begin this command anew
             "--overwrite",
         ],
         [

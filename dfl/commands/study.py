@@ -113,7 +113,7 @@ def study(
         strategy: Lightning's strategy.
 
     Returns:
-        The report; None with `plan_only`.
+        The report; None with `plan_only`, and on all processes but the first.
 
     Raises:
         ConfigError: If an axis is empty or names something unknown.
@@ -159,6 +159,7 @@ def study(
     whole = Study(
         frames, features.conditions, tested, sets, reductions, heads, (out / "cells").absolute()
     )
+    numbers = device_numbers(accelerator, devices)
     networks = Baselines(
         baselines or {},
         finetuning or FineTuning(),
@@ -167,29 +168,37 @@ def study(
         conditions,
         out=out,
         accelerator=accelerator,
-        devices=device_numbers(accelerator, devices),
+        devices=numbers,
         precision=features.precision,
     )
+    if launched_rank():  # it helps with the features; all else the first process does
+        if not plan_only:
+            features.extract(accelerator, devices, num_nodes, strategy)
+        return None
     with choose_workers(executor, scheduler, jobs) as workers:
         start = time.monotonic()
-        plan = None
-        if launched_rank() == 0:  # for a plan all images and features are read
-            plan = plan_study(cells, whole, features, networks, processes=workers.count)
-            print(f"{title}\n{plan}")
+        plan = plan_study(
+            cells,
+            whole,
+            features,
+            networks,
+            processes=workers.count,
+            devices=len(numbers) * num_nodes,
+        )
+        print(f"{title}\n{plan}", flush=True)
         if plan_only:
             return None
         features.extract(accelerator, devices, num_nodes, strategy)
         prepared_s = time.monotonic() - start
-        if plan is not None:  # one process is enough from here on
-            publish(
-                run_missing(cells, whole, workers, networks),
-                whole,
-                settings,
-                workers,
-                plan=plan,
-                baselines=networks,
-                manifest=data.manifest,
-                prepared_s=prepared_s,
-                logger=logger,
-            )
+        publish(
+            run_missing(cells, whole, workers, networks),
+            whole,
+            settings,
+            workers,
+            plan=plan,
+            baselines=networks,
+            manifest=data.manifest,
+            prepared_s=prepared_s,
+            logger=logger,
+        )
     return settings.page

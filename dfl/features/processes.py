@@ -7,10 +7,8 @@ or wrote elsewhere, would spoil the result without anybody noticing.
 import json
 import socket
 import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, wait
-from contextlib import suppress
 from pathlib import Path
 from typing import Final, TypeVar, cast
 
@@ -21,6 +19,7 @@ from dfl.data.containers.content import content_hash
 from dfl.data.manifest.manifest import Manifest
 from dfl.errors import DflError, FeatureError
 from dfl.features.hashing import rows_fingerprint
+from dfl.files import appears
 from dfl.recipe import Plain, fingerprint_of
 from dfl.types import FeatureSpec, spec_to_plain
 
@@ -113,7 +112,12 @@ def check_visible(
         FeatureError: On every process alike, if one of them does not see one of the files.
     """
     unseen = next(
-        (str(out) for out, file in places.items() if not _appears(file, patience_s, poll_s)), None
+        (
+            str(out)
+            for out, file in places.items()
+            if not appears(file, patience_s=patience_s, poll_s=poll_s)
+        ),
+        None,
     )
     for rank, (host, out) in enumerate(_gathered(trainer, (socket.gethostname(), unseen))):
         if out is not None:
@@ -126,18 +130,6 @@ def check_visible(
 def _gathered(trainer: pl.Trainer, mine: T) -> list[T]:
     """Give every process what each of them has, by rank."""
     return [trainer.strategy.broadcast(mine, src=rank) for rank in range(trainer.world_size)]
-
-
-def _appears(file: Path, patience_s: float, poll_s: float) -> bool:
-    deadline = time.monotonic() + patience_s
-    while not file.is_file():
-        if time.monotonic() >= deadline:
-            return False
-        time.sleep(poll_s)
-        for folder in (file.parent.parent, file.parent):
-            with suppress(OSError):
-                list(folder.iterdir())  # a file system of the network then asks its server anew
-    return True
 
 
 def _sample_fingerprint(images: Manifest, sample: int) -> str:

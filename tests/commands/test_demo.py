@@ -4,6 +4,7 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+import yaml
 from PIL import Image
 
 from dfl.app.check import check_given
@@ -46,6 +47,18 @@ def test_demo__prints_commands_that_a_shell_takes(steps, tmp_path: Path, capsys)
     demo_out = tmp_path / "my demo"
     shown = capsys.readouterr().out
     assert f"$ dfl evaluate '--scores={demo_out}/heads' '--out={demo_out}/results'" in shown
+
+
+def test_demo__is_one_process(steps, tmp_path: Path, monkeypatch, capsys) -> None:
+    """Each step takes one device, or Lightning would begin the whole demo again for each other."""
+    assert "--devices=1" in steps[0]
+    probe = yaml.safe_load((tmp_path / "my demo/configs/probe.yaml").read_text())
+    assert probe["trainer"]["devices"] == 1
+    capsys.readouterr()
+    monkeypatch.setenv("RANK", "1")
+    demo(tmp_path / "other")
+    assert capsys.readouterr().out == ""
+    assert not (tmp_path / "other").exists()
 
 
 @pytest.mark.parametrize(("index", "command"), [(0, extract), (1, heads), (4, evaluate)])

@@ -35,6 +35,9 @@ from dfl.data.manifest.splits import DEFAULT_SPLITS, Splits, assign_splits
 from dfl.data.modules.samplers import EvalSampler, TrainSampler
 from dfl.data.sources.base import Source
 from dfl.errors import ConfigError, DataError
+from dfl.files import appears
+from dfl.folders import locked
+from dfl.processes import launched_rank
 from dfl.recipe import Plain, Recipe, describe, fingerprint_of
 from dfl.types import Batch, Sample
 
@@ -184,22 +187,22 @@ class ImageDataModule(LightningDataModule):
         if self._manifest is not None:
             return
         self.source.prepare()
-        is_split, skips = self.source.is_split, self.on_unreadable == "skip"
-        if is_split and self.split_file.exists():
-            logger.info("splits: reading %s", self.split_file)
+        if not self.source.is_split:
+            if self.on_unreadable == "skip":
+                self._drop_unreadable(self._scan())
             return
-        if not is_split and not skips:
-            return
+        if not self.split_file.exists():
+            # of several processes that begin at once one does it; the others read what it wrote
+            with locked(self.split_file):
+                if not appears(self.split_file):
+                    self._write_splits()
+                    return
+        logger.info("splits: reading %s", self.split_file)
+
+    def _write_splits(self) -> None:
         manifest = self._scan()
-        if skips:
-            manifest = drop_unreadable(
-                manifest,
-                self.unreadable_file,
-                max_unreadable=self.max_unreadable,
-                on_damaged=self.on_damaged,
-            )
-        if not is_split:
-            return
+        if self.on_unreadable == "skip":
+            manifest = self._drop_unreadable(manifest)
         leaves_out = self.on_label_conflict == "skip"
         try:
             manifest = join_identical(manifest, conflicts=self.conflict_file, skip=leaves_out)
@@ -212,6 +215,14 @@ class ImageDataModule(LightningDataModule):
         manifest = assign_splits(manifest, self.splits, seed=self.seed)
         manifest.write(self.split_file)
         logger.info("splits: written to %s", self.split_file)
+
+    def _drop_unreadable(self, manifest: Manifest) -> Manifest:
+        return drop_unreadable(
+            manifest,
+            self.unreadable_file,
+            max_unreadable=self.max_unreadable,
+            on_damaged=self.on_damaged,
+        )
 
     def setup(self, stage: str | None = None) -> None:
         """Read the manifest, once; every process does.
@@ -228,10 +239,15 @@ class ImageDataModule(LightningDataModule):
             found = without(found, read_report(self.unreadable_file))
         if self.source.is_split and self.on_label_conflict == "skip":
             found = without(found, read_report(self.conflict_file))
-        if self.trainer is None or self.trainer.is_global_zero:
+        if self._tells:
             for note in found.notes:
                 logger.info(note)
         self._manifest = self._read_splits(found) if self.source.is_split else found
+
+    @property
+    def _tells(self) -> bool:
+        """Whether this is the process that says what was found; the others find the same."""
+        return launched_rank() == 0 if self.trainer is None else self.trainer.is_global_zero
 
     def _scan(self) -> Manifest:
         """List the images with the splits that they come with, unless those are not to count."""
@@ -256,7 +272,7 @@ class ImageDataModule(LightningDataModule):
                     f"and {len(then - now)} are gone; delete the file, or set another splits.folder"
                 )
         validated = _check_published(found, manifest, self.split_file)
-        if self.trainer is None or self.trainer.is_global_zero:
+        if self._tells:
             if self.splits.published and (given := (found.frame["split"] != "").sum()):
                 logger.info(
                     "%d images keep the split that they come with; splits.published false deals "

@@ -163,20 +163,30 @@ class FeatureFolders:
             advice=_ADVICE,
         )
 
+    @property
+    def device(self) -> str:
+        """The kind of device that the backbones run on, as torch names it."""
+        return self._runner.device
+
     def seconds_per_image(self, name: str) -> float:
-        """Time a backbone on one small batch, on the CPU, after one to warm up; once a backbone."""
+        """Time a backbone on its device, on one batch after another to warm up; once a backbone."""
         if name not in self._timed:
             self._timed[name] = self._time(name)
         return self._timed[name]
 
     def _time(self, name: str) -> float:
-        backbone = self._backbones[name]
-        image = torch.zeros((_TIMED, 3, 224, 224), dtype=torch.uint8)
-        with torch.inference_mode(), autocast(self._runner.precision, "cpu"):
-            backbone(image[:1])
-            start = time.perf_counter()
-            backbone(image)
-        return (time.perf_counter() - start) / _TIMED
+        backbone, on_cpu = self._backbones[name], self.device == "cpu"
+        count = _TIMED if on_cpu else next(iter(self._data.values())).batch_size
+        image = torch.zeros((count, 3, 224, 224), dtype=torch.uint8, device=self.device)
+        backbone.to(self.device)
+        try:
+            with torch.inference_mode(), autocast(self._runner.precision, self.device):
+                _wait_for(backbone(image[:1] if on_cpu else image))
+                start = time.perf_counter()
+                _wait_for(backbone(image))
+                return (time.perf_counter() - start) / count
+        finally:
+            backbone.to("cpu")
 
     def extract(self, accelerator: str, devices: int | str, num_nodes: int, strategy: str) -> None:
         """Make what is missing; arguments as Lightning's.
@@ -191,3 +201,9 @@ class FeatureFolders:
             paths = [path for named in self.paths.values() for path in named.values()]
             for number in images.plans:
                 print(f"wrote {paths[number]}: {self.images} images")
+
+
+def _wait_for(features: Mapping[str, torch.Tensor]) -> None:
+    """Let an accelerator finish, which returns before it has begun."""
+    for value in features.values():
+        value.cpu()

@@ -12,6 +12,7 @@ from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 from threadpoolctl import threadpool_limits
 
+from dfl.processes import is_one_of_several
 from dfl.study.design.grid import Cell, Conditions
 from dfl.study.run.baselines import Baselines
 from dfl.study.run.cells import CellStore
@@ -31,7 +32,8 @@ class StudyPlan:
         axes: How many training sets, training conditions and seeds there are, in words.
         cells: How many fits there are.
         cells_done: How many of them are there already.
-        networks: How many networks are still to be fine-tuned.
+        networks: How many networks are still to be fine-tuned; all of them where several processes
+            were started, which do not wait for this one to read all images.
         images: How many distinct images there are.
         folders: How many conditions and backbones there are.
         passes: Forward passes of an image through a backbone that all of the study takes.
@@ -39,6 +41,7 @@ class StudyPlan:
         passes_saved: How many more it would be if every cell made its own.
         processes: How many processes fit cells.
         seconds: Estimate of the time that is left; None where there is nothing to do.
+        timed_on: The devices that the backbones were timed on, in words.
     """
 
     axes: str
@@ -52,6 +55,7 @@ class StudyPlan:
     passes_saved: int
     processes: int
     seconds: float | None
+    timed_on: str
 
     def __str__(self) -> str:
         conditions, backbones = self.folders
@@ -68,7 +72,7 @@ class StudyPlan:
         if self.seconds is not None:
             lines.append(
                 f"time left: about {duration(self.seconds)} on {self.processes} processes "
-                "(backbones timed on the CPU)"
+                f"(backbones timed on {self.timed_on}, without decoding)"
             )
         return "\n".join(lines)
 
@@ -80,6 +84,7 @@ def plan_study(
     baselines: Baselines,
     *,
     processes: int,
+    devices: int = 1,
 ) -> StudyPlan:
     """Count what there is to do.
 
@@ -89,6 +94,7 @@ def plan_study(
         features: The features, made or not.
         baselines: Networks that are fine-tuned.
         processes: How many processes fit cells.
+        devices: How many devices run the backbones, over all nodes.
 
     Returns:
         The plan.
@@ -119,13 +125,15 @@ def plan_study(
         for (_, name), count in features.pending.items()
         if count
     )
+    if features.device != "cpu":  # whose cores all processes of a machine share
+        left /= devices
     left += cell_seconds(missing, study, features.dims) / processes
     return StudyPlan(
         axes=f"{len(study.training_sets)} training sets, {len(study.conditions)} training "
         f"conditions, {len(study.frames)} seeds",
         cells=len(cells),
         cells_done=len(cells) - len(missing),
-        networks=len(baselines.missing()),
+        networks=len(baselines.cells if is_one_of_several() else baselines.missing()),
         images=features.images,
         folders=(len(features.paths), len(features.paths[study.first_condition])),
         passes=needed,
@@ -133,6 +141,7 @@ def plan_study(
         passes_saved=saved,
         processes=processes,
         seconds=left if missing or done < needed else None,
+        timed_on="the CPU" if features.device == "cpu" else f"{devices} {features.device} devices",
     )
 
 

@@ -1,6 +1,8 @@
 import shutil
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -56,6 +58,39 @@ def ready(module: ImageDataModule) -> ImageDataModule:
     module.prepare_data()
     module.setup()
     return module
+
+
+def test_prepare_data__one_of_several_processes_does_it(image_root: Path, tmp_path: Path) -> None:
+    """The others wait for the file that it writes; threads lock as processes do."""
+    modules = [pair_module(image_root, tmp_path) for _ in range(3)]
+    with pytest.MonkeyPatch.context() as patch:
+        joined: list[Manifest] = []
+
+        def join_slowly(manifest: Manifest, **options: object) -> Manifest:
+            joined.append(manifest)
+            time.sleep(0.3)
+            return manifest
+
+        patch.setattr("dfl.data.modules.image_datamodule.join_identical", join_slowly)
+        with ThreadPoolExecutor(3) as pool:
+            list(pool.map(ImageDataModule.prepare_data, modules))
+    assert len(joined) == 1
+    assert [path.name for path in tmp_path.iterdir()] == [modules[0].split_file.name]
+
+
+def test_setup__one_of_several_processes_says_what_is_found(
+    image_root: Path, tmp_path: Path, monkeypatch, caplog
+) -> None:
+    """Before a trainer is there, as in a study; to look for shortcuts images are read."""
+    caplog.set_level("INFO", logger="dfl")
+    pair_module(image_root, tmp_path).prepare_data()
+    monkeypatch.setenv("SLURM_PROCID", "1")
+    monkeypatch.setattr("dfl.data.modules.image_datamodule.find_shortcuts", lambda _: 1 / 0)
+    caplog.clear()
+    ready(pair_module(image_root, tmp_path))
+    assert [record.getMessage() for record in caplog.records] == [
+        f"splits: reading {pair_module(image_root, tmp_path).split_file}"
+    ]
 
 
 def paths_of(loader) -> list[str]:
@@ -213,7 +248,7 @@ def test_pair_module__shared_file_writes_nothing(image_copy: Path, tmp_path: Pat
     module = pair_module(image_copy, tmp_path / "splits")
     with pytest.raises(ManifestError, match="have the same content"):
         module.prepare_data()
-    assert not (tmp_path / "splits").exists()
+    assert not list((tmp_path / "splits").iterdir())
 
 
 def test_pair_module__label_conflicts_are_left_out_by_choice(

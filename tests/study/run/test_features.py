@@ -1,3 +1,4 @@
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -34,3 +35,21 @@ def test_pending__one_of_several_processes_reads_no_image(
     folders = _folders(tmp_path)
     assert folders.pending == {("plain", "m"): 0, ("plain", "n"): 12}
     assert not folders.complete
+
+
+def test_seconds_per_image__on_the_device_that_runs_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The device ``meta`` stands in for a GPU; what waits for its results is left out."""
+    folders = _folders(tmp_path)
+    seen: list[tuple[str, int]] = []
+    monkeypatch.setattr("dfl.study.run.features._wait_for", seen.append)
+    assert folders.seconds_per_image("m") > 0
+    assert {value.device.type for layers in seen for value in layers.values()} == {"cpu"}
+    other = folders._backbones["n"]
+    monkeypatch.setattr(other, "to", lambda device: other.to_empty(device=device))
+    folders._runner.device = "meta"
+    monkeypatch.setattr("dfl.study.run.features.autocast", lambda *_: nullcontext())
+    assert folders.seconds_per_image("n") > 0
+    assert {value.device.type for layers in seen[2:] for value in layers.values()} == {"meta"}
+    assert {len(value) for layers in seen[2:] for value in layers.values()} == {2}  # a batch

@@ -1,7 +1,16 @@
 """The vocabulary every room shares: labels, the typed batch, the identity of features."""
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Final, NotRequired, Protocol, TypedDict, cast, runtime_checkable
+from typing import (
+    TYPE_CHECKING,
+    Final,
+    NamedTuple,
+    NotRequired,
+    Protocol,
+    TypedDict,
+    cast,
+    runtime_checkable,
+)
 
 if TYPE_CHECKING:  # the sklearn side shares these types and loads without torch
     from torch import Tensor
@@ -72,6 +81,26 @@ def backbone_of(name: str) -> str:
     return name.partition(".")[0]
 
 
+class FeatureOrigin(NamedTuple):
+    """How to make features again, as what is trained on them keeps it; None for what is not known.
+
+    Attributes:
+        backbones: How to build the backbones, by name.
+        preprocess: Crop and transforms of the images.
+        execution: Precision and engine that the backbones ran in.
+    """
+
+    backbones: Plain = None
+    preprocess: Plain = None
+    execution: Plain = None
+
+    @property
+    def precision(self) -> str:
+        """The precision that the backbones ran in; ``32-true`` where none was noted."""
+        run = self.execution
+        return str(run.get("precision", "32-true")) if isinstance(run, dict) else "32-true"
+
+
 FeatureSpec = tuple[FeatureLayer, ...]
 """The layers of a feature vector in the order in which they are concatenated."""
 
@@ -134,5 +163,5 @@ class FeatureSource(Protocol):
         """What the columns of ``features`` are."""
 
     @property
-    def feature_origin(self) -> "tuple[Plain, Plain]":
-        """How to make them again: the descriptions of the backbones and of the preprocessing."""
+    def feature_origin(self) -> "FeatureOrigin":
+        """How to make them again."""

@@ -16,12 +16,14 @@ import dfl.app.register
 import dfl.heads
 from dfl.app.ckpt_path import OF_FIT, WORDS, find_checkpoint, runs_of
 from dfl.app.parser import is_given
+from dfl.app.prediction import device_kind
 from dfl.app.quiet import quiet_lightning
+from dfl.backbones.precision import settle_precision
 from dfl.data import ImageDataModule
 from dfl.errors import CheckpointError, ConfigError
 from dfl.features.datamodule import FeatureDataModule
 from dfl.files import writing
-from dfl.heads.storage.checkpoint import read_checkpoint
+from dfl.heads.storage.checkpoint import HeadDescription, read_checkpoint
 from dfl.heads.storage.movable_checkpoint import earlier_best, save_whole
 from dfl.heads.tasks.scoring import ScoringTask
 from dfl.recipe import fingerprint_of
@@ -97,6 +99,8 @@ class RunConfigSaver(SaveConfigCallback):
 class DflCLI(LightningCLI):
     """Lightning's CLI, which looks at the checkpoint before anything is built."""
 
+    _trained_in: str | None = None
+
     def parse_arguments(self, parser: Any, args: Any) -> None:  # noqa: ANN401
         """Parse, and look at the checkpoint."""
         super().parse_arguments(parser, args)
@@ -113,7 +117,7 @@ class DflCLI(LightningCLI):
         if found is not None:
             if config.ckpt_path in WORDS:
                 logger.info("%s checkpoint of the newest run: %s", config.ckpt_path, found)
-            read_checkpoint(found)
+            self._trained_in = HeadDescription.load(read_checkpoint(found)).origin.precision
             config.ckpt_path = str(found)
         elif command == "fit":  # as in a script that is started again and again
             logger.info("no run has kept a checkpoint yet, so this one begins anew")
@@ -147,12 +151,20 @@ class DflCLI(LightningCLI):
             config.verbose = False  # Lightning's own table says the same, longer
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401  # as in the base class
-        """Build the trainer; a run that SLURM interrupts is found again by itself alone."""
-        given = self.config[self.config.subcommand].trainer.default_root_dir
+        """Build the trainer; a run that SLURM interrupts is found again by itself alone.
+
+        Images are seen in the precision that the checkpoint was trained in, unless one is given.
+        """
+        config = self.config[self.config.subcommand].trainer
+        given = config.default_root_dir
         if given is None and (job := _job_of_slurm()):
             # Lightning goes on from whatever run left hpc_ckpt_*.ckpt in this folder
             run = fingerprint_of(self.parser.dump(self.config, skip_unset=False))
             kwargs["default_root_dir"] = REQUEUED / f"{job}-{run[:12]}"
+        from_pixels = not isinstance(self.datamodule, FeatureDataModule)
+        if self._trained_in and from_pixels and config.precision is None:
+            kind = device_kind(str(config.accelerator))
+            kwargs["precision"] = settle_precision(None, kind, recorded=self._trained_in)
         return super().instantiate_trainer(**kwargs)
 
     def instantiate_classes(self) -> None:

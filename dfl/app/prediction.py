@@ -10,7 +10,6 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.accelerators import CUDAAccelerator, MPSAccelerator
 
 from dfl.app.quiet import quiet_lightning
-from dfl.backbones.precision import SettledPrecision
 from dfl.errors import ConfigError, one_line
 from dfl.processes import end_group
 from dfl.report.throughput_bar import ThroughputBar
@@ -62,7 +61,6 @@ def run_prediction(
     devices: int | str,
     num_nodes: int = 1,
     strategy: str = "auto",
-    precision: SettledPrecision = "32-true",
 ) -> pl.Trainer:
     """Predict all that a data module has.
 
@@ -74,7 +72,6 @@ def run_prediction(
         devices: Number of devices on each node, or auto.
         num_nodes: Number of nodes.
         strategy: Lightning's strategy.
-        precision: Numeric precision.
 
     Returns:
         The trainer, which knows whether this is the first process.
@@ -89,7 +86,6 @@ def run_prediction(
                 devices=devices,
                 num_nodes=num_nodes,
                 strategy=strategy,
-                precision=precision,
                 logger=False,
                 enable_checkpointing=False,
                 enable_model_summary=False,

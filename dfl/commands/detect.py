@@ -5,7 +5,8 @@ from typing import Literal
 
 import pandas as pd
 
-from dfl.app.prediction import run_prediction
+from dfl.app.prediction import device_kind, run_prediction
+from dfl.backbones.precision import Precision, settle_precision
 from dfl.data import Folder, ImageDataModule
 from dfl.data.images.decode import OnDamaged
 from dfl.detector import Detector
@@ -24,6 +25,7 @@ def detect(
     num_workers: int = 2,
     accelerator: str = "auto",
     devices: int | str = 1,
+    precision: Precision | None = None,
     overwrite: bool = False,
 ) -> pd.DataFrame:
     """Score images with a trained detector, into a CSV.
@@ -49,6 +51,8 @@ def detect(
         num_workers: Processes that decode.
         accelerator: Lightning's accelerator: auto, cpu, gpu, ...
         devices: Number of devices, or auto for all of them.
+        precision: Numeric precision of the network, auto for what the hardware is fast at; by
+            default that of the training, or 32-true where the hardware is not fast in it.
         overwrite: Replace the CSV if it is there already.
 
     Returns:
@@ -64,8 +68,10 @@ def detect(
         raise ConfigError(f"out: must end in .csv, got {out}")
     if out.exists() and not overwrite:
         raise ConfigError(f"{out} is there already; name another, or give --overwrite")
-    # on the CPU: Lightning moves it to the device of each process
-    loaded = Detector.load(detector, weights=weights, device="cpu")
+    # on the CPU and not cast yet: Lightning moves it to the device of each process
+    loaded = Detector.load(detector, weights=weights, device="cpu", precision="32-true")
+    kind = device_kind(accelerator)
+    loaded.task.run_in(settle_precision(precision, kind, recorded=loaded.trained_in))
     data = ImageDataModule(
         Folder(images),
         crop=loaded.preprocess.crop,

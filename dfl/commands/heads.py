@@ -77,11 +77,9 @@ def heads(
     _check_names(heads)
     store = FeatureStore.open(features)
     spec = store.select(layers)
-    backbones, preprocess = store.origin(layers)
+    origin = store.origin(layers)
     planned = {
-        name: SklearnHead(
-            reduced(pipeline, reduction), spec, backbones=backbones, preprocess=preprocess
-        )
+        name: SklearnHead(reduced(pipeline, reduction), spec, origin)
         for name, pipeline in heads.items()
     }
     for name, head in planned.items():

@@ -39,7 +39,7 @@ def score(features: Path, head: Path, *, out: Path, overwrite: bool = False) -> 
     store = FeatureStore.open(features)
     if difference := spec_difference(fitted.spec, store.spec, subset=True):
         remedy = "extract these images with the backbones of the head"
-        if has_random_weights(fitted.backbones):
+        if has_random_weights(fitted.origin.backbones):
             remedy = f"{RANDOM_WEIGHTS}; fit it on features of weights that are kept"
         raise HeadError(f"{head} does not fit {features}: {difference}; {remedy}")
     rows = store.rows([layer.name for layer in fitted.spec])

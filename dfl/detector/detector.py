@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from dfl.app.prediction import device_kind
+from dfl.backbones.precision import Precision, settle_precision
 from dfl.data.images.dataset import collate
 from dfl.data.images.decode import Decoded, decode_noting, decode_opened, read_image
 from dfl.data.images.preprocess import Preprocess
@@ -42,11 +43,13 @@ class Detector:
         task: What turns a batch of images into scores, in eval mode.
         preprocess: What becomes of a decoded image before it.
         calibration: Slope and intercept of the log-odds of fake in the score.
+        trained_in: The numeric precision that it was trained in.
     """
 
     task: ScoringTask
     preprocess: Preprocess
     calibration: tuple[float, float]
+    trained_in: str
 
     @classmethod
     def load(
@@ -55,6 +58,7 @@ class Detector:
         *,
         weights: Mapping[str, str | PathLike[str]] | None = None,
         device: str = "auto",
+        precision: Precision | None = None,
     ) -> "Detector":
         """Load a detector.
 
@@ -64,6 +68,8 @@ class Detector:
             weights: Local weight files by backbone name, where they are no longer where the
                 detector was trained.
             device: auto (an accelerator if there is one), cpu, cuda or mps.
+            precision: Numeric precision of the network, auto for what the device is fast at; by
+                default that of the training, or 32-true where the device is not fast in it.
 
         Returns:
             The detector.
@@ -73,13 +79,16 @@ class Detector:
                 was trained on.
             BackboneError: If the weights of a backbone are not found.
             HeadError: If the head's folder is damaged.
+            ConfigError: If the precision would round trained weights to 16 bit.
         """
-        task, preprocess, (slope, intercept) = read_detector(
+        task, preprocess, (slope, intercept), trained_in = read_detector(
             Path(path), {name: str(file) for name, file in (weights or {}).items()}
         )
-        task.to(torch.device(device_kind(device))).eval()
+        kind = device_kind(device)
+        task.run_in(settle_precision(precision, kind, recorded=trained_in))
+        task.to(torch.device(kind)).eval()
         # scores are counted from the threshold, which the calibration is not
-        return cls(task, preprocess, (slope, intercept + slope * task.threshold))
+        return cls(task, preprocess, (slope, intercept + slope * task.threshold), trained_in)
 
     def __call__(
         self, images: Picture | Sequence[Picture], *, batch_size: int = 32

@@ -19,7 +19,7 @@ from dfl.recipe import RANDOM_WEIGHTS, Plain, build, has_random_weights
 
 def read_detector(
     path: Path, weights: Mapping[str, str]
-) -> tuple[ScoringTask, Preprocess, tuple[float, float]]:
+) -> tuple[ScoringTask, Preprocess, tuple[float, float], str]:
     """Build a detector from what is stored of it.
 
     Args:
@@ -27,8 +27,8 @@ def read_detector(
         weights: Local weight files by backbone name, in place of those it was trained with.
 
     Returns:
-        The task, what becomes of an image before it, and slope and intercept of the log-odds of
-        fake in the score, before the threshold is taken off.
+        The task, what becomes of an image before it, slope and intercept of the log-odds of fake in
+        the score, before the threshold is taken off, and the precision that it was trained in.
 
     Raises:
         CheckpointError: If there is no detector, or its backbones are other ones.
@@ -38,18 +38,18 @@ def read_detector(
     path = _place_of(path)
     if path.is_dir():
         head = load_head(path)
-        preprocess = _preprocess(path, head.preprocess)
-        backbones = _backbones(path, head.backbones, weights)
+        preprocess = _preprocess(path, head.origin.preprocess)
+        backbones = _backbones(path, head.origin.backbones, weights)
         task: ScoringTask = SklearnHeadTask(head, backbones)
         task.configure_model()
-        return task, preprocess, head.calibration
+        return task, preprocess, head.calibration, head.origin.precision
     checkpoint = read_checkpoint(path)
     about = HeadDescription.load(checkpoint)
-    preprocess = _preprocess(path, about.preprocess)
-    task = _task(path, about, _backbones(path, about.backbones, weights))
+    preprocess = _preprocess(path, about.origin.preprocess)
+    task = _task(path, about, _backbones(path, about.origin.backbones, weights))
     task.on_load_checkpoint(checkpoint)
     task.load_state_dict(cast(dict[str, Tensor], checkpoint["state_dict"]))
-    return task, preprocess, about.calibration
+    return task, preprocess, about.calibration, about.origin.precision
 
 
 def _place_of(path: Path) -> Path:

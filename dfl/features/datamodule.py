@@ -17,8 +17,7 @@ from dfl.data.manifest.manifest import Manifest
 from dfl.data.modules.samplers import EvalSampler, TrainSampler
 from dfl.errors import ConfigError, DataError
 from dfl.features.store import FeatureStore
-from dfl.recipe import Plain
-from dfl.types import PADDING, Batch, FeatureSpec
+from dfl.types import PADDING, Batch, FeatureOrigin, FeatureSpec
 
 
 class FeatureDataset(Dataset[Batch]):
@@ -111,8 +110,8 @@ class FeatureDataModule(pl.LightningDataModule):
         return self.store.select(self.layers)
 
     @property
-    def feature_origin(self) -> tuple[Plain, Plain]:
-        """The descriptions of the backbones and of the preprocessing that made the features."""
+    def feature_origin(self) -> FeatureOrigin:
+        """What made the features."""
         return self.store.origin(self.layers)
 
     def setup(self, stage: str) -> None:

@@ -27,7 +27,13 @@ from dfl.features.matrices import (
     replaced,
 )
 from dfl.recipe import Plain, Recipe
-from dfl.types import FeatureLayer, FeatureSpec, spec_from_plain, spec_to_plain
+from dfl.types import (
+    FeatureLayer,
+    FeatureOrigin,
+    FeatureSpec,
+    spec_from_plain,
+    spec_to_plain,
+)
 
 _MANIFEST: Final = "manifest.csv"
 FEATURES: Final = Kind(
@@ -172,19 +178,22 @@ class FeatureStore:
         FEATURES.check_replaceable(path, wanted, overwrite=overwrite or is_own, advice=advice)
         return None
 
-    def origin(self, layers: Sequence[str] | None = None) -> tuple[Plain, Plain]:
-        """Describe what makes layers: backbones that make no others, and the preprocessing.
+    def origin(self, layers: Sequence[str] | None = None) -> FeatureOrigin:
+        """Describe what makes layers: backbones that make no others, preprocessing, precision.
 
         Args:
             layers: As for `select`.
 
         Returns:
-            Both as a head keeps them; None for the backbones where they are not known.
+            As a head keeps it; None for the backbones where they are not known.
 
         Raises:
             FeatureError: As for `select`.
         """
         preprocess, backbones = self.metadata.get("preprocess"), self.metadata.get("backbones")
+        run: Recipe = {
+            key: self.metadata[key] for key in ("precision", "engine") if key in self.metadata
+        }
         used: dict[str, list[Plain]] = {}
         for layer in self.select(layers):
             used.setdefault(layer.backbone, []).append(layer.layer)
@@ -193,9 +202,9 @@ class FeatureStore:
             recipe = backbones.get(name) if isinstance(backbones, dict) else None
             arguments = recipe.get("init_args") if isinstance(recipe, dict) else None
             if not isinstance(recipe, dict) or not isinstance(arguments, dict):
-                return None, preprocess
+                return FeatureOrigin(None, preprocess, run or None)
             kept[name] = recipe | {"init_args": arguments | {"layers": names}}
-        return kept, preprocess
+        return FeatureOrigin(kept, preprocess, run or None)
 
     def check_unchanged(self) -> None:
         """Refuse a folder in whose place another one has been put since it was opened.

@@ -1,3 +1,4 @@
+import contextlib
 import logging
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from dfl.errors import CheckpointError, ConfigError
 from dfl.report.runs.results_printer import ResultsPrinter
 from tests.conftest import REPOSITORY
 from tests.report.wandb_files import OfflineRun
-from tests.runs import FEATURE_DATA, FIT, job_of_slurm, write_features
+from tests.runs import FEATURE_DATA, FIT, image_data, job_of_slurm, write_features
 
 PROBE = [
     "--model=LinearProbeTask",
@@ -23,6 +24,23 @@ PROBE = [
     "--data.features=features",
 ]
 UNLOGGED = [*FIT[:4], "--trainer.logger=false", "--trainer.enable_checkpointing=false"]
+
+
+TUNED = ["--model=FineTuneTask", "--model.model=test_resnet", "--model.pretrained=false"]
+TUNED += ["--model.input_size=32", "--model.optimizer=torch.optim.AdamW"]
+
+
+@pytest.fixture(scope="module")
+def tuned(image_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network that was trained for a step in bfloat16."""
+    folder = tmp_path_factory.mktemp("tuned")
+    few = ["--trainer.limit_train_batches=1", "--trainer.limit_val_batches=0"]
+    with contextlib.chdir(folder):
+        run_trainer(
+            ["fit", *FIT, *few, "--trainer.precision=bf16-mixed", *TUNED, *image_data(image_root)]
+        )
+    (kept,) = folder.rglob("*.ckpt")
+    return kept
 
 
 @pytest.fixture(autouse=True)
@@ -101,6 +119,41 @@ def test_fit__in_a_job_goes_on_from_its_own_interruption_alone(
 def test_fit__layers_of_batch_norm_are_not_replaced() -> None:
     with pytest.raises(ConfigError, match=r"trainer\.sync_batchnorm: would replace layers"):
         run_trainer(["fit", *UNLOGGED, *PROBE, "--trainer.sync_batchnorm=true"])
+
+
+@pytest.mark.parametrize(
+    ("options", "unit", "taken", "said"),
+    [
+        ([], "AMX", "bf16-mixed", "precision: bf16-mixed, in which the detector was trained"),
+        ([], None, "32-true", "precision: 32-true, since no fast arithmetic is known of this cpu"),
+        (["--trainer.precision=32-true"], "AMX", "32-true", ""),
+    ],
+)
+def test_test__from_pixels_in_the_precision_of_the_training(
+    tuned: Path, image_root: Path, options, unit, taken: str, said: str, monkeypatch, caplog
+) -> None:
+    monkeypatch.setattr("dfl.backbones.precision._bf16_of_cpu", lambda: unit)
+    seen = []
+    watch = lambda self, trainer, module: seen.append(trainer.precision)  # noqa: E731
+    monkeypatch.setattr(ResultsPrinter, "on_test_end", watch)
+    caplog.set_level("INFO", "dfl.backbones.precision")
+    args = [*UNLOGGED, *TUNED, *image_data(image_root), f"--ckpt_path={tuned}"]
+    run_trainer(["test", *args, *options])
+    assert seen == [taken]
+    assert caplog.text.count("precision: ") == bool(said)
+    assert said in caplog.text
+
+
+def test_test__on_features_in_that_of_the_trainer(monkeypatch, caplog) -> None:
+    monkeypatch.setattr("dfl.backbones.precision._bf16_of_cpu", lambda: "AMX")
+    run_trainer(["fit", *FIT, *PROBE])
+    (kept,) = Path("runs").rglob("*.ckpt")
+    content = torch.load(kept, weights_only=True)
+    content["dfl"]["execution"] = {"precision": "bf16-mixed", "engine": "eager"}
+    torch.save(content, kept)
+    caplog.set_level("INFO", "dfl.backbones.precision")
+    run_trainer(["test", *UNLOGGED, *PROBE, f"--ckpt_path={kept}"])
+    assert "precision" not in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,8 @@ METADATA = {
         name: {"class_path": f"dfl.backbones.{name}", "init_args": {"layers": ["block3", "pooled"]}}
         for name in ("clip", "dino")
     },
+    "precision": "bf16-mixed",
+    "engine": "openvino",
 }
 
 
@@ -176,8 +178,9 @@ def test_heads__keeps_how_its_features_are_made(tmp_path: Path) -> None:
     heads(folder, tmp_path / "out", heads={"lda": lda()}, layers=["dino"])
 
     head = load_head(tmp_path / "out" / "lda")
-    assert head.preprocess == METADATA["preprocess"]
-    assert head.backbones == {
+    assert head.origin.preprocess == METADATA["preprocess"]
+    assert head.origin.execution == {"precision": "bf16-mixed", "engine": "openvino"}
+    assert head.origin.backbones == {
         "dino": {"class_path": "dfl.backbones.dino", "init_args": {"layers": ["pooled"]}}
     }
 

@@ -4,15 +4,20 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+import torch
 from lightning.pytorch import Trainer
 from PIL import Image
 
 from dfl import Detector
+from dfl.backbones import FusedBackbone, TimmBackbone
+from dfl.backbones.runner import Runner
 from dfl.commands.detect import detect
 from dfl.data import ImageDataModule, Pair, Pairs, Resize, Splits
 from dfl.errors import BackboneError, CheckpointError, ConfigError, DataError
+from dfl.heads.storage.checkpoint import CHECKPOINT_KEY, read_checkpoint
 from dfl.heads.storage.head_folder import load_head, save_head
 from dfl.heads.tasks.finetune import FineTuneTask
 from tests.detector.trained import train_detectors
@@ -61,6 +66,62 @@ def test_detector__scores_are_those_of_detect(
     for column in ("score", "prob"):
         assert found[column].tolist() == [float(value) for value in written[column]]
     assert found["is_fake"].tolist() == (written["verdict"] == "fake").tolist()
+
+
+def _trained_in(recorded: str, path: Path, folder: Path) -> Path:
+    """Copy a detector, which then says that it was trained in another precision."""
+    folder.mkdir()
+    run = {"precision": recorded, "engine": "eager"}
+    if path.suffix != ".ckpt":
+        head = load_head(path)
+        save_head(replace(head, origin=head.origin._replace(execution=run)), folder / "head")
+        return folder / "head"
+    checkpoint = read_checkpoint(path)
+    checkpoint[CHECKPOINT_KEY]["execution"] = run
+    torch.save(checkpoint, folder / "other.ckpt")
+    return folder / "other.ckpt"
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have many workers:UserWarning")
+@pytest.mark.parametrize("name", ["probe.ckpt", "heads/lda", "network/network.ckpt"])
+@pytest.mark.parametrize("recorded", ["bf16-mixed", "bf16-true"])
+def test_detector__scores_in_the_precision_of_its_training(
+    folder: Path, image_root: Path, tmp_path: Path, monkeypatch, caplog, name: str, recorded: str
+) -> None:
+    if recorded == "bf16-true" and name.startswith("network"):
+        return  # no trainer has it
+    made = _trained_in(recorded, folder / name, tmp_path / "copy")
+    files = sorted((image_root / "alpha").rglob("*.png"))
+    exact = Detector.load(folder / name)(files)["score"].tolist()
+    caplog.set_level("INFO", "dfl.backbones.precision")
+    scores = {}
+    for unit in ("AMX", None):
+        monkeypatch.setattr("dfl.backbones.precision._bf16_of_cpu", lambda unit=unit: unit)
+        caplog.clear()
+        found = scores[unit] = Detector.load(made)(files)["score"].tolist()
+        detect(made, files, tmp_path / "d.csv", overwrite=True, **CPU)
+        written = pd.read_csv(tmp_path / "d.csv", dtype=str)["score"]
+        assert found == [float(value) for value in written]
+        taken = recorded if unit else "32-true"
+        assert [line.split(",")[0] for line in caplog.messages] == [f"precision: {taken}"] * 2
+    assert scores[None] == exact != scores["AMX"]
+    np.testing.assert_allclose(scores["AMX"], exact, rtol=0.2, atol=0.2)
+    assert Detector.load(made, precision="32-true")(files)["score"].tolist() == exact
+    asked = Detector.load(made, precision=recorded)  # whatever the processor has
+    assert asked(files)["score"].tolist() == scores["AMX"]
+
+
+def test_load__backbones_run_as_a_runner_has_them(folder: Path, image_root: Path) -> None:
+    files = sorted((image_root / "alpha" / "0_real").iterdir())
+    detector = Detector.load(folder / "probe.ckpt", precision="bf16-mixed")
+    images = torch.stack([detector._sample(file, 0)["image"] for file in files])
+    weights = str(folder / "second.safetensors")
+    backbone = FusedBackbone({"second": TimmBackbone("test_vit", weights=weights, input_size=32)})
+    with Runner(backbone, precision="bf16-mixed") as runner:
+        features = runner.submit("second", images).result()["second.pooled"]
+    with torch.no_grad():
+        expected = detector.task.model(features).flatten()
+    np.testing.assert_allclose(detector(files)["score"], expected, rtol=1e-3, atol=1e-3)
 
 
 def test_detector__paths_texts_and_opened_images_score_alike(

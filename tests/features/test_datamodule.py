@@ -89,7 +89,7 @@ def test_source__says_what_the_features_are(folder: Path) -> None:
     data = FeatureDataModule(folder, layers=["dino", "clip"])
     assert isinstance(data, FeatureSource)
     assert data.feature_spec == SPEC[::-1]
-    assert data.feature_origin == (None, None)
+    assert data.feature_origin == (None, None, None)
 
 
 def test_parts__unknown_or_none(folder: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from dfl.data.manifest.manifest import Manifest
 from dfl.errors import FeatureError
 from dfl.features.store import FEATURES, FeatureStore, new_store
-from dfl.types import FeatureLayer
+from dfl.types import FeatureLayer, FeatureOrigin
 
 SPEC = (
     FeatureLayer("clip.pooled", 3, "aa"),
@@ -273,8 +273,11 @@ CLIP = {"class_path": "c", "init_args": {"layers": ["pooled", "block1.cls"], "si
 DINO = {"class_path": "d", "init_args": {"layers": ["pooled"]}}
 
 
-def _origin(out: Path, backbones: object, layers: list[str]) -> tuple[object, object]:
-    made_by = {"backbones": backbones, "preprocess": {"is": "square"}}
+RUN = {"precision": "bf16-mixed", "engine": "eager"}
+
+
+def _origin(out: Path, backbones: object, layers: list[str]) -> FeatureOrigin:
+    made_by = {"backbones": backbones, "preprocess": {"is": "square"}, **RUN, "versions": {}}
     manifest = Manifest(pd.DataFrame({"path": []}), out)
     with new_store(out, manifest, spec=SPEC, metadata=made_by, overwrite=True):
         pass
@@ -283,14 +286,14 @@ def _origin(out: Path, backbones: object, layers: list[str]) -> tuple[object, ob
 
 def test_origin__those_and_the_layers_that_are_used(tmp_path: Path) -> None:
     known = {"clip": CLIP, "dino": DINO}
-    found, preprocess = _origin(tmp_path / "f", known, ["clip.block1.cls"])
+    found, preprocess, execution = _origin(tmp_path / "f", known, ["clip.block1.cls"])
     assert found == {"clip": CLIP | {"init_args": {"layers": ["block1.cls"], "size": 32}}}
-    assert preprocess == {"is": "square"}
-    both, _ = _origin(tmp_path / "f", known, ["dino.pooled", "clip.pooled"])
+    assert (preprocess, execution) == ({"is": "square"}, RUN)
+    both, *_ = _origin(tmp_path / "f", known, ["dino.pooled", "clip.pooled"])
     assert isinstance(both, dict)
     assert list(both) == ["dino", "clip"]
 
 
 @pytest.mark.parametrize("backbones", [None, {}, {"clip": None}, {"clip": {"class_path": "c"}}])
 def test_origin__not_known(tmp_path: Path, backbones: object) -> None:
-    assert _origin(tmp_path / "f", backbones, ["clip.pooled"]) == (None, {"is": "square"})
+    assert _origin(tmp_path / "f", backbones, ["clip.pooled"]) == (None, {"is": "square"}, RUN)

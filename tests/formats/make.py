@@ -49,8 +49,8 @@ def main() -> None:
     run(MANIFEST.relative_to(ROOT), FEATURES, backbone())
     store = FeatureStore.open(FEATURES)
     x, label = inputs(), np.arange(40) % 2
-    made_by = store.metadata["backbones"], store.metadata["preprocess"]
-    head = SklearnHead(reduced(rbf_svm(), pca(n_components=3)), store.spec, *made_by).fit(x, label)
+    pipeline = reduced(rbf_svm(), pca(n_components=3))
+    head = SklearnHead(pipeline, store.spec, store.origin()).fit(x, label)
     head = replace(head, threshold=0.25, calibration=(2.0, -0.5))
     save_head(head, HEAD, counts={"real": 20, "fake": 20})
     torch.manual_seed(0)

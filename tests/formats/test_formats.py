@@ -65,6 +65,7 @@ def test_head__scores_are_equal_or_another_sklearn_is_refused(values) -> None:
     np.testing.assert_allclose(head.score(inputs()), values["head"], rtol=1e-9)
     assert head.spec == FeatureStore.open(FEATURES).spec
     assert (head.threshold, head.calibration) == (0.25, (2.0, -0.5))
+    assert (head.origin.execution, head.origin.precision) == (None, "32-true")  # not noted then
 
 
 def test_checkpoint__of_a_linear_probe(values) -> None:
@@ -72,6 +73,7 @@ def test_checkpoint__of_a_linear_probe(values) -> None:
     about = HeadDescription.load(checkpoint)
     assert about.task == "dfl.heads.LinearProbeTask"
     assert about.features == FeatureStore.open(FEATURES).spec
+    assert (about.origin.execution, about.origin.precision) == (None, "32-true")
     task = LinearProbeTask()
     task.on_load_checkpoint(checkpoint)
     task.load_state_dict(checkpoint["state_dict"])

@@ -89,6 +89,8 @@ def write_backbone(folder: Path, name: str, condition: str, frame: pd.DataFrame)
         "fingerprint": f"{name} {condition}",
         "backbones": {name: recipe},
         "preprocess": {"is": condition},
+        "precision": "bf16-mixed",
+        "engine": "eager",
     }
     images, place = np.unique(frame["path"], return_inverse=True)
     made_by = pd.Series(frame["generator"].to_numpy(), index=frame["path"])

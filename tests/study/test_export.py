@@ -32,7 +32,7 @@ def network(study: Study, folder: Path) -> Path:
     label = frame["label"].to_numpy()[held_out_rows(frame)]
     noise = np.random.default_rng(0).normal(size=len(label))
     CellStore(study.folder).keep(KEY, NETWORK, {"none": 3 * label + noise + 7, "blur": noise}, {})
-    about = HeadDescription("dfl.heads.FineTuneTask", {"model": "m"}, (), {}, None).dump()
+    about = HeadDescription("dfl.heads.FineTuneTask", {"model": "m"}, ()).dump()
     torch.save({"state_dict": {"w": torch.ones(2)}, CHECKPOINT_KEY: about}, folder / "best.ckpt")
     return folder / "best.ckpt"
 

@@ -1,7 +1,7 @@
 """What a checkpoint says of itself: the head, its features, and how to make them again."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, cast
 
@@ -10,7 +10,13 @@ from torch import Tensor
 
 from dfl.errors import CheckpointError
 from dfl.recipe import Plain, Recipe
-from dfl.types import FeatureSpec, spec_difference, spec_from_plain, spec_to_plain
+from dfl.types import (
+    FeatureOrigin,
+    FeatureSpec,
+    spec_difference,
+    spec_from_plain,
+    spec_to_plain,
+)
 
 CHECKPOINT_KEY: Final = "dfl"
 """The checkpoint's entry that holds a `HeadDescription`."""
@@ -24,8 +30,7 @@ class HeadDescription:
         task: The class path of the task.
         architecture: The arguments that rebuild its head.
         features: The features it was trained on.
-        backbones: How to build the backbones that make them, by name.
-        preprocess: Crop and transforms of the images; None if not known.
+        origin: How to make them of an image, or how the network that is stored sees it.
         threshold: A score above it says fake; 0 unless validation chose another.
         calibration: Slope and intercept of the log-odds of fake in the score.
     """
@@ -33,8 +38,7 @@ class HeadDescription:
     task: str
     architecture: Recipe
     features: FeatureSpec
-    backbones: Plain
-    preprocess: Plain
+    origin: FeatureOrigin = field(default_factory=FeatureOrigin)
     threshold: float = 0.0
     calibration: tuple[float, float] = (1.0, 0.0)
 
@@ -44,8 +48,7 @@ class HeadDescription:
             "task": self.task,
             "architecture": self.architecture,
             "features": spec_to_plain(self.features),
-            "backbones": self.backbones,
-            "preprocess": self.preprocess,
+            **self.origin._asdict(),
             **_point(self.threshold, self.calibration),
         }
 
@@ -66,8 +69,7 @@ class HeadDescription:
                 stored["task"],
                 stored["architecture"],
                 spec_from_plain(stored["features"]),
-                stored["backbones"],
-                stored["preprocess"],
+                FeatureOrigin(stored["backbones"], stored["preprocess"], stored.get("execution")),
                 stored["threshold"],
                 tuple(stored["calibration"]),
             )

@@ -28,7 +28,7 @@ from dfl.heads.estimators.reductions import StoredEncoder
 from dfl.heads.storage.sklearn_head import SklearnHead
 from dfl.heads.storage.skops_file import dump_pipeline, load_pipeline, other_version
 from dfl.recipe import Plain, public_name
-from dfl.types import FAKE, REAL, spec_from_plain, spec_to_plain
+from dfl.types import FAKE, REAL, FeatureOrigin, spec_from_plain, spec_to_plain
 
 SCORES: Final = "scores.csv"
 HEAD_MODEL: Final = "head.skops"
@@ -231,8 +231,7 @@ def load_head(folder: Path) -> SklearnHead:
     head = SklearnHead(
         load_pipeline(model),
         spec,
-        backbones=document.get("backbones"),
-        preprocess=document.get("preprocess"),
+        FeatureOrigin(*(document.get(name) for name in FeatureOrigin._fields)),
         threshold=point["threshold"],
         calibration=(point["slope"], point["intercept"]),
     )
@@ -244,8 +243,7 @@ def _description(head: SklearnHead, counts: Mapping[str, int]) -> dict[str, Plai
     return {
         "format": HEAD.format,
         "features": spec_to_plain(head.spec),
-        "backbones": head.backbones,
-        "preprocess": head.preprocess,
+        **head.origin._asdict(),
         "settings": settings(head.pipeline),
         "operating_point": {
             "threshold": head.threshold,

@@ -4,7 +4,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -18,8 +18,7 @@ from dfl.errors import HeadError, one_line
 from dfl.heads.estimators.encoder_step import BottleneckEncoder
 from dfl.heads.out_of_core.fit import fit_streamed
 from dfl.heads.out_of_core.stream import RowReader, Stream, check_finite
-from dfl.recipe import Plain
-from dfl.types import FAKE, REAL, FeatureSpec, spec_difference
+from dfl.types import FAKE, REAL, FeatureOrigin, FeatureSpec, spec_difference
 
 logger = logging.getLogger(__name__)
 
@@ -40,8 +39,7 @@ class SklearnHead:
         pipeline: Ends in a classifier of `dfl.heads.estimators`, perhaps behind a reduction from
             there.
         spec: The layers whose concatenation it takes.
-        backbones: How to build the backbones that make these layers, by name; None if not known.
-        preprocess: Crop and transforms of the images; None if not known.
+        origin: How to make them of an image.
         threshold: A score above it says fake; 0 is the classifier's own.
         calibration: Slope and intercept of the log-odds of fake in the score, as of
             `dfl.evaluation.platt_scaling`.
@@ -49,8 +47,7 @@ class SklearnHead:
 
     pipeline: Pipeline
     spec: FeatureSpec
-    backbones: Plain = None
-    preprocess: Plain = None
+    origin: FeatureOrigin = field(default_factory=FeatureOrigin)
     threshold: float = 0.0
     calibration: tuple[float, float] = (1.0, 0.0)
 
@@ -80,9 +77,7 @@ class SklearnHead:
         pipeline: Pipeline = clone(self.pipeline)
         with _refusals_reported(pipeline):
             pipeline.fit(features, truth)
-        return SklearnHead(
-            pipeline, self.spec, backbones=self.backbones, preprocess=self.preprocess
-        )
+        return SklearnHead(pipeline, self.spec, self.origin)
 
     def fit_streamed(self, stream: Stream, *, scratch: Path) -> "SklearnHead":
         """Fit a copy of the pipeline in passes over rows that need not fit in memory.
@@ -102,9 +97,7 @@ class SklearnHead:
         check_encoders(self.pipeline, self.spec)
         with _refusals_reported(self.pipeline):
             pipeline = fit_streamed(self.pipeline, stream, scratch=scratch)
-        return SklearnHead(
-            pipeline, self.spec, backbones=self.backbones, preprocess=self.preprocess
-        )
+        return SklearnHead(pipeline, self.spec, self.origin)
 
     def score_rows(self, rows: RowReader) -> npt.NDArray[np.float64]:
         """Score images block by block, as `score` does.

@@ -12,7 +12,7 @@ from dfl.heads.modules.image_classifier import ImageClassifier, check_source
 from dfl.heads.modules.losses import cross_entropy
 from dfl.heads.storage.checkpoint import HeadDescription, check_state
 from dfl.heads.tasks.scoring import ScoringTask, Step
-from dfl.recipe import Plain, Recipe
+from dfl.recipe import Recipe
 from dfl.types import Batch, FeatureSource
 
 
@@ -130,8 +130,7 @@ class FineTuneTask(ScoringTask):
 
     def description(self) -> HeadDescription:
         """Say what the model is, and how it sees images; it stands on no features."""
-        preprocess: Plain = self.data.preprocess() if hasattr(self.data, "preprocess") else None
-        return HeadDescription(self.class_path, self.architecture(), (), {}, preprocess)
+        return HeadDescription(self.class_path, self.architecture(), (), self.origin_of({}))
 
     def _build(self, weights: Path | None, pretrained: bool) -> ImageClassifier:
         return ImageClassifier(

@@ -8,12 +8,13 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 
 from dfl.backbones import Backbone, FusedBackbone
+from dfl.backbones.precision import SettledPrecision
 from dfl.errors import ConfigError
 from dfl.heads.modules.losses import cross_entropy
 from dfl.heads.modules.standardise import Standardise
 from dfl.heads.storage.checkpoint import HeadDescription, check_spec, check_state
 from dfl.heads.tasks.scoring import ScoringTask, Step
-from dfl.recipe import Plain, describe
+from dfl.recipe import describe
 from dfl.types import Batch, FeatureSource, FeatureSpec
 
 _BACKBONE_PREFIX = "backbone."
@@ -61,6 +62,19 @@ class HeadTask(ScoringTask):
         logit = cast(nn.Module, self.model)(features)
         loss = None if label is None else cross_entropy(logit, label)
         return {"loss": loss, "logit": logit, "logs": {}}
+
+    def run_in(self, precision: SettledPrecision) -> None:
+        """Score images in a precision from now on, to which the frozen backbones are cast.
+
+        Args:
+            precision: What the head computes stays in float32.
+
+        Raises:
+            BackboneError: If a backbone was cast to another precision before.
+        """
+        if self.backbone is not None:
+            self.backbone.cast_networks(precision)
+        self._precision = precision
 
     # Lightning's hooks
 
@@ -150,12 +164,9 @@ class HeadTask(ScoringTask):
     def description(self) -> HeadDescription:
         """Say which backbones the head stands on, and how it sees images."""
         data = self.data
-        backbones: Plain = (
-            describe(dict(self.backbone.backbones.items())) if self.backbone else None
-        )
-        preprocess: Plain = data.preprocess() if hasattr(data, "preprocess") else None
         if isinstance(data, FeatureSource):
-            backbones, preprocess = data.feature_origin
-        return HeadDescription(
-            self.class_path, self.architecture(), self.spec or (), backbones, preprocess
-        )
+            origin = data.feature_origin
+        else:
+            backbones = dict(self.backbone.backbones.items()) if self.backbone else None
+            origin = self.origin_of(describe(backbones))
+        return HeadDescription(self.class_path, self.architecture(), self.spec or (), origin)

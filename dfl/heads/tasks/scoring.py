@@ -1,6 +1,7 @@
 """What trained models share: batches in, a score table out, a checkpoint that says what it is."""
 
 from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager, nullcontext
 from typing import TypedDict, cast
 
 import lightning.pytorch as pl
@@ -10,12 +11,13 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torchmetrics.classification import BinaryAccuracy
 
+from dfl.backbones.precision import SettledPrecision, autocast
 from dfl.errors import CheckpointError, ConfigError
 from dfl.evaluation import SCORE_COLUMNS
 from dfl.heads.storage.checkpoint import CHECKPOINT_KEY, HeadDescription
 from dfl.heads.tasks.epoch_scores import ScoreCollector, epoch_metrics
-from dfl.recipe import Recipe, public_name
-from dfl.types import UNKNOWN, Batch
+from dfl.recipe import Plain, Recipe, public_name
+from dfl.types import UNKNOWN, Batch, FeatureOrigin
 
 _HALF_WEIGHTS = ("bf16-true", "16-true")
 _SHOWN = ("val/loss", "val/auroc")
@@ -52,6 +54,7 @@ class ScoringTask(pl.LightningModule, ABC):
         lr_scheduler: LRSchedulerCallable | None = None,
     ) -> None:
         super().__init__()
+        self._precision: SettledPrecision | None = None
         self.optimizer = optimizer
         self.lr_scheduler = lr_scheduler
         self.model: nn.Module | None = None
@@ -76,6 +79,18 @@ class ScoringTask(pl.LightningModule, ABC):
     def description(self) -> HeadDescription:
         """Say what a checkpoint of this task needs besides the trained weights."""
 
+    def run_in(self, precision: SettledPrecision) -> None:
+        """Score images in a precision from now on, with and without a trainer.
+
+        Args:
+            precision: What a head computes stays in float32.
+
+        Raises:
+            ConfigError: If weights were to be cast to 16 bit.
+        """
+        _check_keeps_weights(precision)
+        self._precision = precision
+
     # Lightning's hooks
 
     def setup(self, stage: str) -> None:
@@ -84,11 +99,7 @@ class ScoringTask(pl.LightningModule, ABC):
         Raises:
             ConfigError: If weights were to be cast to 16 bit.
         """
-        if str(self.trainer.precision) in _HALF_WEIGHTS:
-            raise ConfigError(
-                f"precision: {self.trainer.precision} would round the trained weights to 16 bit; "
-                "take bf16-mixed or 16-mixed, which compute in 16 bit and keep the weights"
-            )
+        _check_keeps_weights(str(self.trainer.precision))
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Optimise the model alone."""
@@ -175,11 +186,18 @@ class ScoringTask(pl.LightningModule, ABC):
 
     def _evaluate(self, batch: Batch, split: str) -> Tensor | None:
         label = None if split == "predict" else batch["label"]
-        step = self.step(batch, label)
+        with self._arithmetic():
+            step = self.step(batch, label)
         score = None if step["logit"] is None else step["logit"] - self.threshold
         columns = {"loss": step["loss"], "score": score, **step["logs"]}
         self._collector.add(batch, split, {k: v for k, v in columns.items() if v is not None})
         return score
+
+    def _arithmetic(self) -> AbstractContextManager[object]:
+        """Give the context of the precision that was asked for; else the trainer has its own."""
+        if self._precision is None:
+            return nullcontext()
+        return autocast(self._precision, self.device.type)
 
     def _finish_epoch(self, split: str) -> None:
         table = self._collector.gather()
@@ -216,10 +234,31 @@ class ScoringTask(pl.LightningModule, ABC):
         """The name under which a checkpoint of this task is known."""
         return public_name(type(self))
 
+    def origin_of(self, backbones: Plain) -> FeatureOrigin:
+        """Say how this trainer sees images.
+
+        Args:
+            backbones: How to build the backbones.
+        """
+        data = self.data
+        preprocess: Plain = data.preprocess() if hasattr(data, "preprocess") else None
+        if self._trainer is None:
+            return FeatureOrigin(backbones, preprocess)
+        run: Recipe = {"precision": str(self.trainer.precision), "engine": "eager"}
+        return FeatureOrigin(backbones, preprocess, run)
+
     @property
     def data(self) -> object:
         """The data module, None outside a trainer."""
         return None if self._trainer is None else getattr(self._trainer, "datamodule", None)
+
+
+def _check_keeps_weights(precision: str) -> None:
+    if precision in _HALF_WEIGHTS:
+        raise ConfigError(
+            f"precision: {precision} would round the trained weights to 16 bit; take bf16-mixed or "
+            "16-mixed, which compute in 16 bit and keep the weights"
+        )
 
 
 def _no_scores() -> pd.DataFrame:

@@ -10,7 +10,7 @@ from dfl.errors import FeatureError
 from dfl.features.matrices import FeatureRows, Matrix
 from dfl.features.store import FeatureStore
 from dfl.recipe import Plain, Recipe
-from dfl.types import FeatureSpec, backbone_of
+from dfl.types import FeatureOrigin, FeatureSpec, backbone_of
 
 
 class ConditionFeatures:
@@ -69,16 +69,17 @@ class ConditionFeatures:
         """Read the features of some rows, shape ``(len(rows), D)``, float32."""
         return self.rows(layers).take(rows)
 
-    def origin(self, layers: Sequence[str]) -> tuple[Plain, Plain]:
-        """Describe the backbones of some layers, and the preprocessing, for a head taken home."""
+    def origin(self, layers: Sequence[str]) -> FeatureOrigin:
+        """Describe what makes some layers, for a head taken home."""
         backbones: Recipe = {}
+        first = self._store(layers[0]).origin([layers[0]])
         for name in dict.fromkeys(backbone_of(layer) for layer in layers):
             own = [layer for layer in layers if backbone_of(layer) == name]
-            found, _ = self.store(name).origin(own)
+            found = self.store(name).origin(own).backbones
             if not isinstance(found, dict):
-                return None, None
+                return FeatureOrigin()
             backbones |= found
-        return backbones, self._store(layers[0]).metadata.get("preprocess")
+        return first._replace(backbones=backbones)
 
     def _store(self, layer: str) -> FeatureStore:
         return self.store(backbone_of(layer))

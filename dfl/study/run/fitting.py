@@ -162,7 +162,6 @@ class _Fitter:
         """
         cell = self.cell
         judged = self.study.features[self.study.judged_condition(cell)]
-        backbones, preprocess = judged.origin(cell.features)
         pipeline = best.head.pipeline
         if best.reducer is not None:
             pipeline = Pipeline([*best.reducer.steps, pipeline.steps[-1]])
@@ -170,8 +169,7 @@ class _Fitter:
         return SklearnHead(
             pipeline,
             self.spec,
-            backbones=backbones,
-            preprocess=preprocess,
+            judged.origin(cell.features),
             threshold=threshold,
             calibration=calibration,
         )

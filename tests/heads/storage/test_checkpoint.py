@@ -40,7 +40,7 @@ def test_checkpoint__loads_without_pickle_and_says_what_it_is(saved: Path) -> No
     about = HeadDescription.load(content)
     assert about.task == "dfl.heads.LinearProbeTask"
     assert about.features == SPEC
-    assert (about.architecture, about.backbones, about.preprocess) == ({}, None, None)
+    assert (about.architecture, about.origin.backbones, about.origin.preprocess) == ({}, None, None)
     assert HeadDescription.load({"dfl": about.dump()}) == about
     assert all(key.startswith("model.") for key in content["state_dict"])
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -91,8 +92,9 @@ def test_checkpoint__holds_the_network_and_gives_the_same_scores(
     about = HeadDescription.load(content)
     assert about.task == "dfl.heads.FineTuneTask"
     assert about.architecture == {"model": "test_resnet", "input_size": 32}
-    assert (about.features, about.backbones) == ((), {})
-    assert about.preprocess["crop"]["class_path"] == "dfl.data.Resize"
+    assert (about.features, about.origin.backbones) == ((), {})
+    assert about.origin.preprocess["crop"]["class_path"] == "dfl.data.Resize"
+    assert about.origin.execution == {"precision": "32-true", "engine": "eager"}
     # without random weights being asked for: a checkpoint brings its own, the hub is not needed
     for loaded in (tiny(pretrained=True), tiny()):
         run("test", loaded, data, ckpt_path=path)
@@ -123,6 +125,20 @@ def test_fit__bfloat16_mixed(data: ImageDataModule) -> None:
     run("fit", task, data, precision="bf16-mixed", max_epochs=1)
     assert {p.dtype for p in task.parameters()} == {torch.float32}
     assert task.scores["score"].is_unique
+    assert task.description().origin.precision == "bf16-mixed"
+    run("predict", task, data, precision="bf16-mixed")
+    expected, exact = task.scores["score"], score_in("32-true", task, data)
+    np.testing.assert_array_equal(score_in("bf16-mixed", task, data), expected)
+    assert not np.array_equal(exact, expected)
+    with pytest.raises(ConfigError, match="precision: bf16-true would round the trained weights"):
+        task.run_in("bf16-true")
+
+
+def score_in(precision: str, task: FineTuneTask, data: ImageDataModule) -> pd.Series:
+    """In a trainer of float32, as `dfl detect` does."""
+    task.run_in(precision)
+    run("predict", task, data)
+    return task.scores["score"]
 
 
 def test_predict__without_labels(data: ImageDataModule, fitted) -> None:

@@ -28,12 +28,13 @@ def test_matrix__layers_side_by_side_whatever_their_folder(folders: dict[str, Pa
 
 
 def test_origin__backbones_and_layers_that_are_used(folders: dict[str, Path]) -> None:
-    backbones, preprocess = ConditionFeatures(folders).origin(["one.b"])
+    backbones, preprocess, execution = ConditionFeatures(folders).origin(["one.b"])
     recipe = {"class_path": "dfl.backbones.X", "init_args": {"layers": ["b"]}}
     assert backbones == {"one": recipe}
     assert preprocess == {"is": "none"}
+    assert execution == {"precision": "bf16-mixed", "engine": "eager"}
     describe_anew(folders["two"], "init_args", "x")
-    assert ConditionFeatures(folders).origin(PARTS) == (None, None)
+    assert ConditionFeatures(folders).origin(PARTS) == (None, None, None)
 
 
 def test_stores__rows_must_be_the_same(folders: dict[str, Path]) -> None:

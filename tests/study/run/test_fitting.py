@@ -231,8 +231,9 @@ def test_fit_head__scores_as_the_cell(study: Study, head: str, reduction: str) -
     again = head.score(study.features["none"].matrix(PARTS, rows))
     np.testing.assert_allclose(again, scores["none"], rtol=1e-6, atol=1e-6)
     assert [layer.name for layer in head.spec] == PARTS
-    assert set(head.backbones) == {"one", "two"}
-    assert head.preprocess == {"is": "none"}
+    assert set(head.origin.backbones) == {"one", "two"}
+    assert head.origin.precision == "bf16-mixed"
+    assert head.origin.preprocess == {"is": "none"}
     assert info["head"]["step"] == "estimator"
 
 
@@ -358,6 +359,6 @@ def test_input__a_head_without_candidates(study: Study) -> None:
 def test_fit_head__sees_images_as_it_was_judged_on_them(tmp_path: Path) -> None:
     study = example(tmp_path, use=["train"])
     head = fit_head(cell(condition="blur"), study)[0]
-    assert head.preprocess == {"is": "none"}
+    assert head.origin.preprocess == {"is": "none"}
     both = example(tmp_path, use=["both"])
-    assert fit_head(cell(condition="blur"), both)[0].preprocess == {"is": "blur"}
+    assert fit_head(cell(condition="blur"), both)[0].origin.preprocess == {"is": "blur"}

@@ -106,30 +106,33 @@ def test_imports__have_no_circle() -> None:
     assert not imports, f"they import each other: {sorted(imports)}"
 
 
-def test_imports__stay_light() -> None:
+@pytest.mark.parametrize(
+    ("absent", "modules"),
+    [
+        (
+            "torch",  # and so Lightning
+            [
+                "dfl",
+                "dfl.cli",
+                "dfl.heads.estimators",
+                "dfl.heads.storage.sklearn_head",
+                "dfl.heads.storage.head_folder",
+                "dfl.study.run.fitting",
+                "dfl.evaluation",
+                "dfl.features.store",
+                "dfl.data.manifest.manifest",
+                "dfl.report.figures.plots",
+                "dfl.report.figures.terminal",
+            ],
+        ),
+        pytest.param("lightning", ["dfl.backbones"], marks=pytest.mark.slow),  # loads torch
+    ],
+)
+def test_imports__stay_light(absent: str, modules: list[str]) -> None:
     """One process, in which every import adds to those before it."""
-    light = {  # what has no torch has no Lightning either
-        "torch": [
-            "dfl",
-            "dfl.cli",
-            "dfl.heads.estimators",
-            "dfl.heads.storage.sklearn_head",
-            "dfl.heads.storage.head_folder",
-            "dfl.study.run.fitting",
-        ],
-        "lightning": [
-            "dfl.evaluation",
-            "dfl.features.store",
-            "dfl.data.manifest.manifest",
-            "dfl.report.figures.plots",
-            "dfl.report.figures.terminal",
-            "dfl.backbones",
-        ],
-    }
     lines = ["import sys"]
-    for absent, modules in light.items():
-        for module in modules:
-            lines += [f"import {module}", f"assert {absent!r} not in sys.modules, {module!r}"]
+    for module in modules:
+        lines += [f"import {module}", f"assert {absent!r} not in sys.modules, {module!r}"]
     done = subprocess.run(
         [sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, check=False
     )

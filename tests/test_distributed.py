@@ -93,6 +93,7 @@ def test_extract__equals_one_process(images: Path, tmp_path: Path, processes: in
     assert sorted(path.name for path in tmp_path.iterdir()) == ["many", "one", "splits"]
 
 
+@pytest.mark.slow
 def test_extract__as_a_user_launches_it(images: Path, tmp_path: Path) -> None:
     """With Lightning's own launcher; all other tests start processes as torchrun does."""
     devices = ["--accelerator=cpu", "--devices=2", "--strategy=ddp"]
@@ -111,6 +112,7 @@ def test_extract__as_a_user_launches_it(images: Path, tmp_path: Path) -> None:
     assert (len(paths), paths.nunique()) == (47, 47)
 
 
+@pytest.mark.slow
 def test_extract__no_process_outlives_one_that_failed(images: Path, tmp_path: Path) -> None:
     """The first process stops at a broken image; the other one waits in a join that takes long."""
     broken = tmp_path / "broken"

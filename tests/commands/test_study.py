@@ -32,6 +32,7 @@ from dfl.cli import main
 from dfl.heads.storage.head_folder import load_head
 from dfl.study.analysis.judge import AXES
 from dfl.study.design.grid import Cell
+from dfl.study.run.workers import LocalWorkers
 from tests.conftest import REPOSITORY
 from tests.processes import start
 from tests.runs import image_data
@@ -202,6 +203,16 @@ def run(args: list[str]) -> str:
     with redirect_stdout(io.StringIO()) as printed:
         main(["study", *args])
     return printed.getvalue()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def processes() -> Iterator[None]:
+    """Have the processes of one study serve the next: they take longer to start than to fit."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(LocalWorkers, "close", lambda workers: None)
+        yield
+    with LocalWorkers(1) as workers:
+        workers.executor(1)
 
 
 @pytest.fixture(scope="module")
@@ -446,6 +457,7 @@ def killed_when(args: list[str], there: Callable[[], bool]) -> None:
     assert there(), Path("said.txt").read_text()
 
 
+@pytest.mark.slow
 def test_study__killed_it_goes_on_and_ends_the_same(home: Path, finished: Finished) -> None:
     args, out = options(home, "killed"), home / "killed"
     killed_when(args, lambda: (out / "features" / "none" / "vit" / "features.json").exists())
@@ -471,6 +483,7 @@ def test_study__killed_it_goes_on_and_ends_the_same(home: Path, finished: Finish
     assert (out / "report.html").is_file()
 
 
+@pytest.mark.slow
 def test_study__on_a_cluster_whose_worker_is_killed_it_ends_the_same(
     home: Path, finished: Finished, tmp_path: Path
 ) -> None:
@@ -495,6 +508,7 @@ def test_study__on_a_cluster_whose_worker_is_killed_it_ends_the_same(
     assert "nothing to do" in run(args)  # on one machine
 
 
+@pytest.mark.slow
 def test_slurm__study(home: Path, finished: Finished, tmp_path: Path) -> None:
     """The batch script, with a stand-in for srun that starts as many processes as it is told."""
     pytest.importorskip("distributed", reason="needs the extra [dask]")

@@ -1,14 +1,16 @@
-"""What tests have processes do; their module imports little, so that it shows who loads torch."""
+"""What tests have processes do; their module imports little: each new process imports it."""
 
 import os
 import signal
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from dfl.study.run.fitting import fit_cells
-from dfl.study.run.study import Study
-from tests.study.study_examples import cell
+from joblib.externals.loky import process_executor
+
+if TYPE_CHECKING:
+    from dfl.study.run.study import Study
 
 kept: list[bytearray] = []
 
@@ -21,16 +23,19 @@ def work(shared: str, item: int) -> str:
     return f"{shared} {item} {'torch' in sys.modules} {os.environ['OPENBLAS_NUM_THREADS']}"
 
 
-def loaded(study: Study, name: str) -> list[str]:
+def loaded(study: "Study", name: str) -> list[str]:
     """Tell what is loaded when a cell has been fitted."""
+    from dfl.study.run.fitting import fit_cells
+    from tests.study.study_examples import cell
+
     assert [outcome.cause for outcome in fit_cells(study, [cell(name)])] == [None]
     return [module for module in ("torch", "lightning", "matplotlib") if module in sys.modules]
 
 
 def grow(shared: str, megabytes: int) -> int:
-    """Keep memory, and take the second that loky lets pass between two looks at a process."""
+    """Keep memory, and let loky look at the process after each item, not once a second."""
+    process_executor._MEMORY_LEAK_CHECK_DELAY = 0.0
     kept.append(bytearray(b"x") * (megabytes << 20))
-    time.sleep(1.1)
     return os.getpid()
 
 

@@ -22,6 +22,7 @@ def wait(seconds: float, item: int) -> str:
     return os.environ["OMP_NUM_THREADS"]
 
 
+@pytest.mark.slow
 def test_dask_workers__what_dies(tmp_path: Path, monkeypatch) -> None:
     """A cell that kills its worker is one failed cell; other versions, or no scheduler, say so."""
     monkeypatch.setenv("OMP_NUM_THREADS", "2")

@@ -1,4 +1,4 @@
-"""What happens to cells in processes; slow, because every pool has to start."""
+"""What happens to cells in processes."""
 
 import os
 import signal
@@ -19,6 +19,7 @@ from tests.study.study_examples import Dies, Tells, cell, example, pipeline
 from tests.study.worker_functions import grow, loaded, work
 
 
+@pytest.mark.slow
 def test_run_missing__a_process_that_dies_takes_its_own_cell_alone(
     tmp_path: Path, monkeypatch
 ) -> None:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dfl import __version__
 from dfl.app.dispatch import help_of_all, run
 from dfl.errors import DflError, one_line
-from dfl.processes import end_with_parent, is_launched_by_lightning, launched_rank
+from dfl.processes import end_with_parent, has_launcher, launched_rank
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -31,7 +31,7 @@ def main(args: Sequence[str] | None = None) -> None:
     if name == "--version":
         print(f"dfl {__version__}")
         return
-    if is_launched_by_lightning():
+    if has_launcher():
         end_with_parent(os.getppid())
     # what is wrong with an image, its decoding says
     warnings.filterwarnings("ignore", module=r"PIL\.")

@@ -35,9 +35,9 @@ def is_one_of_several() -> bool:
     return any(os.environ.get(name, "1") not in ("", "1") for name in _SIZES)
 
 
-def is_launched_by_lightning() -> bool:
-    """Say whether this process was started by the first one of its run, in its place."""
-    return "LOCAL_RANK" in os.environ and "TORCHELASTIC_RUN_ID" not in os.environ
+def has_launcher() -> bool:
+    """Say whether this process was started by one that stays: torchrun, or Lightning's own."""
+    return "LOCAL_RANK" in os.environ
 
 
 def cores() -> int:

@@ -12,7 +12,7 @@ from dfl.processes import (
     cores,
     end_group,
     gathered,
-    is_launched_by_lightning,
+    has_launcher,
     is_one_of_several,
     launched_rank,
     own_threads,
@@ -23,10 +23,10 @@ NAMES = [*TORCHRUN, "SLURM_PROCID", "SLURM_NTASKS"]
 
 
 @pytest.mark.parametrize(
-    ("environment", "rank", "several", "by_lightning"),
+    ("environment", "rank", "several", "launcher"),
     [
         ({}, 0, False, False),
-        (TORCHRUN, 5, True, False),
+        (TORCHRUN, 5, True, True),
         ({"SLURM_PROCID": "3", "SLURM_NTASKS": "4"}, 3, True, False),
         ({"SLURM_PROCID": "0", "SLURM_NTASKS": "1"}, 0, False, False),
         # a shell in a job, in which Lightning has started processes itself
@@ -38,7 +38,7 @@ def test_launched(
     environment: dict[str, str],
     rank: int,
     several: bool,
-    by_lightning: bool,
+    launcher: bool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for name in NAMES:
@@ -47,7 +47,7 @@ def test_launched(
         monkeypatch.setenv(name, value)
     assert launched_rank() == rank
     assert is_one_of_several() == several
-    assert is_launched_by_lightning() == by_lightning
+    assert has_launcher() == launcher
 
 
 @pytest.mark.parametrize(

@@ -4,11 +4,13 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Final, cast
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import TQDMProgressBar
+
+_LOSS: Final = "train/loss"
 
 
 class ThroughputBar(TQDMProgressBar):
@@ -37,7 +39,7 @@ class ThroughputBar(TQDMProgressBar):
         self, trainer: Trainer, pl_module: LightningModule
     ) -> dict[str, int | str | float | dict[str, float]]:
         """Show images per second before the metrics, in place of the version number."""
-        metrics = super().get_metrics(trainer, pl_module)
+        metrics = super().get_metrics(trainer, pl_module) | _loss(trainer)
         metrics.pop("v_num", None)
         if "train" in self._clocks:
             metrics = {"images/s": f"{self._clocks['train'].images_per_s:.0f}"} | metrics
@@ -56,8 +58,8 @@ class ThroughputBar(TQDMProgressBar):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """State the epoch's speed and metrics."""
         super().on_train_epoch_end(trainer, pl_module)
-        metrics = (f"{key} {value:.4g}" for key, value in trainer.progress_bar_metrics.items())
-        self._say("train", trainer, *metrics)
+        shown = _loss(trainer) | trainer.progress_bar_metrics
+        self._say("train", trainer, *(f"{key} {value:.4g}" for key, value in shown.items()))
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock, and hold that of the training around it."""
@@ -154,6 +156,12 @@ class _Clock:
 
     def go(self) -> None:
         self.started = time.monotonic()
+
+
+def _loss(trainer: Trainer) -> dict[str, float]:
+    """Read the last training loss, for which the device is waited for."""
+    loss = trainer.callback_metrics.get(_LOSS)
+    return {} if loss is None else {_LOSS: float(loss)}
 
 
 def _batch_size(batch: object) -> int:

@@ -21,7 +21,7 @@ class TinyTask(LightningModule):
 
     def training_step(self, batch, batch_idx):
         loss = (self.weight - batch["label"].float().mean()) ** 2
-        self.log("train/loss", loss.mean(), prog_bar=True, batch_size=2)
+        self.log("train/loss", loss.mean(), batch_size=2)
         return loss.mean()
 
     def validation_step(self, batch, batch_idx):

@@ -1,6 +1,6 @@
 """Standardisation of features inside a head, with the statistics of the training set."""
 
-from typing import Self
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -37,12 +37,15 @@ class Standardise(nn.Module):
         self.register_buffer("count", torch.zeros((), dtype=torch.int64))
         # a buffer, so that a resumed run does not count the training set again
         self.register_buffer("frozen", torch.zeros((), dtype=torch.bool))
-        self._is_known_frozen = False
+        # what the buffer says, which to read waits for the device; None where that is not known
+        self._is_frozen: bool | None = None
+        # torch leaves it untyped
+        self.register_load_state_dict_post_hook(_forget)  # type: ignore[no-untyped-call]
 
-    def train(self, mode: bool = True) -> Self:
-        """Change the mode, after which the statistics may be other ones."""
-        self._is_known_frozen = False
-        return super().train(mode)
+    def freeze(self) -> None:
+        """Keep the statistics as they are from now on."""
+        self.frozen.fill_(True)
+        self._is_frozen = True
 
     def forward(self, features: Tensor) -> Tensor:
         """Standardise.
@@ -54,10 +57,10 @@ class Standardise(nn.Module):
             The same shape, float32.
         """
         features = features.float()
-        if self.training and not self._is_known_frozen:
-            # only until then: to read it waits for the device
-            self._is_known_frozen = bool(self.frozen)
-            if not self._is_known_frozen:
+        if self.training:
+            if self._is_frozen is None:
+                self._is_frozen = bool(self.frozen)
+            if not self._is_frozen:
                 self._update(features.detach())
         return (features - self.running_mean) * torch.rsqrt(self.running_var + self.eps)
 
@@ -71,7 +74,7 @@ class Standardise(nn.Module):
         for start in range(0, len(features), block):
             rows = np.array(features[start : start + block], dtype=np.float32)
             self._update(torch.from_numpy(rows))
-        self.frozen.fill_(True)
+        self.freeze()
 
     @torch.no_grad()
     def _update(self, features: Tensor) -> None:
@@ -86,6 +89,11 @@ class Standardise(nn.Module):
         self.running_var.copy_(spread + delta.square() * weight * (1 - weight))
         self.running_mean.add_(delta * weight)
         self.count.copy_(total)  # whole, so no rounding
+
+
+def _forget(module: nn.Module, _: object) -> None:
+    """Let a module look at its buffer again, which may be another's now."""
+    cast(Standardise, module)._is_frozen = None
 
 
 def _merge_processes(values: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,6 +1,7 @@
 """The scores of an epoch: gathered from all batches and all processes, and what is logged."""
 
 import pandas as pd
+import torch
 from torch import Tensor
 
 from dfl.evaluation import SCORE_COLUMNS, TABLE_METRICS, binary_metrics, image_sets, unique_images
@@ -12,7 +13,7 @@ class ScoreCollector:
     """Collect scores batch by batch; every process ends with the whole table, in order."""
 
     def __init__(self) -> None:
-        self._batches: list[tuple[dict[str, object], dict[str, Tensor]]] = []
+        self._batches: list[tuple[dict[str, list[str]], dict[str, Tensor]]] = []
 
     def add(self, batch: Batch, split: str, values: dict[str, Tensor]) -> None:
         """Keep what was computed for a batch, where it is: a copy would wait for the device.
@@ -22,11 +23,11 @@ class ScoreCollector:
             split: What the ``split`` column says.
             values: Further columns, each of shape ``(B,)``.
         """
-        said: dict[str, object] = {
+        said: dict[str, list[str]] = {
             "path": batch["path"],
             "dataset": batch["dataset"],
             "generator": batch["generator"],
-            "split": split,
+            "split": [split] * len(batch["path"]),
         }
         kept = {"index": batch["index"], "label": batch["label"], **values}
         self._batches.append((said, {name: value.detach() for name, value in kept.items()}))
@@ -37,22 +38,26 @@ class ScoreCollector:
         Returns:
             The table, one row a manifest row that was seen, without the index.
         """
-        tables = [
-            pd.DataFrame(said | {name: _column(value) for name, value in kept.items()})
-            for said, kept in self._batches
-        ]
+        mine = pd.DataFrame(self._columns())
         self._batches.clear()
-        mine = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
         mine = mine[mine["index"] >= 0] if len(mine) else mine
         table = pd.concat([part for part in gathered(mine) if len(part)] or [mine])
         if table.empty:
             return table
         return table.sort_values("index", ignore_index=True).drop(columns="index")
 
-
-def _column(value: Tensor) -> list[int] | list[float]:
-    value = value.cpu()
-    return (value.double() if value.is_floating_point() else value).tolist()
+    def _columns(self) -> dict[str, list[object]]:
+        """Join the batches of this process; the device is waited for once a column."""
+        if not self._batches:
+            return {}
+        said, kept = zip(*self._batches, strict=True)
+        columns: dict[str, list[object]] = {
+            name: [each for batch in said for each in batch[name]] for name in said[0]
+        }
+        for name in kept[0]:
+            value = torch.cat([batch[name] for batch in kept]).cpu()
+            columns[name] = (value.double() if value.is_floating_point() else value).tolist()
+        return columns
 
 
 def epoch_metrics(table: pd.DataFrame, split: str) -> dict[str, float]:

@@ -112,7 +112,7 @@ class HeadTask(ScoringTask):
         """Keep the statistics of the first pass: later passes see the same images."""
         for module in self.modules():
             if isinstance(module, Standardise):
-                module.frozen.fill_(True)
+                module.freeze()
 
     # Features and scores
 

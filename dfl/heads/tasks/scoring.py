@@ -133,7 +133,8 @@ class ScoringTask(pl.LightningModule, ABC):
         size = len(batch["label"])
         loss = step["loss"].mean()
         logs = {f"train/{name}": value.mean() for name, value in step["logs"].items()}
-        self.log("train/loss", loss, batch_size=size, on_step=True, on_epoch=False, prog_bar=True)
+        # the bar shows it when it is drawn: with prog_bar, every step would wait for the device
+        self.log("train/loss", loss, batch_size=size, on_step=True, on_epoch=False)
         self.log_dict(logs, batch_size=size, on_step=True, on_epoch=False)
         if step["logit"] is not None:
             self.train_accuracy(step["logit"].detach().sigmoid(), batch["label"])

@@ -29,7 +29,7 @@ def test_standardise__frozen_and_eval_do_not_learn() -> None:
     before = module.running_mean.clone()
     module(FEATURES + 5)
     module.train()
-    module.frozen.fill_(True)
+    module.freeze()
     module(FEATURES + 5)
     torch.testing.assert_close(module.running_mean, before, rtol=0, atol=0)
     assert module.count == 103
@@ -42,8 +42,18 @@ def test_standardise__constant_feature_stays_finite() -> None:
 
 def test_standardise__state_survives_a_checkpoint() -> None:
     module = _fitted(10)
-    module.frozen.fill_(True)
+    module.freeze()
     again = Standardise(7)
     again.load_state_dict(module.state_dict())
     again.train()(FEATURES + 1)
     torch.testing.assert_close(again.running_mean, module.running_mean)
+
+
+def test_standardise__loaded_in_the_middle_of_training_it_is_as_frozen_as_what_was_loaded() -> None:
+    fitted = _fitted(10)
+    fitted.freeze()
+    module = Standardise(7)
+    module(FEATURES + 3)
+    module.load_state_dict(fitted.state_dict())
+    module(FEATURES + 3)
+    torch.testing.assert_close(module.running_mean, fitted.running_mean, rtol=0, atol=0)

@@ -1,5 +1,6 @@
 """The life of a task in a Trainer; the heads' own arithmetic is tested beside each."""
 
+import traceback
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import torch
 from sklearn.metrics import log_loss
 from sklearn.preprocessing import StandardScaler
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from dfl.errors import CheckpointError, ConfigError
 from dfl.features import FeatureDataModule, FeatureStore
@@ -106,6 +108,39 @@ def test_fit__learning_rate_follows_the_scheduler_by_epoch(features: Path) -> No
     )
     made = run("fit", task, features, max_epochs=2)
     assert made.optimizers[0].param_groups[0]["lr"] == pytest.approx(0.05 * 0.01)
+
+
+class _Waits(TorchDispatchMode):
+    """Counts where the host reads a value that would be on a GPU."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func is torch.ops.aten._local_scalar_dense.default:
+            names = [f"{Path(f.filename).name}:{f.name}" for f in traceback.extract_stack()]
+            own = [n for n in names if n.startswith(("standardise", "scoring", "head", "logger_"))]
+            # before it is moved; and torchmetrics looks on a CPU alone
+            on_host = (
+                "scoring.py:on_before_batch_transfer",
+                "compute.py:normalize_logits_if_needed",
+            )
+            if own and not set(on_host) & set(names):
+                self.lines.append(own[-1])
+        return func(*args, **(kwargs or {}))
+
+
+def test_fit__no_step_waits_for_the_device(features: Path) -> None:
+    """What an epoch waits for is the same, however many batches it has."""
+    counts = []
+    for batches in (1, 2):
+        task = LinearProbeTask(optimizer=lambda p: torch.optim.SGD(p, lr=0.1))
+        with _Waits() as waits:
+            made = run("fit", task, features, max_epochs=2, limit_train_batches=batches)
+        assert made.num_training_batches == batches
+        counts.append(waits.lines)
+    assert counts[0] == counts[1]
 
 
 def test_fit__needs_an_optimizer(features: Path) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from dfl.errors import DflError
-from dfl.files import checksum_of, is_full_disk, writing
+from dfl.files import checksum_of, fresh, is_full_disk, writing
 from dfl.folders import making_folder
 from dfl.recipe import Recipe, fingerprint_of
 
@@ -28,6 +28,7 @@ REPLACE: Final = "name another, or give --overwrite"
 
 _FILES: Final = "checksums"
 _OWN: Final = "checksum"
+_REMOVED: Final = ".nfs*"  # as NFS calls what was removed while somebody reads it
 
 
 @dataclass(frozen=True)
@@ -200,14 +201,22 @@ class Kind:
             DflError: Of this kind, if something is there that may not be replaced, or the disk is
                 full.
         """
+        inside = ""
         try:
             with making_folder(folder, workspace=workspace, synced=synced) as partial:
+                inside = str(partial)
                 self.check_replaceable(folder, description, overwrite=overwrite)
                 yield partial
                 self.describe(partial, description)
                 # another process may have been faster where nothing can be locked
                 self.check_replaceable(folder, description, overwrite=overwrite)
         except OSError as err:
+            if isinstance(err, FileNotFoundError) and inside and inside in str(err.filename):
+                raise self.error(
+                    f"{folder}: another run makes it as well, where locks do not hold between "
+                    "machines, and has cleared away what this one has made; let one finish, then "
+                    "run the same command again"
+                ) from err
             if not is_full_disk(err):
                 raise
             need = f" {room / 2**30:.2g} GiB have to be free for it:" if room else ""
@@ -249,7 +258,7 @@ class Kind:
         """Give a folder's description, and what is wrong with it in a few words."""
         file = folder / self.document
         try:
-            found = json.loads(file.read_text(encoding="utf-8"))
+            found = json.loads(fresh(lambda: file.read_text(encoding="utf-8")))
         except (OSError, ValueError) as err:
             return {}, f"{file}: damaged ({err})"
         number = found.get("format") if isinstance(found, dict) else None
@@ -263,7 +272,7 @@ class Kind:
         # a process that is killed while it writes a single file leaves it unfinished
         singles = (self.document, *self.loose)
         unfinished = tuple(f".{Path(single).stem}.*" for single in singles)
-        return _matches(name, (*self.files, *singles, *unfinished))
+        return _matches(name, (*self.files, *singles, *unfinished, _REMOVED))
 
 
 @dataclass(frozen=True)

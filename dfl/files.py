@@ -6,17 +6,23 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 from secrets import token_hex
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
 if TYPE_CHECKING:
     import pandas as pd
 
+T = TypeVar("T")
+
+VISIBLE_S: Final = 60.0
+"""How long what one machine writes may take to be seen by another: NFS remembers that long."""
+
 _ABANDONED_S: Final = 600.0
+_PAUSES_S: Final = (0.05, 0.5, 2.0)
 OWN_TOKEN: Final = "[0-9]+-[0-9a-f]{8}"
 """A pattern of what `own_token` gives."""
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -44,7 +50,7 @@ def writing(path: Path, *, synced: bool = True) -> Iterator[Path]:
         yield partial
         if synced:
             sync(partial)
-        partial.replace(path)
+        rename(partial, path)
         if synced:
             sync(path.parent, deep=False)
     except OSError as err:
@@ -56,6 +62,51 @@ def writing(path: Path, *, synced: bool = True) -> Iterator[Path]:
             shutil.rmtree(partial)
         else:
             partial.unlink(missing_ok=True)
+
+
+def rename(source: Path, target: Path) -> None:
+    """Rename a file or folder, which then takes the place of a file or empty folder at the target.
+
+    NFS asks its server again where an answer was lost, and is told that the source is not there:
+    it has its new name by then.
+
+    Args:
+        source: What is renamed.
+        target: Its new name, on the same file system.
+
+    Raises:
+        OSError: If it cannot be.
+    """
+    own = source.stat()
+    try:
+        fresh(lambda: source.replace(target))
+    except FileNotFoundError:
+        if not target.exists() or not os.path.samestat(own, target.stat()):
+            raise
+
+
+def fresh(look: Callable[[], T]) -> T:
+    """Do something with a file, and again where what NFS knew of it is stale.
+
+    Another machine has put another file in its place, which the next look finds.
+
+    Args:
+        look: What opens the file by its name.
+
+    Returns:
+        What `look` returns.
+
+    Raises:
+        OSError: What `look` raises; ESTALE at the fourth time.
+    """
+    for pause in _PAUSES_S:
+        try:
+            return look()
+        except OSError as err:
+            if err.errno != errno.ESTALE:
+                raise
+        time.sleep(pause)
+    return look()
 
 
 def drop_leftovers(path: Path) -> None:
@@ -135,11 +186,15 @@ def write_csv(frame: "pd.DataFrame", path: Path) -> None:
 
 def checksum_of(path: Path) -> str:
     """Hash a file's content, in hexadecimal."""
-    digest = sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
+
+    def read() -> str:
+        digest = sha256()
+        with path.open("rb") as file:
+            while chunk := file.read(1 << 20):
+                digest.update(chunk)
+        return digest.hexdigest()
+
+    return fresh(read)
 
 
 def own_token() -> str:

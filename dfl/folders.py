@@ -13,7 +13,7 @@ from typing import Final
 
 from filelock import FileLock, Timeout
 
-from dfl.files import OWN_TOKEN, own_token, sync
+from dfl.files import OWN_TOKEN, own_token, rename, sync
 
 logger = logging.getLogger(__name__)
 
@@ -54,12 +54,14 @@ def locked(
             logger.info("%s: another process is making it; waiting for that", folder)
             waited = True
         time.sleep(poll_s)
+    is_held = lock.is_locked
     try:
-        with suppress(OSError):  # the note is a courtesy, and the disk may be full
-            path.write_text(note, encoding="utf-8")
+        if is_held:
+            with suppress(OSError):  # the note is a courtesy, and the disk may be full
+                path.write_text(note, encoding="utf-8")
         yield
     finally:
-        if lock.is_locked:  # not in a forked process, whose lock it never was
+        if lock.is_locked or not is_held:  # not in a forked process, whose lock it never was
             with suppress(OSError):
                 path.unlink()  # while it is locked: who waited for this one looks for a new one
             lock.release()
@@ -80,6 +82,8 @@ def take(lock: FileLock, folder: Path) -> bool:
     except Timeout:
         return False
     except OSError as err:
+        if err.errno == errno.ESTALE:  # its holder, on another machine, has just removed it
+            return False
         if err.errno not in _NO_LOCKS:
             raise
         logger.warning(
@@ -134,12 +138,12 @@ def replace_folder(new: Path, folder: Path, *, synced: bool = True) -> None:
     if synced:
         sync(new)
     if folder.exists():
-        folder.replace(old)
+        rename(folder, old)
     try:
-        new.replace(folder)
+        rename(new, folder)
     except OSError:
         if old.exists():
-            old.replace(folder)
+            rename(old, folder)
         raise
     if synced:
         sync(folder.parent, deep=False)
@@ -164,13 +168,13 @@ def recover_folder(folder: Path) -> None:
         elif folder.exists():
             _remove(left, folder)
         else:
-            left.replace(folder)
+            rename(left, folder)
 
 
 def _remove(old: Path, folder: Path) -> None:
     """Remove what was replaced; half of it is never taken for the whole."""
     gone = folder.with_name(f".{folder.name}.gone.{own_token()}")
-    old.replace(gone)
+    rename(old, gone)
     shutil.rmtree(gone, ignore_errors=True)
 
 

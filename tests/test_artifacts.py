@@ -31,6 +31,29 @@ def _make(folder: Path, *, overwrite: bool = False, content: str = "tea") -> Pat
     return folder
 
 
+def test_making__locks_that_do_not_hold_between_machines(tmp_path: Path, monkeypatch) -> None:
+    """Whoever ends first has made it; the other one says what has happened, in one line."""
+    monkeypatch.setattr("dfl.folders.take", lambda *_: True)
+
+    def make_slowly() -> None:
+        with CUP.making(tmp_path / "c", MADE) as partial:
+            (partial / "a.txt").write_text("half")
+            _make(tmp_path / "c")
+            (partial / "b.txt").write_text("the other half")
+
+    with pytest.raises(ConfigError, match=r"c: another run makes it as well, .* run the same comm"):
+        make_slowly()
+    assert CUP.find(tmp_path / "c", "ab") is not None
+    assert [path.name for path in tmp_path.iterdir()] == ["c"]
+
+
+def test_check_replaceable__what_nfs_keeps_for_readers_is_nobodys(tmp_path: Path) -> None:
+    folder = _make(tmp_path / "c")
+    (folder / ".nfs000000000123abc").touch()
+    _make(folder, overwrite=True, content="milk")
+    assert CUP.read(folder)["drink"] == "milk"
+
+
 def test_making__says_what_made_it_and_what_is_in_it(tmp_path: Path) -> None:
     description = CUP.read(_make(tmp_path / "in" / "c"))
     assert list(description) == ["format", "fingerprint", "drink", "checksums", "checksum"]

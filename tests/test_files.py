@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from dfl.files import checksum_of, drop_leftovers, writing
+from dfl.files import appears, checksum_of, drop_leftovers, rename, writing
 
 
 def test_writing__replaces_at_once(tmp_path: Path) -> None:
@@ -73,3 +73,82 @@ def test_leftovers__of_killed_processes_are_removed_and_nothing_else(tmp_path: P
         os.utime(file, (0, 0))
     drop_leftovers(tmp_path / "config.yaml")
     assert set(tmp_path.iterdir()) == {*others, young}
+
+
+# File systems that several machines share
+
+
+@pytest.fixture
+def stale(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many more times NFS finds that what it knew of a file is stale."""
+    left = [0]
+    for name in ("open", "replace"):
+        called = getattr(Path, name)
+
+        def call(self: Path, *args: object, called=called, **kwargs: object) -> object:
+            if left[0]:
+                left[0] -= 1
+                raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+            return called(self, *args, **kwargs)
+
+        monkeypatch.setattr(Path, name, call)
+    monkeypatch.setattr("dfl.files._PAUSES_S", (0.0, 0.0, 0.0))
+    return left
+
+
+def test_checksum_of__a_stale_file_is_read_again(tmp_path: Path, stale: list[int]) -> None:
+    (tmp_path / "a").write_bytes(b"abc")
+    expected = checksum_of(tmp_path / "a")
+    stale[0] = 3
+    assert checksum_of(tmp_path / "a") == expected
+    stale[0] = 4
+    with pytest.raises(OSError, match="Stale file handle"):
+        checksum_of(tmp_path / "a")
+
+
+def test_writing__a_stale_folder_is_asked_again(tmp_path: Path, stale: list[int]) -> None:
+    with writing(tmp_path / "a") as partial:
+        partial.write_text("new")
+        stale[0] = 2
+    assert (tmp_path / "a").read_text() == "new"
+    assert list(tmp_path.iterdir()) == [tmp_path / "a"]
+
+
+def test_rename__an_answer_that_was_lost(tmp_path: Path, monkeypatch) -> None:
+    """NFS renames, hears nothing, asks again, and is told that there is no such file."""
+    replace = Path.replace
+
+    def twice(self: Path, target: Path) -> Path:
+        replace(self, target)
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", twice)
+    for is_folder in (False, True):
+        source, target = tmp_path / "a", tmp_path / f"b{is_folder}"
+        source.mkdir() if is_folder else source.touch()
+        rename(source, target)
+        assert list(tmp_path.glob("a")) == []
+        assert target.exists()
+    monkeypatch.setattr(Path, "replace", lambda self, target: replace(tmp_path / "gone", target))
+    source.touch()
+    with pytest.raises(FileNotFoundError):
+        rename(source, target)
+
+
+def test_appears__a_file_that_another_machine_has_written(tmp_path: Path, monkeypatch) -> None:
+    """NFS remembers that there was none, until the folder is listed."""
+    file = tmp_path / "sub" / "a"
+    file.parent.mkdir()
+    file.touch()
+    listed: list[Path] = []
+    is_file, iterdir = Path.is_file, Path.iterdir
+
+    def list_folder(self: Path) -> object:
+        listed.append(self)
+        return iterdir(self)
+
+    monkeypatch.setattr(Path, "iterdir", list_folder)
+    monkeypatch.setattr(Path, "is_file", lambda self: is_file(self) and len(listed) >= 4)
+    assert not appears(file)
+    assert appears(file, patience_s=5, poll_s=0.01)
+    assert listed == [tmp_path, file.parent] * 2

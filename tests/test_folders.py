@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from dfl.folders import locked, making_folder, recover_folder, replace_folder
 
@@ -177,6 +178,22 @@ def test_locked__where_there_are_no_locks(tmp_path: Path, monkeypatch, caplog, n
     _let_flock_fail(monkeypatch, number)
     with locked(tmp_path / "f"):
         assert f"this file system has no locks ([Errno {number}]" in caplog.text
+
+
+def test_locked__a_lock_that_another_machine_has_removed(tmp_path: Path, monkeypatch) -> None:
+    """Its name was there a moment ago; the next look makes it anew."""
+    acquire, stale = FileLock.acquire, [2]
+
+    def acquired(self: FileLock, **options: float) -> object:
+        if stale[0]:
+            stale[0] -= 1
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        return acquire(self, **options)
+
+    monkeypatch.setattr(FileLock, "acquire", acquired)
+    with locked(tmp_path / "f", poll_s=0.001):
+        assert (tmp_path / ".f.lock").exists()
+    assert stale == [0]
 
 
 def test_locked__another_error_is_raised(tmp_path: Path, monkeypatch) -> None:

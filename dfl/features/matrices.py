@@ -5,6 +5,7 @@ until the system wants them back, and a batch job that has a limit is killed for
 that fills kills a process that writes to a map (SIGBUS).
 """
 
+import ctypes
 import errno
 import os
 from collections.abc import Iterator, Sequence
@@ -19,6 +20,7 @@ import numpy.typing as npt
 from numpy.lib.format import header_data_from_array_1_0, write_array_header_1_0
 
 from dfl.errors import FeatureError
+from dfl.files import fresh
 
 BLOCK_BYTES: Final = 2**22
 """About what a block of rows takes: enough for BLAS, and float64 copies of it stay in the cache."""
@@ -158,7 +160,7 @@ class FeatureRows:
         if (found := self._open.get(file.path)) is not None:
             return found
         try:
-            opened = os.open(file.path, os.O_RDONLY)
+            opened = fresh(lambda: os.open(file.path, os.O_RDONLY))
         except OSError as err:
             raise _unreadable(file, err) from err
         if inode_of(os.fstat(opened)) != file.inode:
@@ -180,6 +182,8 @@ def _fill(out: Matrix, descriptor: int, file: MatrixFile, row: int) -> None:
                 raise FeatureError(f"{file.path}: shorter than it was; extract it again")
             view, place = view[count:], place + count
     except OSError as err:
+        if err.errno == errno.ESTALE:  # as a file that is open and was removed on another machine
+            raise replaced(file.path) from err
         raise _unreadable(file, err) from err
 
 
@@ -258,13 +262,35 @@ class WrittenMatrix:
 
 
 def _reserve(descriptor: int, size: int) -> None:
-    if not hasattr(os, "posix_fallocate"):  # macOS, Windows: the writes will say
-        return
+    """Take room on the disk; where that cannot be done, look at least whether there is any.
+
+    Raises:
+        OSError: If there is none.
+    """
     try:
-        os.posix_fallocate(descriptor, 0, size)
+        _fallocate(descriptor, size)
     except OSError as err:
         if err.errno not in _CANNOT_RESERVE:
             raise
+        state = os.fstatvfs(descriptor)
+        # some file systems do not say, and the writes will
+        if 0 < state.f_bavail * state.f_frsize < size:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from err
+
+
+def _fallocate(descriptor: int, size: int) -> None:
+    """Take room by Linux's own call, or say that there is none.
+
+    The C library, and `os.posix_fallocate` with it, would write to every block where the file
+    system cannot (NFSv3): the whole file, once more.
+    """
+    call = getattr(ctypes.CDLL(None, use_errno=True), "fallocate", None)
+    number = errno.ENOSYS if call is None else errno.EINTR
+    while number == errno.EINTR and call is not None:
+        if not call(ctypes.c_int(descriptor), 0, ctypes.c_int64(0), ctypes.c_int64(size)):
+            return
+        number = ctypes.get_errno()
+    raise OSError(number, os.strerror(number))
 
 
 def inode_of(state: os.stat_result) -> tuple[int, int]:

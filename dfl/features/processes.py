@@ -19,7 +19,7 @@ from dfl.data.containers.content import content_hash
 from dfl.data.manifest.manifest import Manifest
 from dfl.errors import DflError, FeatureError
 from dfl.features.hashing import rows_fingerprint
-from dfl.files import appears
+from dfl.files import VISIBLE_S, appears
 from dfl.recipe import Plain, fingerprint_of
 from dfl.types import FeatureSpec, spec_to_plain
 
@@ -96,7 +96,7 @@ def check_visible(
     trainer: pl.Trainer,
     places: Mapping[Path, Path],
     *,
-    patience_s: float = 30.0,
+    patience_s: float = VISIBLE_S,
     poll_s: float = 0.5,
 ) -> None:
     """Make sure that all processes see what the first one has written.
@@ -104,8 +104,7 @@ def check_visible(
     Args:
         trainer: The trainer of this process; every process has to call this.
         places: By feature folder, a file that the first process has just made for it.
-        patience_s: How long a new file may take to appear on other machines, in seconds: NFS
-            remembers a folder that long.
+        patience_s: How long a new file may take to appear on other machines, in seconds.
         poll_s: Seconds between two looks.
 
     Raises:

@@ -26,6 +26,7 @@ from dfl.features.matrices import (
     inode_of,
     replaced,
 )
+from dfl.files import fresh
 from dfl.recipe import Plain, Recipe
 from dfl.types import (
     FeatureLayer,
@@ -310,7 +311,7 @@ class FeatureStore:
     def _memory_map(self, layer: FeatureLayer) -> Matrix:
         file = _file(self.path, layer)
         try:
-            matrix: Matrix = np.load(file, mmap_mode="r", allow_pickle=False)
+            matrix: Matrix = fresh(lambda: np.load(file, mmap_mode="r", allow_pickle=False))
         except (OSError, ValueError) as err:
             raise FeatureError(f"{file}: missing or damaged; run `dfl extract` again") from err
         expected = (len(self.manifest), layer.dim)

@@ -200,7 +200,7 @@ def test_written_matrix__no_room_is_met_at_once(tmp_path: Path, monkeypatch) -> 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("os.posix_fallocate", full)
+    monkeypatch.setattr("dfl.features.matrices._fallocate", full)
     with pytest.raises(OSError, match="No space left"):
         _create(tmp_path / "a.npy", (20, 3))
 
@@ -209,5 +209,15 @@ def test_written_matrix__file_system_that_cannot_reserve(tmp_path: Path, monkeyp
     def unsupported(*_: object) -> None:
         raise OSError(95, "Operation not supported")
 
-    monkeypatch.setattr("os.posix_fallocate", unsupported)
+    monkeypatch.setattr("dfl.features.matrices._fallocate", unsupported)
     np.testing.assert_array_equal(_create(tmp_path / "a.npy", (2, 3), (slice(2), 1)), 1)
+    (tmp_path / "a.npy").unlink()
+    with pytest.raises(OSError, match="No space left"):  # nor is there room
+        _create(tmp_path / "a.npy", (2**50, 3))
+
+
+def test_written_matrix__room_is_taken_without_writing(tmp_path: Path, monkeypatch) -> None:
+    """The C library's own way writes to every block of a file on NFSv3."""
+    monkeypatch.setattr("os.posix_fallocate", lambda *_: 1 / 0)
+    _create(tmp_path / "a.npy", (2**18, 4))
+    assert (tmp_path / "a.npy").stat().st_blocks * 512 >= 2**22

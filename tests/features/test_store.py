@@ -206,7 +206,7 @@ def test_new_store__full_disk_is_one_line(tmp_path: Path, monkeypatch) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("os.posix_fallocate", full)
+    monkeypatch.setattr("dfl.features.matrices._fallocate", full)
     with pytest.raises(FeatureError, match=r"disk is full .* run the same command again") as caught:
         _write(tmp_path / "f")
     assert "\n" not in str(caught.value)

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from dfl.artifacts import Kind, Store, key_of
 from dfl.errors import DflError, HeadError, StudyError, one_line
+from dfl.files import VISIBLE_S, appears
 from dfl.heads.storage.head_folder import HEAD, HEAD_MODEL, is_light, write_head
 from dfl.heads.storage.sklearn_head import SklearnHead
 from dfl.recipe import Plain, Recipe
@@ -106,6 +107,20 @@ class CellStore:
         """
         there = self.finished().intersection(keys)
         return {key for key in sorted(there) if self._store.get(key, warn=warn) is not None}
+
+    def wait_for(self, keys: Iterable[str]) -> None:
+        """Wait until cells are seen here that a process of another machine has kept.
+
+        Raises:
+            StudyError: If one is not seen in time.
+        """
+        for key in keys:
+            file = self._store.path(key) / CELL.document
+            if not appears(file, patience_s=VISIBLE_S):
+                raise StudyError(
+                    f"{file}: a worker has kept it, and it is not seen here; the study's folder "
+                    "has to be on a file system that all machines see"
+                )
 
     def keep(
         self,

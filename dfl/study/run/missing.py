@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+from dfl.features.store import FEATURES
 from dfl.progress import progress
 from dfl.study.design.grid import Cell
 from dfl.study.run.baselines import Baselines
@@ -47,7 +48,8 @@ def run_missing(
     """
     start = time.monotonic()
     keys = {cell: study.key(cell) for cell in cells}
-    there = CellStore(study.folder).usable(keys.values(), warn=True)
+    store = CellStore(study.folder)
+    there = store.usable(keys.values(), warn=True)
     missing = [cell for cell in cells if keys[cell] not in there]
     made: list[Outcome] = []
     failures: list[Outcome] = []
@@ -69,6 +71,7 @@ def run_missing(
         keys |= baselines.keys
         for outcome in baselines.run():
             note(outcome)
+    store.wait_for(keys[outcome.cell] for outcome in made)
     failed = {outcome.cell for outcome in failures}
     return CellRun(
         {cell: key for cell, key in keys.items() if cell not in failed},
@@ -90,9 +93,13 @@ def run_cells(
         done: Called with the outcome of each cell as it comes.
     """
     groups = [list(group) for _, group in groupby(cells, key=_shared_by)]
+    folders = (folder for each in study.features.values() for folder in each.folders.values())
+    reads = [folder / FEATURES.document for folder in folders]
     while groups:
         lost: list[Cell] = []
-        for place, outcomes in workers.run(fit_cells, groups, study, folder=study.folder):
+        for place, outcomes in workers.run(
+            fit_cells, groups, study, folder=study.folder, reads=reads
+        ):
             if outcomes is None and len(groups[place]) > 1:
                 lost += groups[place]  # whose fault it was shows when each is a group of its own
                 continue

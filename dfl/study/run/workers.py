@@ -1,6 +1,7 @@
 """Work in processes of one thread each: one that dies loses its own item, and no other."""
 
 import os
+import socket
 import sys
 import time
 import warnings
@@ -21,7 +22,7 @@ from joblib.externals.loky import ProcessPoolExecutor, get_reusable_executor, pr
 from threadpoolctl import threadpool_limits
 
 from dfl.errors import ConfigError, StudyError
-from dfl.files import own_token
+from dfl.files import VISIBLE_S, appears, fresh, own_token
 from dfl.processes import cores, end_with_parent
 
 DIED: Final = "its process died, most likely for want of memory; give fewer jobs"
@@ -79,6 +80,7 @@ class Workers(ABC):
         shared: Shared,
         *,
         folder: Path,
+        reads: Sequence[Path] = (),
     ) -> Iterator[tuple[int, Result | None]]:
         """Call a function on every item, in processes.
 
@@ -87,12 +89,14 @@ class Workers(ABC):
             items: The items.
             shared: What all calls share; a process reads it once.
             folder: Where that is written meanwhile; all processes see the folder.
+            reads: Files that are there, and that the calls read: a process waits until it sees
+                them, which on another machine may be a minute later.
 
         Yields:
             The place of an item and its result, as they come; None where the process died while
             only this item was in work.
         """
-        with _written(shared, folder) as file, warnings.catch_warnings():
+        with _written(shared, folder, reads) as file, warnings.catch_warnings():
             # loky replaces a process that has waited for long
             warnings.filterwarnings("ignore", "A worker stopped while some jobs were given")
             calls = [partial(_call, function, file, item) for item in items]
@@ -310,17 +314,18 @@ def choose_workers(
 
 
 @contextmanager
-def _written(shared: object, folder: Path) -> Iterator[Path]:
+def _written(shared: object, folder: Path, reads: Sequence[Path]) -> Iterator[Path]:
     """Write what all calls share, for as long as they last."""
     folder.mkdir(parents=True, exist_ok=True)
     for left in folder.glob(f"{_SHARED}*"):  # by a study that was killed
-        if time.time() - left.stat().st_mtime > _ABANDONED_S:
-            left.unlink(missing_ok=True)
+        with suppress(OSError):  # another one may be faster
+            if time.time() - left.stat().st_mtime > _ABANDONED_S:
+                left.unlink()
     file = folder.absolute() / f"{_SHARED}{own_token()}"
     try:
         # as loky pickles calls: what a parser makes of an optimizer has functions without a name
         whole = joblib.wrap_non_picklable_objects(shared, keep_wrapper=False)
-        joblib.dump((_versions(), whole), file)
+        joblib.dump((_versions(), [str(each.absolute()) for each in reads], whole), file)
         yield file
     finally:
         file.unlink(missing_ok=True)
@@ -338,10 +343,22 @@ def _call(
 
 @lru_cache(maxsize=1)
 def _read(file: Path) -> object:
-    asked, shared = joblib.load(file)
+    _wait_for(file)
+    asked, reads, shared = fresh(lambda: joblib.load(file))
     if asked != (own := _versions()):
         raise StudyError(f"a worker has {own}, the study {asked}; start it in the same environment")
+    for each in reads:
+        _wait_for(Path(each))
     return shared
+
+
+def _wait_for(file: Path) -> None:
+    if not appears(file, patience_s=VISIBLE_S):
+        raise StudyError(
+            f"{file}: a worker on {socket.gethostname()} does not see it; the folders of the study "
+            "and of its features have to be on a file system that all machines see, under the same "
+            "path"
+        )
 
 
 def _versions() -> str:

@@ -12,6 +12,7 @@ import pytest
 from dfl.errors import ConfigError, StudyError
 from dfl.heads.estimators import lda
 from dfl.processes import cores
+from dfl.study.run import workers as workers_module
 from dfl.study.run.cells import CellStore
 from dfl.study.run.missing import run_missing
 from dfl.study.run.workers import DIED, DaskWorkers, DeviceWorkers, LocalWorkers, choose_workers
@@ -65,6 +66,19 @@ def test_run__a_process_that_has_grown_goes_on(tmp_path: Path) -> None:
     with LocalWorkers(1) as workers:
         pids = dict(workers.run(grow, [0, 400, 0], "shared", folder=tmp_path))
     assert len(set(pids.values())) == 1
+
+
+def test_read__a_worker_waits_for_what_the_study_has_written(tmp_path: Path, monkeypatch) -> None:
+    """On another machine it may be a minute before a file is seen that is there."""
+    features = tmp_path / "features.json"
+    with workers_module._written("shared", tmp_path / "cells", [features]) as file:
+        monkeypatch.setattr(workers_module, "VISIBLE_S", 0.0)
+        with pytest.raises(StudyError, match=r"features.json: a worker on .* does not see it; the"):
+            workers_module._read(file)
+        seen: list[Path] = []
+        monkeypatch.setattr(workers_module, "appears", lambda path, **_: not seen.append(path))
+        assert workers_module._read(file) == "shared"
+    assert seen == [file, features]
 
 
 def test_run__a_cell_loads_no_torch(tmp_path: Path) -> None:

@@ -59,8 +59,6 @@ def _message(name: str, err: Exception) -> str | None:
         return str(err)
     if isinstance(err, RuntimeError) and "Early stopping conditioned on metric" in str(err):
         return str(err)
-    if isinstance(err, RuntimeError) and "Connection closed by peer" in str(err):
-        return "another process stopped; its own message says why"
     if isinstance(err, RuntimeError) and "DataLoader worker" in str(err):
         return (
             "a process that decodes images was ended from outside, for want of memory perhaps; run "

@@ -21,7 +21,13 @@ _REWRITES: Final = (
 )
 
 _MOST: Final = 300
-_NO_MEMORY: Final = ("out of memory", "can't allocate memory", "cannot allocate memory")
+_NO_MEMORY: Final = (
+    *("out of memory", "can't allocate memory", "cannot allocate memory"),
+    "status_alloc_failed",  # of cuBLAS and cuDNN
+)
+_OF_GPUS: Final = ("cuda", "cublas", "cudnn", "hip", "mps")
+_OF_PROCESSES: Final = ("nccl", "gloo", "connection closed by peer")
+_GONE: Final = ("closed by peer", "reset by peer", "broken pipe", "ncclremoteerror", "pair closure")
 _NETWORK: Final = frozenset(
     {"requests", "urllib3", "httpx", "httpcore", "aiohttp", "huggingface_hub", "urllib"}
 )
@@ -56,11 +62,16 @@ def of_libraries(err: Exception) -> str | None:
     packages = {kind.__module__.partition(".")[0] for kind in type(err).__mro__}
     if "wandb" in packages:
         return f"W&B: {reason}; {_way_out_of_wandb(reason)}"
-    if isinstance(err, MemoryError) or any(each in reason.lower() for each in _NO_MEMORY):
-        return (
-            f"out of memory ({reason}); give a smaller batch size, a smaller backbone or crop, or "
-            "fewer --data.num_workers"
-        )
+    said = str(err).lower()  # all of it, where what is shown is cut
+    if isinstance(err, MemoryError) or any(each in said for each in _NO_MEMORY):
+        if any(each in said for each in _OF_GPUS):
+            way = "a smaller backbone or crop; nvidia-smi shows what else has the GPU's memory"
+        else:
+            way = "a smaller backbone or crop, or fewer --data.num_workers"
+        return f"out of memory ({reason}); give a smaller batch size, {way}"
+    is_of_torch = any(kind.__module__ == "torch.distributed" for kind in type(err).__mro__)
+    if is_of_torch or (isinstance(err, RuntimeError) and any(x in said for x in _OF_PROCESSES)):
+        return _of_processes(said, reason)
     if packages & _NETWORK:
         return (
             f"the network: {reason}; check the connection and the proxy, or set HF_HUB_OFFLINE=1 "
@@ -71,6 +82,24 @@ def of_libraries(err: Exception) -> str | None:
     if isinstance(err, OSError):
         return _of_system(err, reason)
     return None
+
+
+def _of_processes(said: str, reason: str) -> str:
+    if any(each in said for each in _GONE):
+        return "another process stopped; its own message says why"
+    if "duplicate gpu" in said:
+        return f"two processes have one GPU ({reason}); start as many as there are GPUs"
+    if "address already in use" in said:
+        return f"another run has this port ({reason}); give this one another MASTER_PORT"
+    if "timed out" in said or "timeout" in said:
+        return (
+            f"other processes did not come, or stand still ({reason}); start all of them, with the "
+            "same MASTER_ADDR and MASTER_PORT, and end those that are left of earlier runs"
+        )
+    return (
+        f"the processes cannot talk to each other ({reason}); NCCL_DEBUG=INFO shows why, and "
+        "NCCL_SOCKET_IFNAME names the network that they are to use"
+    )
 
 
 def _way_out_of_wandb(reason: str) -> str:

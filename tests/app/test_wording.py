@@ -53,6 +53,10 @@ def _raised(module: str, name: str, base: type[Exception], *args: object) -> Exc
     return type(name, (base,), {"__module__": module})(*args)
 
 
+def _of_torch(name: str, *args: object) -> Exception:
+    return _raised("torch.distributed", name, RuntimeError, *args)
+
+
 @pytest.mark.parametrize(
     ("err", "said"),
     [
@@ -70,9 +74,41 @@ def _raised(module: str, name: str, base: type[Exception], *args: object) -> Exc
         ),
         (
             _raised("torch", "OutOfMemoryError", RuntimeError, "CUDA out of memory. Tried 2 GiB"),
-            "out of memory (CUDA out of memory. Tried 2 GiB); give a smaller batch size",
+            "out of memory (CUDA out of memory. Tried 2 GiB); give a smaller batch size, a smaller "
+            "backbone or crop; nvidia-smi",
         ),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling"), "out of memory (CU"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes"), "out of memory"),
+        (
+            _raised(
+                "torch.distributed", "DistBackendError", RuntimeError, "NCCL error in: a.cpp:7"
+            ),
+            "the processes cannot talk to each other (NCCL error in: a.cpp:7); NCCL_DEBUG=INFO",
+        ),
+        (
+            RuntimeError("ncclInvalidUsage. Last error:\nDuplicate GPU detected : rank 1 and 0"),
+            "two processes have one GPU (ncclInvalidUsage. Last error: Duplicate GPU detected : ",
+        ),
+        (
+            _of_torch("DistBackendError", "x: ncclRemoteError: A"),
+            "another process stopped; its own message says why",
+        ),
+        (
+            RuntimeError("[gloo/transport/tcp/pair.cc:534] Connection closed by peer [::1]:2"),
+            "another process stopped; its own message says why",
+        ),
+        (
+            _raised(
+                "torch.distributed", "DistNetworkError", RuntimeError, "The client has timed out"
+            ),
+            "other processes did not come, or stand still (The client has timed out); start all",
+        ),
+        (
+            _raised(
+                "torch.distributed", "DistNetworkError", RuntimeError, "Address already in use"
+            ),
+            "another run has this port (Address already in use); give this one another MASTER_PORT",
+        ),
         (MemoryError(), "out of memory (MemoryError); give a smaller batch size"),
         (OSError(28, "No space left on device"), "No space left on device; make room, or write"),
         (OSError(28, "No space left on device", "a/b"), "a/b: No space left on device; make room"),

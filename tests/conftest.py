@@ -22,6 +22,14 @@ settings.load_profile(
 )  # the same examples everywhere; --hypothesis-profile=default seeks more
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what needs a GPU where there is none."""
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker("gpu") is not None:
+                item.add_marker(pytest.mark.skip(reason="no GPU"))
+
+
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Start the server of processes where a test has use for it; it imports meanwhile."""
     if (processes := sys.modules.get("tests.processes")) is not None:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -46,12 +47,19 @@ def normalised(image: Tensor, input_size: int, mean: Tensor, std: Tensor) -> Ten
     Returns:
         Shape ``(N, 3, input_size, input_size)``, float32.
     """
-    size = (input_size, input_size)
     pixels = image.to(torch.float32)
-    if image.shape[-2:] != size:
-        # bicubic overshoots at edges
-        pixels = interpolate(pixels, size, mode="bicubic", antialias=True).clamp(0, 255)
+    if image.shape[-2:] != (input_size, input_size):
+        pixels = _resized(pixels, input_size).clamp(0, 255)  # bicubic overshoots at edges
     return (pixels / 255 - mean) / std
+
+
+def _resized(pixels: Tensor, side: int) -> Tensor:
+    resize = partial(interpolate, size=(side, side), mode="bicubic", antialias=True)
+    try:
+        return resize(pixels)
+    except RuntimeError:
+        # Apple's GPUs cannot before torch 2.8, and CUDA's not to a small part of a large image
+        return resize(pixels.cpu()).to(pixels.device)
 
 
 def say_look(

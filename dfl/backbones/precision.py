@@ -66,6 +66,18 @@ def is_fast(precision: str, device: str) -> bool:
     return precision == "32-true" or (precision == "16-mixed" and device == "cuda")
 
 
+def faster_precision(precision: str, device: str) -> SettledPrecision | None:
+    """Name a precision for a device that only imitates this one; None where nothing is known.
+
+    Args:
+        precision: The precision.
+        device: Kind of device.
+    """
+    if device not in ("cpu", "cuda") or is_fast(precision, device):
+        return None
+    return _fast_on(device)[0] if precision in _AUTOCAST else None
+
+
 def _settle_recorded(recorded: str, device: str) -> SettledPrecision:
     if recorded == "32-true":
         return "32-true"

@@ -1,6 +1,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn.functional import interpolate
 
 from dfl.backbones import Backbone, TimmBackbone
 from dfl.errors import BackboneError
@@ -53,6 +54,22 @@ def test_forward__clamps_the_overshoot_of_the_resize():
 
     assert pixels.min() >= 0
     assert pixels.max() <= 1
+
+
+def test_forward__the_cpu_resizes_what_a_gpu_refuses(monkeypatch):
+    image, asked = images(2, 3, 40, 20), []
+    expected = Plain()(image)["pooled"]
+
+    def resize(pixels, **settings):
+        asked.append(pixels)
+        if len(asked) == 1:
+            raise NotImplementedError("not implemented for the MPS device")  # a RuntimeError
+        return interpolate(pixels, **settings)
+
+    monkeypatch.setattr("dfl.backbones.pixels.interpolate", resize)
+
+    assert torch.equal(Plain()(image)["pooled"], expected)
+    assert len(asked) == 2
 
 
 def test_forward__averages_crops():

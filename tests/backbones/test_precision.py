@@ -8,7 +8,12 @@ import torch
 from torch import nn
 
 from dfl.backbones import precision
-from dfl.backbones.precision import exact_float32, settle_precision, suit_frozen
+from dfl.backbones.precision import (
+    exact_float32,
+    faster_precision,
+    settle_precision,
+    suit_frozen,
+)
 
 
 @pytest.mark.parametrize(
@@ -83,6 +88,27 @@ def test_recorded__where_the_device_is_fast_in_it(
         f"{recorded}, in which the detector was trained"
     }.get(taken, f"precision: {taken}, in which the detector was trained")
     assert caplog.messages == ([] if recorded == "32-true" else [said])
+
+
+@pytest.mark.parametrize(
+    ("asked", "device", "has_bf16", "faster"),
+    [
+        ("bf16-mixed", "cuda", False, "16-mixed"),
+        ("bf16-mixed", "cuda", True, None),
+        ("bf16-mixed", "cpu", False, "32-true"),
+        ("16-mixed", "cuda", False, None),
+        ("16-mixed", "cpu", True, "bf16-mixed"),
+        ("bf16-mixed", "mps", False, None),
+        ("32-true", "cpu", False, None),
+        ("64-true", "cuda", True, None),
+    ],
+)
+def test_faster_precision__where_one_is_imitated(
+    asked: str, device: str, has_bf16: bool, faster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: has_bf16)
+    monkeypatch.setattr(precision, "_bf16_of_cpu", lambda: "AMX" if has_bf16 else None)
+    assert faster_precision(asked, device) == faster
 
 
 def test_exact_float32__on_a_gpu_and_for_a_time(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import pytest
 import timm
 import torch
 from torch import Tensor, nn
+from torch._dynamo.utils import counters
 
 from dfl.backbones import Backbone, FusedBackbone, TimmBackbone
 from dfl.backbones.engines import MICRO_BATCH, Encode, _is_linear
@@ -244,15 +245,16 @@ def test_openvino__takes_two_precisions(weights) -> None:
         Runner(fused(weights), precision="bf16-true", engine="openvino")
 
 
-def test_compile__gives_the_same_features_and_stays_in_place(weights) -> None:
+def test_compile__gives_the_same_features_and_stays_in_place() -> None:
     image = images()
-    backbone = FusedBackbone({"net": fused(weights).backbones["net"]})
+    backbone = FusedBackbone({"net": Edges()})  # a larger one takes the compiler longer
     runner = Runner(backbone, engine="compile")
-    expected = backbone(image)["net.pooled"]
+    expected = backbone(image)["net.edges"]
     with runner:
-        found = runner.submit("net", image).result()["net.pooled"]
+        assert backbone.backbones["net"]._encode is not None
+        found = runner.submit("net", image).result()["net.edges"]
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
-    assert torch.equal(backbone(image)["net.pooled"], expected)  # eager again
+    assert torch.equal(backbone(image)["net.edges"], expected)  # eager again
 
 
 def test_compile__on_an_accelerator_sees_batches_of_one_size(weights, monkeypatch) -> None:
@@ -282,3 +284,73 @@ def test_openvino__missing_names_the_extra(weights, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("dfl.backbones.engines.find_spec", lambda name: None)
     with pytest.raises(BackboneError, match=r'pip install "dfl\[openvino\]"'):
         Runner(fused(weights), engine="openvino")
+
+
+def on_gpu(backbone: FusedBackbone, **settings: str) -> Runner:
+    runner = Runner(backbone, device="cuda", **settings)
+    runner.backbone.to("cuda")
+    return runner
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(
+    ("precision", "least"), [("32-true", 0.999999), ("bf16-mixed", 0.999), ("16-mixed", 0.9999)]
+)
+def test_gpu__features_are_those_of_the_cpu(weights, precision: str, least: float) -> None:
+    image = images()
+    expected = run(Runner(fused(weights)), image)
+    found = run(on_gpu(fused(weights), precision=precision), image.cuda())
+    for name, value in found.items():
+        assert torch.cosine_similarity(value, expected[name]).min() > least
+        if precision == "32-true":  # of which TF32 would leave three digits
+            torch.testing.assert_close(value, expected[name], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "16-mixed"])
+def test_gpu__sees_faint_traces_in_any_precision(precision: str) -> None:
+    image = (images(8) % 3 + 240).to(torch.uint8)
+    expected = Edges()(image)["edges"]
+    with on_gpu(FusedBackbone({"net": Edges()}), precision=precision) as runner:
+        found = runner.submit("net", image.cuda()).result()["net.edges"]
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.gpu
+def test_gpu__large_images_are_resized_as_on_the_cpu() -> None:
+    """The kernel of CUDA refuses what is too much for it."""
+    shape, generator = (1, 3, 64 * SIZE, 64 * SIZE), torch.Generator().manual_seed(0)
+    image = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
+    expected = Edges()(image)["edges"]
+    torch.testing.assert_close(
+        Edges().cuda()(image.cuda())["edges"].cpu(), expected, rtol=1e-3, atol=1e-3
+    )
+
+
+@pytest.mark.gpu
+def test_gpu__submit_waits_for_nothing(weights) -> None:
+    batches = [images(8).cuda() for _ in range(5)]
+    with on_gpu(fused(weights), precision="bf16-mixed") as runner:
+        runner.submit("vit", batches[0]).result()
+        runner.submit("net", batches[0]).result()
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            pending = [runner.submit(name, x) for x in batches for name in ("vit", "net")]
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+        features = [each.result() for each in pending]
+    assert all(
+        torch.equal(each["net.pooled"], features[1]["net.pooled"]) for each in features[3::2]
+    )
+
+
+@pytest.mark.gpu
+def test_gpu__the_last_batch_compiles_nothing_and_has_the_same_bits(weights) -> None:
+    backbone = FusedBackbone({"net": fused(weights).backbones["net"]})
+    image = images(16).cuda()
+    with on_gpu(backbone, precision="bf16-mixed", engine="compile") as runner:
+        whole = runner.submit("net", image, batch_size=16).result()["net.pooled"]
+        compiled = dict(counters["stats"])
+        part = runner.submit("net", image[:5], batch_size=16).result()["net.pooled"]
+        assert counters["stats"]["unique_graphs"] == compiled["unique_graphs"]
+    assert torch.equal(part, whole[:5])

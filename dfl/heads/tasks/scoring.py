@@ -1,5 +1,6 @@
 """What trained models share: batches in, a score table out, a checkpoint that says what it is."""
 
+import logging
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager, nullcontext
 from typing import TypedDict, cast
@@ -11,13 +12,15 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torchmetrics.classification import BinaryAccuracy
 
-from dfl.backbones.precision import SettledPrecision, autocast
+from dfl.backbones.precision import SettledPrecision, autocast, faster_precision
 from dfl.errors import CheckpointError, ConfigError
 from dfl.evaluation import SCORE_COLUMNS
 from dfl.heads.storage.checkpoint import CHECKPOINT_KEY, HeadDescription
 from dfl.heads.tasks.epoch_scores import ScoreCollector, epoch_metrics
 from dfl.recipe import Plain, Recipe, public_name
 from dfl.types import UNKNOWN, Batch, FeatureOrigin
+
+logger = logging.getLogger(__name__)
 
 _HALF_WEIGHTS = ("bf16-true", "16-true")
 _SHOWN = ("val/loss", "val/auroc")
@@ -94,12 +97,21 @@ class ScoringTask(pl.LightningModule, ABC):
     # Lightning's hooks
 
     def setup(self, stage: str) -> None:
-        """Check the precision.
+        """Check the precision, and say where a device is slow in it.
 
         Raises:
             ConfigError: If weights were to be cast to 16 bit.
         """
-        _check_keeps_weights(str(self.trainer.precision))
+        precision = str(self.trainer.precision)
+        _check_keeps_weights(precision)
+        device = self.trainer.strategy.root_device.type
+        if (faster := faster_precision(precision, device)) is not None:
+            logger.warning(
+                "precision: this %s only imitates %s, which is slow; --trainer.precision %s is not",
+                device,
+                precision,
+                faster,
+            )
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Optimise the model alone."""

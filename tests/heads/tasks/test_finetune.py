@@ -120,9 +120,14 @@ def test_fit__resumes(data: ImageDataModule, fitted) -> None:
     assert int(task.model.network.bn1.num_batches_tracked) == 7 * len(data.train_dataloader())
 
 
-def test_fit__bfloat16_mixed(data: ImageDataModule) -> None:
+def test_fit__bfloat16_mixed(data: ImageDataModule, monkeypatch, caplog) -> None:
+    monkeypatch.setattr("dfl.backbones.precision._bf16_of_cpu", lambda: None)
     task = tiny()
     run("fit", task, data, precision="bf16-mixed", max_epochs=1)
+    said = (
+        "precision: this cpu only imitates bf16-mixed, which is slow; --trainer.precision 32-true"
+    )
+    assert caplog.text.count(said) == 1
     assert {p.dtype for p in task.parameters()} == {torch.float32}
     assert task.scores["score"].is_unique
     assert task.description().origin.precision == "bf16-mixed"

@@ -3,15 +3,20 @@
 import logging
 import os
 import sys
+import time
 import warnings
 from argparse import ArgumentError
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Final
 
 from dfl import __version__
 from dfl.app.dispatch import help_of_all, run
 from dfl.errors import DflError, one_line
 from dfl.processes import end_with_parent, has_launcher, launched_rank
+
+_FIRST_ONE_S: Final = 2.0
+"""How long the other processes leave it to the first one to say what is wrong."""
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -71,9 +76,12 @@ def _message(name: str, err: Exception) -> str | None:
 
 def _fail(name: str, err: Exception, message: str) -> None:
     rank = launched_rank()
-    # every process meets a wrong argument, but an unreadable image only the one that reads it
+    where = f" in process {rank}" if rank else ""
+    if rank:
+        # what every process meets is the first one's to say, with which the launcher ends the rest;
+        # an unreadable image meets only the one that reads it
+        time.sleep(_FIRST_ONE_S)
     if rank == 0 or not isinstance(err, ArgumentError):
-        where = f" in process {rank}" if rank else ""
         sys.stderr.write(f"dfl {name}: error{where}: {one_line(message)}\n")
     raise SystemExit(2)
 

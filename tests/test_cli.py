@@ -272,6 +272,20 @@ def test_mistake__one_line(args: list[str], message: str, capsys, tmp_path, monk
     assert not list(tmp_path.glob("*.csv"))
 
 
+def test_mistake__is_left_to_the_first_process_which_ends_the_others(
+    tmp_path: Path, capsys, monkeypatch
+) -> None:
+    """Others say what they alone have met, later, and where."""
+    waited: list[float] = []
+    monkeypatch.setattr("dfl.cli.time.sleep", waited.append)
+    args = ["score", "--head=missing", "--features=missing", f"--out={tmp_path / 'a.csv'}"]
+    assert "error in process" not in _fails(args, capsys)
+    assert waited == []
+    monkeypatch.setenv("RANK", "3")
+    assert "dfl score: error in process 3: " in _fails(args, capsys)
+    assert waited == [2.0]
+
+
 def test_warnings__of_pillow_do_not_reach_the_terminal(monkeypatch) -> None:
     """Of ours and of torch they do."""
 

@@ -203,7 +203,8 @@ def commands(folder: Path, processes: int) -> dict[str, Command]:
                 "finetuning": {"max_epochs": 2, "train_sets": ["combined"]},
                 "replicates": 100,
                 "jobs": 1,
-            }
+            },
+            sort_keys=False,  # the first condition is how images come
         )
     )
 

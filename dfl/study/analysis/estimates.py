@@ -87,15 +87,18 @@ class Estimator:
         Returns:
             The mean over seeds of the mean over a seed's rows.
         """
-        known = rows.dropna(subset=[self.metric])
+        known = rows[self.metric].notna().to_numpy()
+        values = rows[self.metric].to_numpy(np.float64)[known]
+        seeds = rows["seed"].to_numpy()[known]
+        places = self._place[rows.index[known]].to_numpy()
         by_seed = {
-            int(str(seed)): (
-                float(own[self.metric].mean()),
-                _column_means(self._replicates[self._place[own.index]].astype(np.float64)),
+            int(seed): (
+                float(values[seeds == seed].mean()),
+                _column_means(self._replicates[places[seeds == seed]].astype(np.float64)),
             )
-            for seed, own in known.groupby("seed")
+            for seed in np.unique(seeds)
         }
-        return self.over_seeds(by_seed, count=len(known))
+        return self.over_seeds(by_seed, count=len(values))
 
     def over_seeds(self, by_seed: Mapping[int, tuple[float, Values]], count: int = 1) -> Estimate:
         """Average over seeds.

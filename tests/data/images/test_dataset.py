@@ -50,6 +50,19 @@ def same(one: dict[str, Tensor], two: dict[str, Tensor]) -> bool:
     return one.keys() == two.keys() and all(torch.equal(one[path], two[path]) for path in one)
 
 
+def message_of(loader: DataLoader) -> str:
+    """Read all batches; keep of an error what it says alone, since the error holds its loader.
+
+    The garbage collector would end the workers of that one later, in an order that waits for each.
+    """
+    try:
+        for _ in loader:
+            pass
+    except ImageError as err:
+        return str(err)
+    return ""
+
+
 def test_dataset__sample(image_root: Path) -> None:
     manifest = Tree(image_root).scan()
     dataset = ImageDataset(manifest, crop=CenterCrop(24), rows=[30, 3])
@@ -107,10 +120,9 @@ def test_dataset__unreadable_image_is_one_line_from_workers_too(
     broken.write_bytes(broken.read_bytes()[:200])
     dataset = ImageDataset(Tree(image_copy).scan(), crop=CenterCrop(16))
     loader = DataLoader(dataset, batch_size=8, num_workers=num_workers, collate_fn=collate)
-    with pytest.raises(ImageError) as caught:
-        list(loader)
-    assert str(caught.value).startswith(f"{broken}: cannot be decoded (")
-    assert "\n" not in str(caught.value)
+    message = message_of(loader)
+    assert message.startswith(f"{broken}: cannot be decoded (")
+    assert "\n" not in message
 
 
 def test_dataset__loader_of_an_unreadable_image_is_freed_at_once(image_copy: Path) -> None:
@@ -118,14 +130,9 @@ def test_dataset__loader_of_an_unreadable_image_is_freed_at_once(image_copy: Pat
     dataset = ImageDataset(Tree(image_copy).scan(), crop=CenterCrop(16))
     batches = iter(DataLoader(dataset, batch_size=8, num_workers=2, collate_fn=collate))
     loader_lives = weakref.ref(batches)
-    gc.disable()  # the garbage collector would end the workers in an order that waits for each
+    gc.disable()  # so that nothing but the last reference frees it
     try:
-        message = ""
-        try:
-            for _ in batches:
-                pass
-        except ImageError as err:
-            message = str(err)
+        message = message_of(batches)
         del batches
         assert "is an empty file" in message
         assert loader_lives() is None

@@ -10,6 +10,7 @@ from dfl.backbones import ZOO, encode_text, from_zoo, text
 from dfl.backbones.text import TEXT_TOWERS
 from dfl.errors import BackboneError
 from tests.backbones.tiny_clip import register, whole_model
+from tests.backbones.tiny_timm import build_one_block
 
 PROMPTS = ["a photograph of a dog", "an image made by a computer", "noise"]
 
@@ -162,6 +163,7 @@ def test_zoo__stands_for_a_model_of_the_same_width(name, monkeypatch):
     model, tag = TEXT_TOWERS[name]
     width = open_clip.get_model_config(model)["embed_dim"]
     layer = "pooled" if "siglip" in name else "head"
+    build_one_block(monkeypatch)
     with torch.device("meta"):
         dims = from_zoo(name, [layer], pretrained=False).dims
     seen = []

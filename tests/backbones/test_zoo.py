@@ -5,6 +5,7 @@ from safetensors.torch import save_file
 
 from dfl.backbones import ZOO, from_zoo
 from dfl.errors import BackboneError
+from tests.backbones.tiny_timm import build_one_block
 
 
 @pytest.mark.parametrize("name", ZOO)
@@ -16,7 +17,8 @@ def test_entry__is_known_to_timm(name):
 
 
 @pytest.mark.parametrize("name", ZOO)
-def test_entry__has_the_dim_and_size_of_the_table(name):
+def test_entry__has_the_dim_and_size_of_the_table(name, monkeypatch):
+    build_one_block(monkeypatch)
     with torch.device("meta"):  # no memory, no arithmetic
         backbone = from_zoo(name, pretrained=False)
         dims = backbone.dims
@@ -26,21 +28,24 @@ def test_entry__has_the_dim_and_size_of_the_table(name):
     assert backbone.input_size == entry.input_size
 
 
-def test_entry__clip_is_quickgelu():
+def test_entry__clip_is_quickgelu(monkeypatch):
+    build_one_block(monkeypatch)
     for name in ("clip_vit_b16", "clip_vit_l14", "metaclip2_vit_h14"):
         with torch.device("meta"):
             network = from_zoo(name, pretrained=False).network
         assert "QuickGELU" in type(network.blocks[0].mlp.act).__name__
 
 
-def test_entry__clip_offers_both_sides_of_the_projection():
+def test_entry__clip_offers_both_sides_of_the_projection(monkeypatch):
+    build_one_block(monkeypatch)
     with torch.device("meta"):
         dims = from_zoo("clip_vit_b16", ["pooled", "head"], pretrained=False).dims
 
     assert dims == {"pooled": 768, "head": 512}
 
 
-def test_entry__dinov3_is_the_cls_token():
+def test_entry__dinov3_is_the_cls_token(monkeypatch):
+    build_one_block(monkeypatch)
     with torch.device("meta"):
         network = from_zoo("dinov3_vit_b16", pretrained=False).network
     tokens = torch.arange(12.0).reshape(1, 3, 4)

@@ -2,6 +2,8 @@
 
 from functools import partial
 
+import pytest
+import timm
 from timm.layers import LayerNorm
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from timm.models.vision_transformer import VisionTransformer
@@ -64,3 +66,13 @@ def dfl_tiny_clip(pretrained: bool = False, **kwargs: object) -> nn.Module:
 def dfl_tiny_siglip(pretrained: bool = False, **kwargs: object) -> nn.Module:
     own = {"class_token": False, "global_pool": "map"}
     return _build("dfl_tiny_siglip", pretrained, own | kwargs)
+
+
+def build_one_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have timm build transformers of one block, as wide as they are with all of them."""
+    create = timm.create_model
+
+    def shallow(name: str, **options: object) -> nn.Module:
+        return create(name, **options | ({"depth": 1} if name.startswith("vit_") else {}))
+
+    monkeypatch.setattr(timm, "create_model", shallow)

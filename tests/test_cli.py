@@ -1,6 +1,7 @@
 """The entry as its users meet it: from images to a CSV, and the answer to each mistake."""
 
 import json
+import logging
 import re
 import shutil
 import subprocess
@@ -17,7 +18,7 @@ from PIL import Image
 
 from dfl import __version__
 from dfl.app.dispatch import COMMANDS, LIGHTNING
-from dfl.cli import main
+from dfl.cli import _log_shown, main
 from dfl.evaluation import binary_metrics, read_scores
 from dfl.features import FeatureStore
 from dfl.features.store import FEATURES
@@ -298,6 +299,17 @@ def test_warnings__of_pillow_do_not_reach_the_terminal(monkeypatch) -> None:
         warnings.simplefilter("always")
         main(["extract"])
     assert len(caught) == 1
+
+
+@pytest.mark.parametrize(("rank", "shown"), [("0", "careful\n"), ("1", "")])
+def test_log__of_several_processes_the_first_one_shows_it(
+    rank: str, shown: str, capsys, monkeypatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("dfl"), "propagate", False)  # to pytest's own handlers
+    monkeypatch.setenv("RANK", rank)
+    with _log_shown():
+        logging.getLogger("dfl.room").warning("careful")
+    assert capsys.readouterr().err == shown
 
 
 def test_mistake__typo_in_a_config_is_named(capsys, tmp_path: Path, monkeypatch) -> None:

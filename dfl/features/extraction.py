@@ -167,7 +167,9 @@ class ExtractionDataModule(pl.LightningDataModule):
         self.images, self.image_of_row = distinct_images(manifest)
         rank, several = trainer.global_rank, trainer.world_size
         if several > 1:  # now: later Lightning overwrites all weights with those of the first one
-            check_alike(trainer, self._facts())
+            device = trainer.strategy.root_device
+            model = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+            check_alike(trainer, self._facts(), device=model)
         contents = np.empty((len(self.images), DIGEST_BYTES), dtype=np.uint8)
         for first, part in enumerate(
             on_every_process(trainer, lambda: content_hashes(manifest, first=rank, step=several))
@@ -266,6 +268,7 @@ class ExtractionDataModule(pl.LightningDataModule):
             self.first_view.manifest,
             views={name: view.preprocess() for name, view in self.views.items()},
             execution=self.execution,
+            versions=self.targets[0].metadata.get("versions"),
         )
 
     def _marks(self, token: str) -> dict[Path, Path]:

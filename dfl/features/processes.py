@@ -5,6 +5,7 @@ or wrote elsewhere, would spoil the result without anybody noticing.
 """
 
 import json
+import logging
 import socket
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -23,10 +24,14 @@ from dfl.files import VISIBLE_S, appears
 from dfl.recipe import Plain, fingerprint_of
 from dfl.types import FeatureSpec, spec_to_plain
 
+logger = logging.getLogger(__name__)
+
 T = TypeVar("T")
 
+_VERSIONS: Final = "versions of dfl and of what it runs on"
 _RUN: Final = "precision or engine"
 _ADVICE: Final = {
+    _VERSIONS: "install the same on all machines",
     _RUN: "give --precision and --engine by name, not auto",
     "weights, layers or preprocessing of the backbones": "give all machines the same weights",
     "crop or transforms": "start all processes with the same settings",
@@ -43,6 +48,7 @@ def facts_of(
     *,
     views: Plain,
     execution: Plain,
+    versions: Plain = None,
     sample: int = 64,
 ) -> dict[str, str]:
     """Say what decides the features that this process would make.
@@ -53,6 +59,7 @@ def facts_of(
         rows: All rows.
         views: The descriptions of the views.
         execution: How the backbones are run.
+        versions: What runs them, by package.
         sample: So many images, spread over all, are compared by content; all of them are read by
             the first process alone.
 
@@ -61,6 +68,7 @@ def facts_of(
     """
     layers: Plain = [spec_to_plain(spec) for spec in specs]
     values = (
+        json.dumps(versions, sort_keys=True),
         json.dumps(execution, sort_keys=True),
         fingerprint_of(layers),
         fingerprint_of(views),
@@ -70,26 +78,34 @@ def facts_of(
     return dict(zip(_ADVICE, values, strict=True))
 
 
-def check_alike(trainer: pl.Trainer, facts: Mapping[str, str]) -> None:
-    """Compare the facts of all processes.
+def check_alike(trainer: pl.Trainer, facts: Mapping[str, str], *, device: str = "") -> None:
+    """Compare the facts of all processes; say where they run on devices that may round otherwise.
 
     Args:
         trainer: The trainer of this process; every process has to call this.
         facts: Those of this process.
+        device: The model of its device.
 
     Raises:
         FeatureError: On every process alike, if they differ.
     """
-    everywhere = _gathered(trainer, (socket.gethostname(), dict(facts)))
-    first_host, first = everywhere[0]
-    for rank, (host, own) in enumerate(everywhere):
+    everywhere = _gathered(trainer, (socket.gethostname(), device, dict(facts)))
+    first_host, _, first = everywhere[0]
+    for rank, (host, _, own) in enumerate(everywhere):
         fact = next((fact for fact in _ADVICE if own[fact] != first[fact]), None)
         if fact is not None:
-            detail = f" ({first[fact]} and {own[fact]})" if fact == _RUN else ""
+            detail = f" ({first[fact]} and {own[fact]})" if fact in (_VERSIONS, _RUN) else ""
             raise FeatureError(
                 f"process 0 on {first_host} and process {rank} on {host} differ in the "
                 f"{fact}{detail}, so they would make different features; {_ADVICE[fact]}"
             )
+    devices = list(dict.fromkeys(device for _, device, _ in everywhere))
+    if len(devices) > 1 and trainer.is_global_zero:
+        logger.warning(
+            "the processes run on %s, which may round differently: the last digits of the features "
+            "depend on which of them sees an image; one model of GPU makes the same ones again",
+            " and ".join(devices),
+        )
 
 
 def check_visible(

@@ -62,12 +62,18 @@ def _errors(check, count: int = 3) -> list[str | None]:
 
 
 def _facts(
-    manifest: Path, *, crop: int = 8, precision: str = "32-true", spec=SPEC, **others: int
+    manifest: Path,
+    *,
+    crop: int = 8,
+    precision: str = "32-true",
+    torch: str = "2.6",
+    spec=SPEC,
+    **others: int,
 ) -> dict[str, str]:
     rows = Manifest.read(manifest)
     run = {"precision": precision, "engine": "eager"}
-    views = {"v": crop}
-    return facts_of([spec], distinct_images(rows)[0], rows, views=views, execution=run, **others)
+    given = {"views": {"v": crop}, "execution": run, "versions": {"torch": torch}}
+    return facts_of([spec], distinct_images(rows)[0], rows, **given, **others)
 
 
 def test_check_alike__equal_whatever_the_folder(tmp_path: Path) -> None:
@@ -79,6 +85,10 @@ def test_check_alike__equal_whatever_the_folder(tmp_path: Path) -> None:
     ("other", "message"),
     [
         ({"precision": "bf16-mixed"}, r"precision or engine \(.*32-true.* and .*bf16-mixed.*name"),
+        (
+            {"torch": "2.7"},
+            r"versions of dfl .* \(.*2\.6.* and .*2\.7.*install the same on all",
+        ),
         ({"spec": (FeatureLayer("m.mean", 3, "abd"),)}, "weights, .* the same weights"),
         ({"crop": 9}, "differ in the crop or transforms, so .* the same settings"),
     ],
@@ -91,6 +101,15 @@ def test_check_alike__one_error_for_all(tmp_path: Path, other, message: str) -> 
     with pytest.raises(FeatureError, match=f"process 0 on .* and process 2 on .*{message}"):
         raise FeatureError(errors[0])
     assert "\n" not in errors[0]
+
+
+@pytest.mark.parametrize("models", [["A100", "A100", "V100"], ["A100"] * 3])
+def test_check_alike__other_gpus_are_said_once(tmp_path: Path, models, caplog) -> None:
+    facts = _facts(images(tmp_path))
+    errors = _errors(lambda trainer, rank: check_alike(trainer, facts, device=models[rank]))
+    assert errors == [None] * 3
+    said = ["the processes run on A100 and V100, which may round differently"]
+    assert [line.partition(":")[0] for line in caplog.messages] == said * (len(set(models)) - 1)
 
 
 def test_check_alike__stale_copies_of_images_and_manifests(tmp_path: Path) -> None:

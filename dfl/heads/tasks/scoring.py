@@ -105,7 +105,8 @@ class ScoringTask(pl.LightningModule, ABC):
         precision = str(self.trainer.precision)
         _check_keeps_weights(precision)
         device = self.trainer.strategy.root_device.type
-        if (faster := faster_precision(precision, device)) is not None:
+        faster = faster_precision(precision, device)
+        if faster is not None and self.trainer.is_global_zero:
             logger.warning(
                 "precision: this %s only imitates %s, which is slow; --trainer.precision %s is not",
                 device,

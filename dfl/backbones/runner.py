@@ -9,7 +9,7 @@ batch goes at once, and its result is fetched when it is asked for.
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
-from typing import Self, cast
+from typing import Final, Self, cast
 
 import torch
 from torch import Tensor
@@ -23,6 +23,8 @@ from dfl.processes import own_threads
 from dfl.recipe import Recipe
 
 Features = dict[str, Tensor]
+
+_COMPILER: Final = ("torch._dynamo", "torch._inductor")
 
 
 class FeaturesUnderWay:
@@ -153,7 +155,12 @@ class Runner:
     def _forward(self, name: str, image: Tensor) -> Features:
         # both contexts are of the thread that enters them
         with torch.inference_mode(), autocast(self.precision, self.device):
-            layers = self._members()[name](image)
+            try:
+                layers = self._members()[name](image)
+            except Exception as err:  # the compiler's: it works when the first batch comes
+                if not type(err).__module__.startswith(_COMPILER):
+                    raise
+                raise _not_compiled(name, err) from err
         return {f"{name}.{layer}": value for layer, value in layers.items()}
 
     def _warm_up(self) -> None:
@@ -163,11 +170,10 @@ class Runner:
             device = next(member.network.parameters()).device
             try:
                 self._forward(name, torch.zeros(size, dtype=torch.uint8, device=device))
+            except BackboneError:
+                raise
             except Exception as err:  # compilers raise nearly any class
-                reason = one_line(err, 200)
-                raise BackboneError(
-                    f"{name}: torch.compile fails ({reason}); choose --engine=eager"
-                ) from err
+                raise _not_compiled(name, err) from err
 
     def _members(self) -> dict[str, Backbone]:
         return cast(dict[str, Backbone], dict(self.backbone.backbones.items()))
@@ -179,6 +185,11 @@ class Runner:
             torch.set_num_threads(self._threads)
         for member in self._members().values():
             member.run_with(None)
+
+
+def _not_compiled(name: str, err: Exception) -> BackboneError:
+    reason = one_line(err, 200)
+    return BackboneError(f"{name}: torch.compile fails ({reason}); choose --engine=eager")
 
 
 def _filled_up(image: Tensor, size: int) -> Tensor:

@@ -288,6 +288,21 @@ def test_compile__on_an_accelerator_sees_batches_of_one_size(weights, monkeypatc
     assert sizes == [5, 5, 10, 3]
 
 
+def test_compile__a_failure_at_the_first_batch_says_what_to_do(weights, monkeypatch) -> None:
+    def fail(image: Tensor) -> dict[str, Tensor]:
+        raise type("TritonMissing", (RuntimeError,), {"__module__": "torch._inductor.exc"})(
+            "no triton"
+        )
+
+    monkeypatch.setattr("dfl.backbones.runner.engine_for", lambda *_, **__: fail)
+    settings = {"device": "cuda", "precision": "32-true", "engine": "compile"}
+    with (
+        Runner(fused(weights), **settings) as runner,
+        pytest.raises(BackboneError, match=r"net: torch.compile fails \(no triton\); choose --eng"),
+    ):
+        runner.submit("net", images(2))
+
+
 def test_openvino__missing_names_the_extra(weights, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dfl.backbones.engines.find_spec", lambda name: None)
     with pytest.raises(BackboneError, match=r'pip install "dfl\[openvino\]"'):

@@ -8,12 +8,27 @@ import warnings
 from argparse import ArgumentError
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Final
+from signal import Signals
+from typing import Final, NoReturn
 
 from dfl import __version__
-from dfl.app.dispatch import help_of_all, run
+from dfl.app.dispatch import LIGHTNING, help_of_all, run
 from dfl.errors import DflError, one_line
-from dfl.processes import end_with_parent, has_launcher, launched_rank
+from dfl.processes import (
+    ASKS,
+    end_with_parent,
+    ended_when_asked,
+    has_launcher,
+    launched_rank,
+    what_ended,
+)
+
+_GOES_ON: Final = {
+    "extract": "the same command goes on where it was",
+    "study": "the same command goes on where it was",
+    "fit": "--ckpt_path last goes on after the last epoch that was kept",
+}
+"""What to do after an interrupted command, where it has kept something."""
 
 _FIRST_ONE_S: Final = 2.0
 """How long the other processes leave it to the first one to say what is wrong."""
@@ -26,7 +41,8 @@ def main(args: Sequence[str] | None = None) -> None:
         args: The command line without the program's name; ``sys.argv`` if left out.
 
     Raises:
-        SystemExit: With code 2, after one line on stderr, if a user's mistake ends the run.
+        SystemExit: With code 2, after one line on stderr, if a user's mistake ends the run; with
+            128 and the number of a signal that ends it.
     """
     argv = list(sys.argv[1:] if args is None else args)
     name = argv[0] if argv else "--help"
@@ -40,10 +56,16 @@ def main(args: Sequence[str] | None = None) -> None:
         end_with_parent(os.getppid())
     # what is wrong with an image, its decoding says
     warnings.filterwarnings("ignore", module=r"PIL\.")
+    # in a job of SLURM Lightning keeps a training on the other one
+    asks = ASKS[:1] if name in LIGHTNING else ASKS
     try:
-        with _log_shown():
+        with _log_shown(), ended_when_asked(asks):
             run(argv)
-    except Exception as err:
+    except BaseException as err:
+        if (signal := what_ended(err)) is not None:
+            _stop(name, signal)
+        if not isinstance(err, Exception):
+            raise
         message = _message(name, err)
         if message is None or os.environ.get("DFL_DEBUG"):
             raise
@@ -84,6 +106,14 @@ def _fail(name: str, err: Exception, message: str) -> None:
     if rank == 0 or not isinstance(err, ArgumentError):
         sys.stderr.write(f"dfl {name}: error{where}: {one_line(message)}\n")
     raise SystemExit(2)
+
+
+def _stop(name: str, signal: Signals) -> NoReturn:
+    """End as a program does that a signal has ended, after one line of the first process."""
+    if launched_rank() == 0:
+        go_on = _GOES_ON.get(name, "the same command begins anew")
+        sys.stderr.write(f"dfl {name}: ended by {signal.name}; {go_on}\n")
+    raise SystemExit(128 + signal)
 
 
 @contextmanager

@@ -4,9 +4,13 @@ Nothing here imports torch before several processes are at work.
 """
 
 import os
+import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 if TYPE_CHECKING:
@@ -19,6 +23,10 @@ T = TypeVar("T")
 _RANKS: Final = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
 _SIZES: Final = ("WORLD_SIZE", "SLURM_NTASKS")
 _LOOK_S: Final = 1.0
+ASKS: Final = tuple(
+    getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name)
+)
+"""The signals by which a scheduler asks a run to end."""
 
 
 def launched_rank() -> int:
@@ -113,6 +121,84 @@ def end_with_parent(parent: int) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+@contextmanager
+def ended_when_asked(
+    asks: Sequence[signal.Signals] = ASKS, *, patience_s: float = 20.0
+) -> Iterator[None]:
+    """Let the signals by which schedulers end a run interrupt the block as Ctrl-C does.
+
+    Args:
+        asks: The signals.
+        patience_s: Seconds after which the process ends in any case, as while it waits for another
+            one in a library that lets no signal through; schedulers wait for 30 before they kill.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    over = threading.Event()
+
+    def watch() -> None:
+        while told := os.read(read, 1):
+            if told[0] in asks and not over.wait(patience_s):
+                os._exit(128 + told[0])
+        os.close(read)
+
+    before = {number: signal.signal(number, end_when_asked) for number in asks}
+    told_before = signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
+        signal.set_wakeup_fd(told_before)
+        os.close(write)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _forget_signals() -> None:
+    """Let a forked process not tell its parent of the signals that it gets itself."""
+    signal.set_wakeup_fd(-1)
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_forget_signals)
+
+
+def end_when_asked(number: int, frame: FrameType | None) -> None:
+    """Handle a signal as Ctrl-C; what then ends in order is not interrupted by the next one.
+
+    Args:
+        number: The signal.
+        frame: Where it was met.
+
+    Raises:
+        KeyboardInterrupt: With the signal's name.
+    """
+    signal.signal(number, signal.SIG_IGN)
+    if hasattr(signal, "SIGCHLD"):  # torch's handler raises where those that decode end as well
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    raise KeyboardInterrupt(signal.Signals(number).name)
+
+
+def what_ended(err: BaseException | None) -> signal.Signals | None:
+    """Find the signal that a program was interrupted by.
+
+    Args:
+        err: What was raised in the end, by libraries that clean up on the way, too.
+
+    Returns:
+        The signal; None where it was none.
+    """
+    while err is not None and not isinstance(err, KeyboardInterrupt):
+        err = err.__context__
+    if err is None:
+        return None
+    return signal.Signals[str(err)] if str(err) else signal.SIGINT
 
 
 def _group() -> Any:  # noqa: ANN401  # torch's module has functions only where it was built so

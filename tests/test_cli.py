@@ -2,10 +2,13 @@
 
 import json
 import logging
+import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 import warnings
 from pathlib import Path
 
@@ -49,6 +52,31 @@ def _fails(args: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("dfl ")]
     assert len(lines) == 1, lines
     return lines[0]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
+def test_main__a_signal_ends_it_in_one_line(capsys, monkeypatch, number: signal.Signals) -> None:
+    """Whatever a library makes of the interruption, and though the signal comes twice."""
+
+    def interrupted(argv: list[str]) -> None:
+        try:
+            os.kill(os.getpid(), number)
+            time.sleep(5)
+        except KeyboardInterrupt:
+            if number != signal.SIGINT:
+                os.kill(os.getpid(), number)
+            raise RuntimeError("DataLoader worker is killed by signal") from None
+
+    before = [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGUSR1)]
+    monkeypatch.setattr("dfl.cli.run", interrupted)
+    line = f"ended by {number.name}; the same command goes on where it was\n"
+    for rank, said in (("0", f"dfl study: {line}"), ("1", "")):
+        monkeypatch.setenv("SLURM_PROCID", rank)
+        with pytest.raises(SystemExit) as caught:
+            main(["study"])
+        assert caught.value.code == 128 + number
+        assert capsys.readouterr().err == said
+    assert [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGUSR1)] == before
 
 
 def test_help__every_sub_command_is_listed(capsys) -> None:

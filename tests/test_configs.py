@@ -2,7 +2,9 @@
 
 import os
 import re
+import signal
 import subprocess
+import time
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +23,7 @@ from dfl.backbones import TimmBackbone
 from dfl.cli import main
 from dfl.commands.extract import extract
 from dfl.commands.heads import heads
+from dfl.commands.study import study
 from dfl.data.manifest.manifest import Manifest
 from dfl.demo.photographs import PHOTOGRAPHS
 from dfl.evaluation import binary_metrics, read_scores
@@ -28,7 +31,7 @@ from dfl.heads.modules.image_classifier import ImageClassifier
 from tests.conftest import REPOSITORY
 from tests.data.packing import pack_data
 from tests.heads.text_examples import stand_in
-from tests.runs import FEATURE_DATA, FIT, image_data, write_features
+from tests.runs import FEATURE_DATA, FIT, TINY_BACKBONE, image_data, write_features
 
 CONFIGS = REPOSITORY / "configs"
 AXES = ("head", "reduction")
@@ -128,21 +131,27 @@ def test_trainer__fits_on_one_cpu(file: Path, tmp_path: Path, monkeypatch) -> No
     assert list(tmp_path.glob("**/*.ckpt"))
 
 
+SLURM_JOB = {
+    "SLURM_JOB_ID": "7",
+    "SLURM_NTASKS": "1",
+    "SLURM_NNODES": "1",
+    "SLURM_NTASKS_PER_NODE": "1",
+    "SLURM_CPUS_PER_TASK": "2",
+    "SLURM_CPUS_ON_NODE": "2",
+}
+
+
 def _srun(script: str, args: list[str], folder: Path) -> list[str]:
     """Run a batch script as SLURM would on one machine; give the command line of its processes."""
     (folder / "srun").write_text(f"#!/bin/bash\nprintf '%s\\n' \"$@\" > {folder}/said\n")
     (folder / "srun").chmod(0o755)
-    environment = os.environ | {
-        "PATH": f"{folder}:{os.environ['PATH']}",
-        "SLURM_NNODES": "1",
-        "SLURM_NTASKS_PER_NODE": "1",
-        "SLURM_CPUS_PER_TASK": "2",
-    }
+    environment = os.environ | SLURM_JOB | {"PATH": f"{folder}:{os.environ['PATH']}"}
     command = ["bash", str(CONFIGS / "slurm" / script), *args]
     subprocess.run(command, env=environment, cwd=REPOSITORY, check=True)
     said = (folder / "said").read_text().splitlines()
-    assert said[:3] == ["--kill-on-bad-exit=1", "--cpus-per-task=2", "dfl"]
-    return said[3:]
+    options, told = said[: said.index("dfl")], said[said.index("dfl") + 1 :]
+    assert options[:2] == ["--kill-on-bad-exit=1", "--cpus-per-task=2"]
+    return told
 
 
 def test_slurm__extract(origin_root: Path, tmp_path: Path) -> None:
@@ -156,17 +165,55 @@ def test_slurm__extract(origin_root: Path, tmp_path: Path) -> None:
     assert str(parsed.out) == "features"
 
 
-def test_slurm__fit(tmp_path: Path, monkeypatch) -> None:
-    write_features(tmp_path / "features")
-    model = ["--model", str(CONFIGS / "model" / "linear_probe.yaml")]
-    data = [*FEATURE_DATA, f"--data.features={tmp_path / 'features'}"]
-    name, *args = _srun("fit.sbatch", [*model, *data], tmp_path)
+def test_slurm__fit(image_root: Path, tmp_path: Path, monkeypatch) -> None:
+    name, *args = _srun("fit.sbatch", [*TINY_BACKBONE, *image_data(image_root)], tmp_path)
     assert name == "fit"
+    assert "--ckpt_path=last" in args  # a job that starts again goes on with its own
     monkeypatch.chdir(tmp_path)
     args = [arg.replace("configs/", f"{CONFIGS}/") if arg[0] == "c" else arg for arg in args]
-    one = ["--trainer.strategy=auto", "--trainer.precision=null", "--trainer.callbacks=null"]
-    main(["fit", *args, *FIT, *one])
-    assert list(tmp_path.glob("**/*.ckpt"))
+    one = ["--trainer.strategy=auto", "--trainer.precision=null", "--trainer.max_epochs=1"]
+    main(["fit", *args, *FIT[1:3], *one])
+    assert (tmp_path / "runs/job-7/dfl/version_0/checkpoints/last.ckpt").is_file()
+
+
+def test_slurm__study(origin_root: Path, tmp_path: Path) -> None:
+    config, data = str(CONFIGS / "study" / "modern.yaml"), f"--data.source.root={origin_root}"
+    name, *args = _srun("study.sbatch", [config, data], tmp_path)
+    assert name == "study"
+    parsed = command_parser(study).parse_args(args)
+    assert (parsed.devices, parsed.num_nodes, parsed.strategy) == (1, 1, "ddp")
+    assert parsed.data.init_args.num_workers == 1
+
+
+@pytest.mark.parametrize("file", sorted((CONFIGS / "slurm").iterdir()), ids=lambda file: file.name)
+def test_slurm__starts_again_before_the_time_is_over(file: Path, tmp_path: Path) -> None:
+    """Told so, a script asks for it once, and waits for its steps, which SLURM ends."""
+    text = file.read_text()
+    assert "\n#SBATCH --requeue\n" in text
+    assert "\n#SBATCH --signal=B:SIGUSR1@60 " in text
+    assert "\n#SBATCH --open-mode=append " in text
+    for name, does in {
+        "srun": "echo $$ >> pids; exec sleep 60",
+        "scontrol": 'echo "$@" >> asked; kill $(cat pids)',
+    }.items():
+        (tmp_path / name).write_text(f"#!/bin/bash\n{does}\n")
+        (tmp_path / name).chmod(0o755)
+    steps = text.count("\nsrun ")
+    batch = subprocess.Popen(
+        ["bash", str(file), "config.yaml", "out"],
+        env=os.environ | SLURM_JOB | {"PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        cwd=tmp_path,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 30
+    pids = tmp_path / "pids"
+    while not pids.exists() or len(pids.read_text().split()) < steps:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    batch.send_signal(signal.SIGUSR1)
+    assert batch.wait(timeout=30) in (127, 128 + signal.SIGUSR1)  # before it waits, or meanwhile
+    assert (tmp_path / "asked").read_text() == "requeue 7\n"
+    assert not any(Path("/proc", pid).exists() for pid in pids.read_text().split())
 
 
 @pytest.mark.parametrize("file", _configs("logger"))

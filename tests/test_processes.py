@@ -1,4 +1,5 @@
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -110,3 +111,30 @@ def _is_alive(pid: int) -> bool:
     except OSError:
         return False
     return state != "Z"  # nobody may be there to ask for its exit code
+
+
+def test_ended_when_asked__a_library_that_lets_no_signal_through(tmp_path: Path) -> None:
+    """As where a process waits for another one; what it has forked is not to end it."""
+    code = (
+        "import ctypes, os, signal, sys, time\n"
+        "from dfl.processes import ended_when_asked\n"
+        "with ended_when_asked(patience_s=0.5):\n"
+        "    child = os.fork()\n"
+        "    if not child:\n"
+        "        signal.signal(signal.SIGTERM, lambda *_: os._exit(0))\n"
+        "        print('child', flush=True)\n"
+        "        time.sleep(60)\n"
+        "    time.sleep(0.2)\n"
+        "    os.kill(child, signal.SIGTERM)\n"
+        "    assert os.waitpid(child, 0)[1] == 0\n"
+        "    time.sleep(1)\n"
+        "    print('waits', flush=True)\n"
+        "    mutex, c = ctypes.create_string_buffer(64), ctypes.CDLL(None)\n"
+        "    c.pthread_mutex_lock(mutex), c.pthread_mutex_lock(mutex)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as ran:
+        assert ran.stdout is not None
+        assert [ran.stdout.readline() for _ in range(2)] == ["child\n", "waits\n"]
+        time.sleep(0.1)
+        ran.send_signal(signal.SIGTERM)
+        assert ran.wait(timeout=5) == 128 + signal.SIGTERM

@@ -16,7 +16,7 @@ import dfl.app.register
 import dfl.heads
 from dfl.app.ckpt_path import OF_FIT, WORDS, find_checkpoint, runs_of
 from dfl.app.parser import is_given
-from dfl.app.prediction import device_kind
+from dfl.app.prediction import EndWhenAsked, device_kind
 from dfl.app.quiet import quiet_lightning
 from dfl.backbones.precision import settle_precision
 from dfl.data import ImageDataModule
@@ -224,7 +224,7 @@ def run_trainer(args: list[str]) -> None:
         DflError: If the data, the weights or the checkpoint cannot be used.
     """
     raising = {"exit_on_error": False, "prog": "dfl"}
-    callbacks = [ThroughputBar(), ScoreWriter(), ResultsPrinter(), WandbReport()]
+    callbacks = [ThroughputBar(), ScoreWriter(), ResultsPrinter(), WandbReport(), EndWhenAsked()]
     with quiet_lightning():
         DflCLI(
             args[0],

@@ -3,7 +3,6 @@
 import os
 import signal
 import threading
-from types import FrameType
 
 import lightning.pytorch as pl
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -11,7 +10,7 @@ from lightning.pytorch.accelerators import CUDAAccelerator, MPSAccelerator
 
 from dfl.app.quiet import quiet_lightning
 from dfl.errors import ConfigError, one_line
-from dfl.processes import end_group
+from dfl.processes import ASKS, end_group, end_when_asked
 from dfl.report.throughput_bar import ThroughputBar
 
 
@@ -94,7 +93,7 @@ def run_prediction(
                 default_root_dir=os.devnull,
                 # the data modules of dfl deal images to processes themselves
                 use_distributed_sampler=False,
-                callbacks=[ThroughputBar(), writer, _EndWhenAsked()],
+                callbacks=[ThroughputBar(), writer, EndWhenAsked()],
             )
         except ValueError as err:
             raise ConfigError(str(err)) from err
@@ -103,16 +102,37 @@ def run_prediction(
     return trainer
 
 
-class _EndWhenAsked(pl.Callback):
-    """End on SIGTERM as on Ctrl-C: Lightning takes note of it, for training loops, and goes on.
+class EndWhenAsked(pl.Callback):
+    """End a run when a scheduler asks for it, as Ctrl-C does; put in the place of Lightning's ways.
 
-    It takes its handlers back when the prediction ends.
+    On SIGTERM Lightning takes note, for training loops, and tells the other processes, which are
+    told by the scheduler as well: what they then wait for is not the same. On SIGUSR1, in a job of
+    SLURM, it keeps what a prediction does not have.
     """
 
+    def on_sanity_check_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Take the signal of a fit."""
+        _end_on(signal.SIGTERM)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Take the signal of a fit."""
+        _end_on(signal.SIGTERM)
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Take the signal of a validation."""
+        _end_on(signal.SIGTERM)
+
+    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Take the signal of a test."""
+        _end_on(signal.SIGTERM)
+
     def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, _interrupt)
+        """Take the signals of a prediction."""
+        _end_on(*ASKS)
 
 
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+def _end_on(*numbers: signal.Signals) -> None:
+    """Put a handler in the place of Lightning's, which it takes back when the run ends."""
+    if threading.current_thread() is threading.main_thread():
+        for number in numbers:
+            signal.signal(number, end_when_asked)

@@ -88,7 +88,9 @@ def test_extract__ends_when_asked_and_goes_on_later(args: list[str], capsys) -> 
         time.sleep(0.005)
     asked.terminate()
     asked.join(30)
-    assert asked.exitcode == 1
+    assert asked.exitcode == 128 + signal.SIGTERM
+    last = Path("log").read_text().splitlines()[-1]
+    assert last == "dfl extract: ended by SIGTERM; the same command goes on where it was"
     assert _shards()
     main([*args, "--out=f"])
     main([*args, "--out=whole"])

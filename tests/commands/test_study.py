@@ -381,7 +381,7 @@ def test_study__its_files_are_all_there_and_of_one_config_or_it_is_not_done(
 
     with monkeypatch.context() as patch:
         patch.setattr("dfl.study.publish.write_study_page", killed)
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(SystemExit, match="130"):
             run(small(home, "svm"))
     assert (out / "results.csv").read_bytes() != numbers
     assert "nothing to do" not in run(small(home, "lda"))
@@ -527,7 +527,7 @@ def test_slurm__study(home: Path, finished: Finished, tmp_path: Path) -> None:
     config.write_text("title: On several machines\n")
     args = [*small(home, "lda", out="slurm"), f"--features_dir={finished.out / 'features'}"]
     done = subprocess.run(
-        ["bash", str(REPOSITORY / "configs/slurm/study.sbatch"), str(config), *args],
+        ["bash", str(REPOSITORY / "configs/slurm/study_dask.sbatch"), str(config), *args],
         env=environment,
         cwd=home,
         check=False,

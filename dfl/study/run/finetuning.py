@@ -17,7 +17,7 @@ from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.callbacks import EarlyStopping
 from numpy.typing import NDArray
 
-from dfl.app.prediction import device_kind
+from dfl.app.prediction import EndWhenAsked, device_kind
 from dfl.app.quiet import quiet_lightning
 from dfl.artifacts import Kind, Store
 from dfl.backbones.precision import SettledPrecision
@@ -275,7 +275,7 @@ def _trainer(
             # in a job of SLURM, Lightning would keep what it was at and have the job start again,
             # which goes on at the last epoch in any case, with the same result
             plugins=LightningEnvironment(),
-            callbacks=[ThroughputBar(refresh_rate=10 if shown else 0), *callbacks],
+            callbacks=[ThroughputBar(refresh_rate=10 if shown else 0), EndWhenAsked(), *callbacks],
         )
     except ValueError as err:
         raise ConfigError(str(err)) from err

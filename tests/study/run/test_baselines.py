@@ -78,6 +78,7 @@ def baselines(
     conditions: Mapping[str, list[Augmentation]] | None = None,
     max_epochs: int = 1,
     devices: Sequence[int] = (0,),
+    accelerator: str = "cpu",
     **tasks: FineTuneTask,
 ) -> Baselines:
     return Baselines(
@@ -87,7 +88,7 @@ def baselines(
         data,
         conditions or {"none": []},
         out=of.folder.parent,
-        accelerator="cpu",
+        accelerator=accelerator,
         devices=devices,
         precision="32-true",
     )
@@ -242,6 +243,23 @@ def test_run__on_two_devices_at_once_as_one_after_the_other(
         weights.append(torch.load(checkpoint, weights_only=True)["state_dict"])
     assert scores[0] == scores[1]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+@pytest.mark.gpu
+def test_run__two_networks_on_a_gpu_at_once_as_one_after_the_other(
+    data: ImageDataModule, tmp_path: Path
+) -> None:
+    """In processes of loky; both take the same GPU here."""
+    tasks = {"one": tiny(), "two": tiny(optimizer=partial(torch.optim.Adam, lr=1e-4))}
+    scores: list[list[np.ndarray]] = []
+    for folder, devices in ((tmp_path / "one", [0]), (tmp_path / "two", [0, 0])):
+        given = study(data, folder)
+        networks = baselines(data, given, devices=devices, accelerator="gpu", **tasks)
+        assert [outcome.cause for outcome in networks.run()] == [None, None]
+        cells = CellStore(given.folder)
+        scores.append([cells.read(key)[0]["none"] for key in networks.keys.values()])
+    for one, other in zip(*scores, strict=True):  # cuDNN adds up in no order
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-3)
 
 
 def test_run__a_damaged_cell_is_made_again(

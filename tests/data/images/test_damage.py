@@ -8,6 +8,7 @@ import threading
 from collections import Counter
 
 import numpy as np
+import PIL
 import pytest
 from PIL import Image
 
@@ -181,6 +182,10 @@ def test_tiff__cut_short_is_an_error_whatever_is_left_out_of_it() -> None:
         decode_bytes(data[:-400])
 
 
+@pytest.mark.skipif(
+    int(PIL.__version__.partition(".")[0]) < 13,
+    reason="before Pillow 13, its libraries print, and read damaged fax into memory not yet set",
+)
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 @pytest.mark.parametrize("kind", fuzz.KINDS)
 def test_fuzz__each_file_is_read_or_named(kind: str) -> None:

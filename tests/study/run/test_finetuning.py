@@ -36,7 +36,7 @@ def data(image_root: Path, tmp_path: Path) -> ImageDataModule:
         Pairs(image_root, {name: Pair(real=name, fake=name) for name in ("alpha", "beta")}),
         crop=Resize(32),
         train_transforms=[HorizontalFlip()],
-        batch_size=8,
+        batch_size=24,
         splits=Splits(val_fraction=0.25, folder=tmp_path / "splits"),
     )
     made.prepare_data()
@@ -188,7 +188,7 @@ def test_fine_tune__killed_after_its_last_epoch_it_does_not_go_on(
 ) -> None:
     """Whether early stopping or the number of epochs ended it, no epoch more is made."""
     for name, settings in {
-        "stopped": {"task": tiny(lr=0.3), "max_epochs": 30, "patience": 1},
+        "stopped": {"task": tiny(lr=1.0), "max_epochs": 30, "patience": 1},
         "complete": {"max_epochs": 2, "patience": 9},
         "unvalidated": {"max_epochs": 2, "patience": None, "train": _training_images(data)},
     }.items():
@@ -267,10 +267,10 @@ def test_fine_tune__each_row_its_image_and_its_transforms(
 def test_fine_tune__stops_when_validation_gets_no_better(
     data: ImageDataModule, tmp_path: Path, steps: list[int]
 ) -> None:
-    run(data, tmp_path / "cell", task=tiny(lr=0.3), max_epochs=30, patience=1)
+    run(data, tmp_path / "cell", task=tiny(lr=1.0), max_epochs=30, patience=1)
     assert 2 <= max(steps) + 1 < 30
     steps.clear()
-    run(data, tmp_path / "cell", task=tiny(lr=0.3), max_epochs=30, patience=1)
+    run(data, tmp_path / "cell", task=tiny(lr=1.0), max_epochs=30, patience=1)
     assert steps == []
 
 

@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,7 @@ MODULES = {
 }
 
 
+@cache
 def _imported_modules(file: Path) -> set[str]:
     """List the modules of the package that a file imports, those in its functions included."""
     names: set[str] = set()

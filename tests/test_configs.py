@@ -340,6 +340,7 @@ def test_study__is_planned_and_its_claims_name_what_it_has(
         assert {*claim["better"], *claim.get("others", [])} <= {*levels[claim["axis"]]}
 
 
+@pytest.mark.slow
 def test_study__demo_runs_cut_down(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -162,6 +162,7 @@ def _others_have_gone() -> None:
     module.run_missing = when_alone
 
 
+@pytest.mark.slow
 def test_study__fine_tunes_a_baseline_when_the_others_have_gone(
     images: Path, tmp_path: Path
 ) -> None:
@@ -252,6 +253,7 @@ def test_extract__process_that_sees_something_else_is_an_error(
     assert not list(tmp_path.glob(".f.*/shard-*"))
 
 
+@pytest.mark.slow
 def test_fit__reports_what_one_process_computes(images: Path, tmp_path: Path) -> None:
     model = ["--model=dfl.heads.LinearProbeTask", *_backbone("model.", images), *OPTIMIZER]
     data = [*image_data(images), "--data.batch_size=3"]

@@ -65,6 +65,7 @@ def _shards() -> list[Path]:
     return sorted(Path.cwd().glob(".f.*/shard-*"))
 
 
+@pytest.mark.slow
 def test_extract__killed_with_a_shard_damaged_ends_the_same(args: list[str], capsys) -> None:
     killed = start([*args, "--out=f"], Path("log"), prepare=_decode_slowly)
     while len(_shards()) < 3 and killed.is_alive():
@@ -81,6 +82,7 @@ def test_extract__killed_with_a_shard_damaged_ends_the_same(args: list[str], cap
     assert not list(Path.cwd().glob(".f.*"))
 
 
+@pytest.mark.slow
 def test_extract__ends_when_asked_and_goes_on_later(args: list[str], capsys) -> None:
     """Schedulers send SIGTERM, which Lightning notes and goes on."""
     asked = start([*args, "--out=f"], Path("log"), prepare=_decode_slowly)
@@ -98,6 +100,7 @@ def test_extract__ends_when_asked_and_goes_on_later(args: list[str], capsys) -> 
         assert (Path("f") / file.name).read_bytes() == file.read_bytes()
 
 
+@pytest.mark.slow
 def test_extract__two_at_once_end_well(args: list[str]) -> None:
     logs = Path("one"), Path("two")
     both = [start([*args, "--out=f"], log, prepare=_decode_slowly) for log in logs]

@@ -38,6 +38,7 @@ JOB = {
 }
 SLOW_S = 0.02
 """What reading an image takes longer, so that there is a middle."""
+LIMIT_S = 300
 
 
 # What comes first on the PATH
@@ -160,13 +161,15 @@ class Cluster:
         bin_folder = folder / "bin"
         bin_folder.mkdir()
         python = f"exec {sys.executable} -W ignore -m"
+        here = "--host=127.0.0.1"  # of Dask's processes
         for name, does in {
             "srun": "tests.benchmarks.slurm --be srun",
             "scontrol": "tests.benchmarks.slurm --be scontrol",
             "dfl": "dfl",
             "dask": "dask",
         }.items():
-            (bin_folder / name).write_text(f'#!/bin/bash\n{python} {does} "$@"\n')
+            more = here if name == "dask" else ""
+            (bin_folder / name).write_text(f'#!/bin/bash\n{python} {does} "$@" {more}\n')
             (bin_folder / name).chmod(0o755)
         self.environment = (
             os.environ
@@ -257,7 +260,10 @@ class Cluster:
             for pid in pids:
                 _signal(pid, signal.SIGUSR1)
         try:
-            code = batch.wait(timeout=200)
+            code = batch.wait(timeout=LIMIT_S)
+        except subprocess.TimeoutExpired:
+            print(log.read_text(errors="replace")[-5000:], flush=True)
+            raise
         finally:
             for pid in (batch.pid, *self.steps()) if batch.poll() is None else ():
                 for each in (*_descendants(pid), pid):
@@ -274,7 +280,8 @@ class Cluster:
 
 def judge(name: str, run: str, code: int, said: list[str]) -> None:
     """Say how many lines there were, which came more than once, and which ranks were named."""
-    lines = [line.strip() for line in said if line.strip()]
+    # Dask's own lines begin with the time
+    lines = [line.strip() for line in said if line.strip() and not re.match(r"\d{4}-", line)]
     twice = {line: count for line, count in Counter(lines).items() if count > 1}
     ranks = sorted(int(n) for line in lines for n in re.findall(r"GLOBAL_RANK: (\d+)", line))
     print(

@@ -3,6 +3,7 @@
 Nothing here imports torch before several processes are at work.
 """
 
+import multiprocessing
 import os
 import signal
 import sys
@@ -35,7 +36,10 @@ def launched_rank() -> int:
     It is known before Lightning has started, from what torchrun, srun or Lightning's own launcher
     says in the environment.
     """
-    return next((int(os.environ[name]) for name in _RANKS if os.environ.get(name)), 0)
+    rank = next((int(os.environ[name]) for name in _RANKS if os.environ.get(name)), 0)
+    if rank == 0 and not os.environ.get("RANK"):  # Lightning's own launcher, on another machine
+        return int(os.environ.get("NODE_RANK") or 0)
+    return rank
 
 
 def is_one_of_several() -> bool:
@@ -119,6 +123,25 @@ def end_with_parent(parent: int) -> None:
         while os.getppid() == parent:
             time.sleep(_LOOK_S)
         os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def end_worker_with_parent(worker: int) -> None:
+    """End a process of a data loader as soon as the one that started it is gone, as it begins.
+
+    Torch has it look for another parent than it had when its own code began; where the parent was
+    killed just before, it would wait for ever.
+
+    Args:
+        worker: Its number, as torch gives it to such functions.
+    """
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
 

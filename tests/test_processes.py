@@ -20,7 +20,7 @@ from dfl.processes import (
 )
 
 TORCHRUN = {"RANK": "5", "LOCAL_RANK": "1", "WORLD_SIZE": "8", "TORCHELASTIC_RUN_ID": "x"}
-NAMES = [*TORCHRUN, "SLURM_PROCID", "SLURM_NTASKS"]
+NAMES = [*TORCHRUN, "SLURM_PROCID", "SLURM_NTASKS", "NODE_RANK"]
 
 
 @pytest.mark.parametrize(
@@ -33,6 +33,8 @@ NAMES = [*TORCHRUN, "SLURM_PROCID", "SLURM_NTASKS"]
         # a shell in a job, in which Lightning has started processes itself
         ({"SLURM_PROCID": "0", "LOCAL_RANK": "2", "WORLD_SIZE": "4"}, 2, True, True),
         ({"RANK": "", "WORLD_SIZE": ""}, 0, False, False),
+        # the first process that Lightning's launcher starts on a second machine
+        ({"NODE_RANK": "1"}, 1, False, False),
     ],
 )
 def test_launched(
@@ -138,3 +140,29 @@ def test_ended_when_asked__a_library_that_lets_no_signal_through(tmp_path: Path)
         time.sleep(0.1)
         ran.send_signal(signal.SIGTERM)
         assert ran.wait(timeout=5) == 128 + signal.SIGTERM
+
+
+def test_end_worker_with_parent__that_was_killed_before_it_began(tmp_path: Path) -> None:
+    """The worker begins a second after its parent has ended."""
+    code = f"""
+import multiprocessing, os, time
+from pathlib import Path
+from dfl.processes import end_worker_with_parent
+
+def work():
+    Path({str(tmp_path / "pid")!r}).write_text(str(os.getpid()))
+    time.sleep(1)
+    end_worker_with_parent(0)
+    time.sleep(60)
+
+multiprocessing.get_context("fork").Process(target=work).start()
+while not Path({str(tmp_path / "pid")!r}).exists():
+    time.sleep(0.01)
+os._exit(1)
+"""
+    subprocess.run([sys.executable, "-c", code], timeout=20)
+    worker = Path("/proc", (tmp_path / "pid").read_text())
+    deadline = time.monotonic() + 10
+    while worker.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not worker.exists()

@@ -129,9 +129,12 @@ class ThroughputBar(TQDMProgressBar):
             return
         clock = self._clocks[stage]
         head = f"train epoch {trainer.current_epoch}" if stage == "train" else stage
-        about = "about " if trainer.world_size > 1 else ""  # others may have an image less
-        speed = f"{about}{clock.images} images, {clock.images_per_s:.0f} images/s"
-        print(f"{head}: {', '.join([speed, *more])}", file=sys.stderr, flush=True)
+        own = clock.images // trainer.world_size
+        images, speed = f"{own} images", f"{clock.images_per_s:.0f} images/s"
+        if trainer.world_size > 1:  # others may have more images, or fewer
+            images += " of the first process"
+            speed = f"about {speed} of all {trainer.world_size}"
+        print(f"{head}: {', '.join([images, speed, *more])}", file=sys.stderr, flush=True)
 
 
 @dataclass

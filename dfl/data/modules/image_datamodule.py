@@ -37,7 +37,7 @@ from dfl.data.sources.base import Source
 from dfl.errors import ConfigError, DataError
 from dfl.files import appears
 from dfl.folders import locked
-from dfl.processes import launched_rank
+from dfl.processes import end_worker_with_parent, launched_rank
 from dfl.recipe import Plain, Recipe, describe, fingerprint_of
 from dfl.types import Batch, Sample
 
@@ -409,6 +409,7 @@ class ImageDataModule(LightningDataModule):
             dataset=ViewsDataset(manifest, seen, batches, self.on_damaged),
             batch_size=None,  # an item is a batch
             num_workers=self.num_workers,
+            worker_init_fn=end_worker_with_parent,
             pin_memory=pin_memory,
         )
 
@@ -486,6 +487,7 @@ class ImageDataModule(LightningDataModule):
             sampler=sampler,
             num_workers=self.num_workers,
             collate_fn=collate,
+            worker_init_fn=end_worker_with_parent,
             pin_memory=self._is_on_cuda(),
             persistent_workers=self.num_workers > 0,
         )

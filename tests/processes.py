@@ -1,7 +1,7 @@
 """Real processes that run the entry, forked from one that has done the slow imports.
 
 Importing torch and Lightning takes longer than what most tests do with them; a process that is
-started for a test inherits both, and nothing else, from a server that does no more than import.
+started for a test inherits both, and nothing else, from a server that does `preloaded` alone.
 """
 
 import multiprocessing

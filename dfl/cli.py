@@ -30,8 +30,8 @@ _GOES_ON: Final = {
 }
 """What to do after an interrupted command, where it has kept something."""
 
-_FIRST_ONE_S: Final = 2.0
-"""How long the other processes leave it to the first one to say what is wrong."""
+_FIRST_ONE_S: Final = 4.0
+"""How long the other processes leave it to the first one to say what is wrong, and to end."""
 
 
 def main(args: Sequence[str] | None = None) -> None:

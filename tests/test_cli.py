@@ -312,7 +312,7 @@ def test_mistake__is_left_to_the_first_process_which_ends_the_others(
     assert waited == []
     monkeypatch.setenv("RANK", "3")
     assert "dfl score: error in process 3: " in _fails(args, capsys)
-    assert waited == [2.0]
+    assert waited == [4.0]
 
 
 def test_warnings__of_pillow_do_not_reach_the_terminal(monkeypatch) -> None:

@@ -33,7 +33,9 @@ _RUN: Final = "precision or engine"
 _ADVICE: Final = {
     _VERSIONS: "install the same on all machines",
     _RUN: "give --precision and --engine by name, not auto",
-    "weights, layers or preprocessing of the backbones": "give all machines the same weights",
+    "weights, layers or preprocessing of the backbones": (
+        "give all the same weights: FILE; random ones (pretrained: false) are others in each"
+    ),
     "crop or transforms": "start all processes with the same settings",
     "rows of the manifest": "let all machines read the same manifest and splits",
     "content of the images": "give all machines the same images",

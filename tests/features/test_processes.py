@@ -89,7 +89,10 @@ def test_check_alike__equal_whatever_the_folder(tmp_path: Path) -> None:
             {"torch": "2.7"},
             r"versions of dfl .* \(.*2\.6.* and .*2\.7.*install the same on all",
         ),
-        ({"spec": (FeatureLayer("m.mean", 3, "abd"),)}, "weights, .* the same weights"),
+        (
+            {"spec": (FeatureLayer("m.mean", 3, "abd"),)},
+            "weights, .* the same weights: FILE; random ones",
+        ),
         ({"crop": 9}, "differ in the crop or transforms, so .* the same settings"),
     ],
 )

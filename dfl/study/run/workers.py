@@ -14,6 +14,7 @@ from functools import lru_cache, partial
 from importlib.metadata import version
 from pathlib import Path
 from queue import SimpleQueue
+from threading import Lock
 from types import TracebackType
 from typing import Any, Concatenate, Final, Literal, Self, TypeVar, cast
 
@@ -217,6 +218,7 @@ class _ProcessEach(ThreadPoolExecutor):
         for device in devices:
             self._free.put(device)
         self._under_way: set[ProcessPoolExecutor] = set()
+        self._forks = Lock()
         self._ends = False
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:  # noqa: ANN401
@@ -238,7 +240,9 @@ class _ProcessEach(ThreadPoolExecutor):
         try:
             if self._ends:
                 raise CancelledError
-            return process.submit(call, device=device).result()
+            with self._forks:  # filelock refuses a fork while another thread is at one
+                future = process.submit(call, device=device)
+            return future.result()
         finally:
             self._under_way.discard(process)
             process.shutdown(kill_workers=True)

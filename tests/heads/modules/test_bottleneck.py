@@ -26,7 +26,7 @@ def test_bottleneck__linear_autoencoder_reaches_pca(tied: bool) -> None:
     model = Bottleneck(12, [], 4, tied=tied)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
     model(features)
-    model.normalise.frozen.fill_(True)
+    model.normalise.freeze()
     for _ in range(1000):
         output = model(features)
         loss = (output.reconstruction - output.standardised).square().mean()
@@ -57,7 +57,7 @@ def test_tied__decodes_with_the_transposed_weights() -> None:
 def test_noise__is_on_the_input_alone_and_in_training_alone() -> None:
     model = Bottleneck(12, [], 12, noise=0.5)
     model(FEATURES)
-    model.normalise.frozen.fill_(True)
+    model.normalise.freeze()
     nn.init.eye_(model.encoder[0].weight)
     nn.init.zeros_(model.encoder[0].bias)
     clean = model.eval()(FEATURES)
@@ -74,7 +74,7 @@ def test_variational__draws_in_training_alone() -> None:
     torch.manual_seed(0)
     model = Bottleneck(12, [8], 3, variational=True)
     model(FEATURES)
-    model.normalise.frozen.fill_(True)
+    model.normalise.freeze()
     still = model.eval()(FEATURES)
     draws = torch.stack([model.train()(FEATURES).code for _ in range(2000)])
 

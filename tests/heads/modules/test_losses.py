@@ -75,7 +75,7 @@ def test_loss__target_of_a_denoising_autoencoder_is_clean() -> None:
     for layer in (model.encoder[0], model.decoder[0]):
         torch.nn.init.zeros_(layer.weight)
         torch.nn.init.zeros_(layer.bias)
-    model.normalise.frozen.fill_(True)
+    model.normalise.freeze()
     loss, _ = bottleneck_loss(model(features))  # it answers 0, so its error is the target's size
 
     assert loss.mean().item() == pytest.approx(1.0, rel=1e-4)

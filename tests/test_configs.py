@@ -165,6 +165,7 @@ def test_slurm__extract(origin_root: Path, tmp_path: Path) -> None:
     assert str(parsed.out) == "features"
 
 
+@pytest.mark.slow
 def test_slurm__fit(image_root: Path, tmp_path: Path, monkeypatch) -> None:
     name, *args = _srun("fit.sbatch", [*TINY_BACKBONE, *image_data(image_root)], tmp_path)
     assert name == "fit"

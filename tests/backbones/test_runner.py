@@ -175,6 +175,7 @@ def test_runner__threads_are_given_back_after_an_error(weights) -> None:
     assert torch.get_num_threads() == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("precision", "least"), [("32-true", 0.999999), ("bf16-mixed", 0.999)])
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 def test_openvino__gives_the_same_features_on_any_number_of_threads(
@@ -253,6 +254,7 @@ def test_openvino__takes_two_precisions(weights) -> None:
         Runner(fused(weights), precision="bf16-true", engine="openvino")
 
 
+@pytest.mark.slow
 def test_compile__gives_the_same_features_and_stays_in_place() -> None:
     image = images()
     backbone = FusedBackbone({"net": Edges()})  # a larger one takes the compiler longer

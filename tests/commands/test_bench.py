@@ -31,6 +31,7 @@ def fails(args: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     return capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_bench__measures_every_stage_and_keeps_the_rates(
     image_root: Path, tmp_path: Path, monkeypatch, capsys
 ) -> None:

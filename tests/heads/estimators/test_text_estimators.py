@@ -170,6 +170,7 @@ def test_stored__scores_are_equal_bit_for_bit(estimator, tmp_path):
     assert loaded.pipeline[-1].real_prompts == REAL_PROMPTS
 
 
+@pytest.mark.slow
 def test_score__needs_no_torch():
     code = (
         "import sys, numpy as np; from dfl.heads.estimators.text_estimators import LearnedText; "

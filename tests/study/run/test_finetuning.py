@@ -183,6 +183,7 @@ def test_fine_tune__a_finished_one_is_not_repeated(
     assert steps == []
 
 
+@pytest.mark.slow
 def test_fine_tune__killed_after_its_last_epoch_it_does_not_go_on(
     data: ImageDataModule, tmp_path: Path, monkeypatch, steps: list[int]
 ) -> None:

@@ -81,6 +81,7 @@ def test_read__a_worker_waits_for_what_the_study_has_written(tmp_path: Path, mon
     assert seen == [file, features]
 
 
+@pytest.mark.slow
 def test_run__a_cell_loads_no_torch(tmp_path: Path) -> None:
     study = example(tmp_path, conditions=["none"])
     with LocalWorkers(1) as workers:
@@ -106,6 +107,7 @@ def test_run__killed_it_leaves_no_process(tmp_path: Path) -> None:
     wait_until(lambda: not members(process.pid), 30)
 
 
+@pytest.mark.slow
 def test_device_workers__one_item_a_device_and_a_process(tmp_path: Path) -> None:
     """Two at once; one that dies is tried again alone, and no other notices."""
 
@@ -124,6 +126,7 @@ def test_device_workers__one_item_a_device_and_a_process(tmp_path: Path) -> None
     assert {found[0][1], found[1][1]} == {4, 7}
 
 
+@pytest.mark.slow
 def test_device_workers__end_what_is_under_way(tmp_path: Path) -> None:
     def work(folder: Path, item: int, *, device: int) -> int:
         (folder / f"{item}.pid").write_text(str(os.getpid()))

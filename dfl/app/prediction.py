@@ -110,21 +110,11 @@ class EndWhenAsked(pl.Callback):
     SLURM, it keeps what a prediction does not have.
     """
 
-    def on_sanity_check_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Take the signal of a fit."""
-        _end_on(signal.SIGTERM)
-
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Take the signal of a fit."""
+        """Take the signal of a fit, a validation or a test."""
         _end_on(signal.SIGTERM)
 
-    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Take the signal of a validation."""
-        _end_on(signal.SIGTERM)
-
-    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Take the signal of a test."""
-        _end_on(signal.SIGTERM)
+    on_sanity_check_start = on_validation_start = on_test_start = on_train_start
 
     def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Take the signals of a prediction."""

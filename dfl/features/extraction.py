@@ -351,9 +351,8 @@ class ExtractionDataModule(pl.LightningDataModule):
                 store = self._find(plan) if n in damaged else FeatureStore.open(plan.out)
             if store is not None:  # then only the folder of the images may be new
                 store.note_root(self.first_view.manifest.root)
-                shutil.rmtree(
-                    plan.folder, ignore_errors=True
-                )  # of a run killed while it cleaned up
+                # of a run that was killed while it cleaned up
+                shutil.rmtree(plan.folder, ignore_errors=True)
                 continue
             begun = plan.start()
             sizes[n] = begun.batch_size

@@ -206,13 +206,12 @@ def on_every_process(
     return [cast(T, result) for result, _ in outcomes]
 
 
-def on_first_process(trainer: pl.Trainer, work: Callable[[], T], *, news_s: float = 20.0) -> T:
+def on_first_process(trainer: pl.Trainer, work: Callable[[], T]) -> T:
     """Do something on the first process, and give all of them its result; see `on_every_process`.
 
     Args:
         trainer: The trainer of this process; every process has to call this.
         work: What to do; only the first process does.
-        news_s: Seconds between two signs of life.
 
     Returns:
         What `work` returned there.
@@ -221,7 +220,7 @@ def on_first_process(trainer: pl.Trainer, work: Callable[[], T], *, news_s: floa
         Exception: What `work` raised there.
     """
     own = work if trainer.is_global_zero else _nothing
-    return cast(T, on_every_process(trainer, own, news_s=news_s)[0])
+    return cast(T, on_every_process(trainer, own)[0])
 
 
 def _nothing() -> None:

@@ -192,7 +192,7 @@ class ExtractionDataModule(pl.LightningDataModule):
         # an interrupted extraction goes on with batches of the size it was begun with
         self.plans = {n: replace(asked[n], batch_size=size) for n, size in sizes.items()}
         if several > 1:
-            check_visible(trainer, self._marks(token))
+            check_visible(self._marks(token))
         looks = on_every_process(
             trainer,
             lambda: {

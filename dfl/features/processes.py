@@ -21,6 +21,7 @@ from dfl.data.manifest.manifest import Manifest
 from dfl.errors import DflError, FeatureError
 from dfl.features.hashing import rows_fingerprint
 from dfl.files import VISIBLE_S, appears
+from dfl.processes import gathered
 from dfl.recipe import Plain, fingerprint_of
 from dfl.types import FeatureSpec, spec_to_plain
 
@@ -91,7 +92,7 @@ def check_alike(trainer: pl.Trainer, facts: Mapping[str, str], *, device: str = 
     Raises:
         FeatureError: On every process alike, if they differ.
     """
-    everywhere = _gathered(trainer, (socket.gethostname(), device, dict(facts)))
+    everywhere = gathered((socket.gethostname(), device, dict(facts)))
     first_host, _, first = everywhere[0]
     for rank, (host, _, own) in enumerate(everywhere):
         fact = next((fact for fact in _ADVICE if own[fact] != first[fact]), None)
@@ -111,16 +112,14 @@ def check_alike(trainer: pl.Trainer, facts: Mapping[str, str], *, device: str = 
 
 
 def check_visible(
-    trainer: pl.Trainer,
     places: Mapping[Path, Path],
     *,
     patience_s: float = VISIBLE_S,
     poll_s: float = 0.5,
 ) -> None:
-    """Make sure that all processes see what the first one has written.
+    """Make sure that all processes see what the first one has written; all have to call this.
 
     Args:
-        trainer: The trainer of this process; every process has to call this.
         places: By feature folder, a file that the first process has just made for it.
         patience_s: How long a new file may take to appear on other machines, in seconds.
         poll_s: Seconds between two looks.
@@ -136,17 +135,12 @@ def check_visible(
         ),
         None,
     )
-    for rank, (host, out) in enumerate(_gathered(trainer, (socket.gethostname(), unseen))):
+    for rank, (host, out) in enumerate(gathered((socket.gethostname(), unseen))):
         if out is not None:
             raise FeatureError(
                 f"{out}: process {rank} on {host} does not see what process 0 writes there; "
                 "OUT has to be on a file system that all machines see"
             )
-
-
-def _gathered(trainer: pl.Trainer, mine: T) -> list[T]:
-    """Give every process what each of them has, by rank."""
-    return [trainer.strategy.broadcast(mine, src=rank) for rank in range(trainer.world_size)]
 
 
 def _sample_fingerprint(images: Manifest, sample: int) -> str:
@@ -197,9 +191,9 @@ def on_every_process(
     done = False
     while not done:
         wait([future], news_s)
-        done = all(_gathered(trainer, future.done()))
+        done = all(gathered(future.done()))
     error = future.exception()
-    outcomes = _gathered(trainer, (None if error else future.result(), error))
+    outcomes = gathered((None if error else future.result(), error))
     for _, failed in outcomes:
         if failed is not None:
             raise failed

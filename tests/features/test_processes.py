@@ -24,34 +24,33 @@ SPEC = (FeatureLayer("m.mean", 3, "abc"),)
 
 def _processes(work, count: int = 3) -> tuple[list[object], list[object]]:
     """Call something on simulated processes; what each got or raised, and all that was sent."""
-    barrier, box, sent = threading.Barrier(count), [None], []
+    barrier, sent, own = threading.Barrier(count), [], threading.local()
+    told: list[object] = [None] * count
     results: list[object] = [None] * count
 
-    def process(rank: int) -> None:
-        def broadcast(value: object, src: int) -> object:
-            barrier.wait(5)
-            if rank == src:
-                box[0] = value
-                sent.append(value)
-            barrier.wait(5)
-            return box[0]
+    def gather(value: object) -> list[object]:
+        told[own.rank] = value
+        sent.append(value)
+        barrier.wait(5)
+        everywhere = list(told)
+        barrier.wait(5)
+        return everywhere
 
-        trainer = SimpleNamespace(
-            world_size=count,
-            is_global_zero=rank == 0,
-            global_rank=rank,
-            strategy=SimpleNamespace(broadcast=broadcast),
-        )
+    def process(rank: int) -> None:
+        own.rank = rank
+        trainer = SimpleNamespace(world_size=count, is_global_zero=rank == 0, global_rank=rank)
         try:
             results[rank] = work(trainer, rank)
         except (FeatureError, ValueError) as err:
             results[rank] = err
 
     threads = [threading.Thread(target=process, args=(rank,)) for rank in range(count)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(processes, "gathered", gather)
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
     return results, sent
 
 
@@ -148,9 +147,7 @@ def test_check_visible__one_error_for_all(tmp_path: Path) -> None:
     (tmp_path / "there").touch()
     files = [tmp_path / "there", tmp_path / "there", tmp_path / "elsewhere" / "there"]
     out = Path("features")
-    errors = _errors(
-        lambda trainer, rank: check_visible(trainer, {out: files[rank]}, patience_s=0.0)
-    )
+    errors = _errors(lambda _, rank: check_visible({out: files[rank]}, patience_s=0.0))
     assert len(set(errors)) == 1
     assert errors[0].startswith("features: process 2 on ")
     assert errors[0].endswith("OUT has to be on a file system that all machines see")
@@ -166,7 +163,7 @@ def test_check_visible__waits_for_a_slow_file_system(tmp_path: Path, monkeypatch
 
     monkeypatch.setattr(Path, "iterdir", slow)
     places = {Path("f"): tmp_path / "there"}
-    errors = _errors(lambda trainer, _: check_visible(trainer, places, poll_s=0.01), 1)
+    errors = _errors(lambda *_: check_visible(places, poll_s=0.01), 1)
     assert errors == [None]
     assert listed == [str(tmp_path.parent), str(tmp_path)]
 

@@ -37,7 +37,7 @@ from dfl.data.sources.base import Source
 from dfl.errors import ConfigError, DataError
 from dfl.files import appears
 from dfl.folders import locked
-from dfl.processes import end_worker_with_parent, launched_rank
+from dfl.processes import end_worker_with_parent, gathered, launched_rank
 from dfl.recipe import Plain, Recipe, describe, fingerprint_of
 from dfl.types import Batch, Sample
 
@@ -326,12 +326,7 @@ class ImageDataModule(LightningDataModule):
         Args:
             trainer: What ran the loops, in one or several processes.
         """
-        everywhere = [self._damaged]
-        if trainer is not None and trainer.world_size > 1:
-            everywhere = [
-                trainer.strategy.broadcast(self._damaged, src=rank)
-                for rank in range(trainer.world_size)
-            ]
+        everywhere = gathered(self._damaged)
         if trainer is None or trainer.is_global_zero:
             self._damaged.write(self.damaged_file, everywhere)
 

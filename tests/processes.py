@@ -6,7 +6,6 @@ started for a test inherits both, and nothing else, from a server that does `pre
 
 import multiprocessing
 import os
-import socket
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -16,6 +15,8 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 import torch
+
+from tests.runs import free_port, job_of_torchrun
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["tests.preloaded"])
@@ -64,24 +65,14 @@ def run_ranks(
 
     Where one of them fails the others are stopped, though not before they could say why.
     """
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     logs = [Path(f"rank-{rank}.log").absolute() for rank in range(count)]
-    shared = {
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-        "WORLD_SIZE": str(count),
-        "LOCAL_WORLD_SIZE": str(count),
-        "GROUP_RANK": "0",
-        "TORCHELASTIC_RUN_ID": "test",
-    }
     processes = [
         start(
             args,
             log,
             prepare=prepare,
-            environment=shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+            environment=job_of_torchrun(rank, count, port),
         )
         for rank, log in enumerate(logs)
     ]

@@ -1,6 +1,8 @@
 """Command lines of small runs, shared by the tests of the entry."""
 
+import socket
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -42,6 +44,51 @@ def job_of_slurm(rank: int = 0, tasks: int = 1) -> dict[str, str]:
         "SLURM_PROCID": str(rank),
         "SLURM_LOCALID": str(rank % a_machine),
         "SLURM_NODEID": str(rank // a_machine),
+    }
+
+
+def job_of_torchrun(rank: int, count: int, port: int) -> dict[str, str]:
+    """Give the variables that torchrun sets for one of so many processes of one machine."""
+    return {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "WORLD_SIZE": str(count),
+        "LOCAL_WORLD_SIZE": str(count),
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "GROUP_RANK": "0",
+        "TORCHELASTIC_RUN_ID": "test",
+    }
+
+
+def free_port() -> int:
+    """Find a port of this machine on which nothing listens."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def tiny_resnet(prefix: str, weights: Path) -> list[str]:
+    """Name a tiny backbone whose weights are in a file, where options begin with a prefix."""
+    name = f"--{prefix}backbones.tiny"
+    return [
+        f"{name}=dfl.backbones.TimmBackbone",
+        f"{name}.model=test_resnet",
+        f"{name}.weights={weights}",
+        f"{name}.input_size=32",
+    ]
+
+
+def tuned_resnet(weights: Path) -> dict[str, Any]:
+    """Describe the same network as a baseline of a study, which fine-tunes it."""
+    return {
+        "class_path": "dfl.heads.FineTuneTask",
+        "init_args": {
+            "model": "test_resnet",
+            "weights": str(weights),
+            "input_size": 32,
+            "optimizer": {"class_path": "torch.optim.Adam"},
+        },
     }
 
 

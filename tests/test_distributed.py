@@ -25,7 +25,7 @@ from dfl.features import ExtractionDataModule, FeatureStore, shards
 from dfl.features.processes import check_visible
 from tests.conftest import REPOSITORY
 from tests.processes import Prepare, run_ranks
-from tests.runs import FIT, image_data
+from tests.runs import FIT, image_data, tiny_resnet, tuned_resnet
 
 OPTIMIZER = ["--model.optimizer=torch.optim.AdamW", "--model.optimizer.lr=0.01"]
 
@@ -50,13 +50,7 @@ def images(image_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _backbone(prefix: str, images: Path) -> list[str]:
-    name = f"--{prefix}backbones.tiny"
-    return [
-        f"{name}=dfl.backbones.TimmBackbone",
-        f"{name}.model=test_resnet",
-        f"{name}.weights={images / 'tiny.safetensors'}",
-        f"{name}.input_size=32",
-    ]
+    return tiny_resnet(prefix, images / "tiny.safetensors")
 
 
 def _run(args: list[str], processes: int, *, prepare: Prepare | None = None) -> None:
@@ -171,17 +165,7 @@ def test_study__fine_tunes_a_baseline_when_the_others_have_gone(
     config = {
         "heads": {"lda": [{"class_path": "dfl.heads.estimators.lda"}]},
         "train_on": ["combined"],
-        "baselines": {
-            "tuned": {
-                "class_path": "dfl.heads.FineTuneTask",
-                "init_args": {
-                    "model": "test_resnet",
-                    "weights": str(images / "tiny.safetensors"),
-                    "input_size": 32,
-                    "optimizer": {"class_path": "torch.optim.Adam"},
-                },
-            }
-        },
+        "baselines": {"tuned": tuned_resnet(images / "tiny.safetensors")},
         "finetuning": {"max_epochs": 1},
         "replicates": 100,
         "jobs": 1,

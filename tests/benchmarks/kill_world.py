@@ -14,7 +14,6 @@ import contextlib
 import os
 import random
 import signal
-import socket
 import sys
 import tempfile
 import time
@@ -33,11 +32,12 @@ from safetensors.torch import save_file
 from dfl.app import lightning_cli  # noqa: F401  forked runs need not import them
 from dfl.cli import main as dfl
 from dfl.commands import detect, extract, study  # noqa: F401
-from tests.runs import image_data
+from tests.runs import free_port, image_data, job_of_torchrun, tiny_resnet, tuned_resnet
 
 KINDS = ("one process", "the parent", "all")
 LIMIT_S = 30.0
 GRACE_S = 10.0
+_PARENT, _SESSION = 1, 3  # after the name of the program in /proc/PID/stat
 Bytes = dict[str, bytes]
 
 
@@ -56,9 +56,7 @@ class Command:
 
 def launch(args: list[str], processes: int, log: Path) -> int:
     """Start a launcher in a session of its own, which starts the processes; give its number."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     pid = os.fork()
     if pid:
         return pid
@@ -90,16 +88,7 @@ def _rank(args: list[str], rank: int, processes: int, port: int) -> int:
     pid = os.fork()
     if pid:
         return pid
-    os.environ |= {
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-        "WORLD_SIZE": str(processes),
-        "LOCAL_WORLD_SIZE": str(processes),
-        "RANK": str(rank),
-        "LOCAL_RANK": str(rank),
-        "GROUP_RANK": "0",
-        "TORCHELASTIC_RUN_ID": "world",
-    }
+    os.environ |= job_of_torchrun(rank, processes, port)
     code = 1
     try:
         dfl(args)
@@ -115,23 +104,22 @@ def _rank(args: list[str], rank: int, processes: int, port: int) -> int:
 
 
 def processes_of(session: int) -> list[int]:
-    """List the processes of a session; none of them is a zombie."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            fields = path.read_text().rpartition(")")[2].split()
-            if int(fields[3]) == session and fields[0] != "Z":
-                found.append(int(path.parent.name))
-    return found
+    """List the processes of a session."""
+    return _processes(_SESSION, session)
 
 
 def children(pid: int) -> list[int]:
     """List the processes that one has started."""
+    return _processes(_PARENT, pid)
+
+
+def _processes(place: int, number: int) -> list[int]:
+    """List the processes that have a number at a place of their state; none is a zombie."""
     found = []
     for path in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
             fields = path.read_text().rpartition(")")[2].split()
-            if int(fields[1]) == pid and fields[0] != "Z":
+            if int(fields[place]) == number and fields[0] != "Z":
                 found.append(int(path.parent.name))
     return sorted(found)
 
@@ -154,19 +142,11 @@ def make_images(folder: Path, count: int) -> None:
 
 def commands(folder: Path, processes: int) -> dict[str, Command]:
     """Give the commands by name; all of them see the same images."""
+    weights = folder / "tiny.safetensors"
     splits = f"--data.splits.folder={folder / 'splits'}"
     data = [*image_data(folder / "images"), splits]
     many = ["--accelerator=cpu", f"--devices={processes}", "--strategy=ddp"]
     trainer = [f"--trainer.{arg.removeprefix('--')}" for arg in many]
-
-    def backbone(prefix: str) -> list[str]:
-        name = f"--{prefix}backbones.tiny"
-        return [
-            f"{name}=dfl.backbones.TimmBackbone",
-            f"{name}.model=test_resnet",
-            f"{name}.weights={folder / 'tiny.safetensors'}",
-            f"{name}.input_size=32",
-        ]
 
     def logged(out: Path) -> list[str]:
         return [
@@ -176,18 +156,9 @@ def commands(folder: Path, processes: int) -> dict[str, Command]:
             "--trainer.logger.name=run",
         ]
 
-    model = ["--model=dfl.heads.LinearProbeTask", *backbone("model.")]
+    model = ["--model=dfl.heads.LinearProbeTask", *tiny_resnet("model.", weights)]
     model += ["--model.optimizer=torch.optim.AdamW", "--model.optimizer.lr=0.01"]
     fit = ["fit", *model, *data, *trainer, "--trainer.max_epochs=4"]
-    network = {
-        "class_path": "dfl.heads.FineTuneTask",
-        "init_args": {
-            "model": "test_resnet",
-            "weights": str(folder / "tiny.safetensors"),
-            "input_size": 32,
-            "optimizer": {"class_path": "torch.optim.Adam"},
-        },
-    }
     (folder / "study.yaml").write_text(
         yaml.safe_dump(
             {
@@ -199,7 +170,7 @@ def commands(folder: Path, processes: int) -> dict[str, Command]:
                         {"class_path": "dfl.data.GaussianBlur", "init_args": {"sigma": 1.0}},
                     ],
                 },
-                "baselines": {"tuned": network},
+                "baselines": {"tuned": tuned_resnet(weights)},
                 "finetuning": {"max_epochs": 2, "train_sets": ["combined"]},
                 "replicates": 100,
                 "jobs": 1,
@@ -215,7 +186,7 @@ def commands(folder: Path, processes: int) -> dict[str, Command]:
 
     return {
         "extract": Command(
-            lambda out: ["extract", *backbone(""), *data, *many, f"--out={out}"],
+            lambda out: ["extract", *tiny_resnet("", weights), *data, *many, f"--out={out}"],
             lambda out: {p.name: p.read_bytes() for p in out.iterdir() if "config." not in p.name},
         ),
         "fit": Command(
@@ -237,7 +208,7 @@ def commands(folder: Path, processes: int) -> dict[str, Command]:
             lambda out: [
                 "study",
                 f"--config={folder / 'study.yaml'}",
-                *backbone(""),
+                *tiny_resnet("", weights),
                 *data,
                 *many,
                 f"--out={out}",

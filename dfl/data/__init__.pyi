@@ -9,8 +9,14 @@ from .images.dataset import collate as collate
 from .images.transforms import JPEG as JPEG
 from .images.transforms import Augmentation as Augmentation
 from .images.transforms import ColorJitter as ColorJitter
+from .images.transforms import Degrade as Degrade
 from .images.transforms import GaussianBlur as GaussianBlur
+from .images.transforms import GaussianNoise as GaussianNoise
 from .images.transforms import HorizontalFlip as HorizontalFlip
+from .images.transforms import OneOf as OneOf
+from .images.transforms import Resample as Resample
+from .images.transforms import UnsharpMask as UnsharpMask
+from .images.transforms import WebP as WebP
 from .manifest.class_counts import count_images as count_images
 from .manifest.manifest import Manifest as Manifest
 from .manifest.rules import COLUMNS as COLUMNS

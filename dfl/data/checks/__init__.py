@@ -1,1 +1,1 @@
-"""What is wrong with the images that sources find: unreadable ones, shortcuts to their class."""
+"""What is wrong with the images that sources find: unreadable ones, shortcuts, other subjects."""

@@ -13,8 +13,10 @@ from dfl.app.prediction import device_numbers
 from dfl.backbones import Backbone
 from dfl.backbones.precision import Precision
 from dfl.data import ImageDataModule
+from dfl.data.checks.matched import find_matched
 from dfl.data.images.transforms import Augmentation
-from dfl.errors import ConfigError
+from dfl.data.manifest.provenance import with_provenance
+from dfl.errors import ConfigError, named
 from dfl.heads.tasks.finetune import FineTuneTask
 from dfl.processes import launched_rank
 from dfl.study.design.grid import ConditionUse, Grid, condition_plan, grid_cells
@@ -42,6 +44,11 @@ def study(
     conditions: dict[str, list[Augmentation]] | None = None,
     condition_use: list[ConditionUse] | None = None,
     train_on: list[TrainOn] | None = None,
+    families: dict[str, list[str]] | None = None,
+    sources: dict[str, list[str]] | None = None,
+    matched: list[str] | None = None,
+    validation: Literal["split", "nested"] | None = None,
+    max_fpr: float = 0.05,
     seeds: list[int] | None = None,
     claims: list[Claim] | None = None,
     metric: str = "accuracy_at_val_threshold",
@@ -87,8 +94,24 @@ def study(
             there is one condition, none, without transforms.
         condition_use: Whether a condition is for training and testing (both), training alone
             (train) or testing alone (test); both by default.
-        train_on: Training sets: each dataset, all of them (combined), all_but_one, or all without
-            one generator (all_but_one_generator); each and combined by default.
+        train_on: Training sets: each dataset, all of them (combined), all_but_one, all without
+            one generator (all_but_one_generator); or all without a family of generators
+            (leave_one_family_out), without a source of photographs (leave_one_source_out), and
+            without both of a dataset (leave_one_family_and_source_out), which is then tested on all
+            of its images; each and combined by default.
+        families: By the name of a family, the generators that belong to it; every other generator
+            is a family of its own, unless the manifest has a column family.
+        sources: By the name of a source of photographs, the datasets that they are in, or patterns
+            of their paths; by default datasets that share photographs are one source, unless the
+            manifest has a column source.
+        matched: Datasets whose real and generated images come from one pipeline and show the same
+            subjects: the first result of a study that leaves families and sources out is of these.
+            By default they are told by a look at formats, sizes and colours.
+        validation: On which images choices are made: those of the split val, or in turn on families
+            and sources that are left out (nested), which is the default where train_on leaves
+            families or sources out.
+        max_fpr: Where validation is nested, the share of photographs of any source, new to the
+            head, that may be called fake at the threshold.
         seeds: Seeds of splits, reductions and heads; the first is the data's own seed by default.
         claims: Statements about the levels of an axis, which the report tests.
         metric: The metric that choices, effects and claims rest on, a column of results.csv;
@@ -136,7 +159,13 @@ def study(
     )
     check_names(conditions=conditions, heads=heads, reductions=reductions, backbones=backbones)
     check_names(baselines=baselines or {}, may_be_empty=True)
-    frames = frames_by_seed(data, seeds or [data.seed])
+    if not 0 <= max_fpr < 1:
+        raise ConfigError(f"max_fpr: a share must be in [0, 1), got {max_fpr}")
+    train_on = train_on or ["each", "combined"]
+    frames = {
+        seed: with_provenance(frame, families, sources)
+        for seed, frame in frames_by_seed(data, seeds or [data.seed]).items()
+    }
     tested = condition_plan(list(conditions), condition_use or ["both"])
     features = FeatureFolders(
         data,
@@ -146,7 +175,8 @@ def study(
         precision,
         accelerator=accelerator,
     )
-    sets = training_sets(next(iter(frames.values())), train_on or ["each", "combined"])
+    sets = training_sets(next(iter(frames.values())), train_on)
+    leaves_out = any(each.left_out is not None for each in sets.values())
     cells = grid_cells(
         grids or {"frozen": Grid()},
         layers=features.layers,
@@ -157,7 +187,16 @@ def study(
         seeds=list(frames),
     )
     whole = Study(
-        frames, features.conditions, tested, sets, reductions, heads, (out / "cells").absolute()
+        frames,
+        features.conditions,
+        tested,
+        sets,
+        reductions,
+        heads,
+        (out / "cells").absolute(),
+        nested=validation == "nested" or (validation is None and leaves_out),
+        matched=_matched(matched, data, needed=leaves_out),
+        max_fpr=max_fpr,
     )
     numbers = device_numbers(accelerator, devices)
     networks = Baselines(
@@ -202,3 +241,18 @@ def study(
             logger=logger,
         )
     return settings.page
+
+
+def _matched(declared: list[str] | None, data: ImageDataModule, *, needed: bool) -> tuple[str, ...]:
+    """Name the matched datasets: those that the config declares, else those that look like it."""
+    if declared is not None:
+        known = set(data.manifest.frame["dataset"])
+        if odd := [name for name in declared if name not in known]:
+            raise ConfigError(f"matched: no dataset {named(odd)}; there are {named(sorted(known))}")
+        return tuple(declared)
+    if not needed or launched_rank():
+        return ()
+    judged = find_matched(data.manifest)
+    for each in judged:
+        print(f"{each.dataset}: {'matched' if each.matched else 'not matched'}, {each.why}")
+    return tuple(each.dataset for each in judged if each.matched)

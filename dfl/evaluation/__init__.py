@@ -9,7 +9,12 @@ from dfl.evaluation.metrics import (
     roc_points,
     weighted_metrics,
 )
-from dfl.evaluation.operating_point import best_threshold, calibrated, platt_scaling
+from dfl.evaluation.operating_point import (
+    best_threshold,
+    calibrated,
+    platt_scaling,
+    threshold_at_fpr,
+)
 from dfl.evaluation.paired import PairedDifference, mcnemar, paired_difference
 from dfl.evaluation.scores import (
     SCORE_COLUMNS,
@@ -49,6 +54,7 @@ __all__ = [
     "probability",
     "read_scores",
     "roc_points",
+    "threshold_at_fpr",
     "unique_images",
     "validate_scores",
     "weighted_metrics",

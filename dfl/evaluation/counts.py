@@ -31,7 +31,7 @@ class Ranking:
 
     order: Rows  # (N,): the place of each row in the caller's arrays
     n_fake: int
-    linear: Floats  # (rows, N): right on fakes, on reals; at the validation threshold; gaps by bin
+    linear: Floats  # (rows, N): right on fakes, on reals; both at the validation threshold; gaps
     fake_ends: Rows  # (K_fake + 1,): how many fakes score at least as high as the k highest
     real_ends: Rows  # (K_real + 1,)
     fakes_at: Rows  # (K + 1,): how many distinct fake scores are among the k highest scores
@@ -55,7 +55,7 @@ class Ranking:
             label: ``REAL`` or ``FAKE``, shape ``(N,)``.
             threshold: The head's own; a score above it says fake.
             validation: The threshold chosen on validation, and calibrated probabilities of fake,
-                shape ``(N,)``; without it, ``right`` and ``gaps`` of the counts have no row.
+                shape ``(N,)``; without it, what rests on them has no row in the counts.
         """
         fake = label == FAKE
         order = np.lexsort((-margin, ~fake))
@@ -65,7 +65,8 @@ class Ranking:
         linear = [right & fake, right & ~fake]
         if validation is not None:
             chosen, prob = validation[0], validation[1][order]
-            linear.append((margin > chosen) == fake)
+            right = (margin > chosen) == fake
+            linear += [right & fake, right & ~fake]
             edges = np.linspace(0, 1, _BINS + 1)[1:-1]
             bins, bin_of = np.unique(
                 np.searchsorted(edges, prob, side="right"), return_inverse=True
@@ -96,7 +97,8 @@ class Counts:
         n_real: Reals.
         true_fake: Fakes called fake at the head's own threshold.
         true_real: Reals called real there.
-        right: Rows that are right at the threshold chosen on validation.
+        found_fake: Fakes called fake at the threshold chosen on validation.
+        found_real: Reals called real there.
         gaps: Sum of probability minus truth, by bin of the probability, shape ``(bins, B)``.
 
     Args:
@@ -109,7 +111,8 @@ class Counts:
         self._weight = weight
         sums = (ranking.linear.astype(weight.dtype) @ weight).astype(np.float64)
         self.true_fake, self.true_real = sums[:2]
-        self.right, self.gaps = sums[2:3].sum(axis=0), sums[3:]
+        self.found_fake, self.found_real = sums[2:3].sum(axis=0), sums[3:4].sum(axis=0)
+        self.gaps = sums[4:]
         self.n_fake: Floats = weight[: ranking.n_fake].sum(axis=0, dtype=np.float64)
         self.n_real: Floats = weight[ranking.n_fake :].sum(axis=0, dtype=np.float64)
 

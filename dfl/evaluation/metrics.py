@@ -71,7 +71,24 @@ METRICS: Final = {
             "Share of images judged right at the threshold that gave the best balanced accuracy on "
             "validation images. Where reals and fakes are not equally many, guessing does not give "
             "50 %.",
-            lambda counts: counts.right / counts.total,
+            lambda counts: (counts.found_fake + counts.found_real) / counts.total,
+            both_classes=False,
+            on_validation=True,
+        ),
+        Metric(
+            "fpr_at_val_threshold",
+            "False positive rate (validation threshold)",
+            "Share of reals called fake at the threshold chosen on validation. Lower is better.",
+            lambda counts: 1 - counts.found_real / counts.n_real,
+            lower_is_better=True,
+            both_classes=False,
+            on_validation=True,
+        ),
+        Metric(
+            "tpr_at_val_threshold",
+            "True positive rate (validation threshold)",
+            "Share of fakes caught at the threshold chosen on validation.",
+            lambda counts: counts.found_fake / counts.n_fake,
             both_classes=False,
             on_validation=True,
         ),

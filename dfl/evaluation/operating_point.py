@@ -4,8 +4,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize
 
+from dfl.errors import ScoreError
 from dfl.evaluation.scores import checked_scores, probability
-from dfl.types import FAKE
+from dfl.types import FAKE, REAL
 
 _ENOUGH = 1e-12  # gradient of the mean loss, in standardised scores
 
@@ -45,6 +46,41 @@ def best_threshold(score: npt.ArrayLike, label: npt.ArrayLike) -> float:
     gain = found * reals.size + kept * fakes.size  # integers, so equally good is exact
     best = cuts[gain == gain.max()]
     return float(best[np.lexsort((best, np.abs(best)))[0]])
+
+
+def threshold_at_fpr(
+    score: npt.ArrayLike, label: npt.ArrayLike, source: npt.ArrayLike, *, max_fpr: float
+) -> float:
+    """Choose the lowest threshold at which no source has more false positives than a share.
+
+    It is the largest over the sources of the score that floor(``max_fpr`` * n) of a source's n
+    photographs exceed: what is to hold for photographs of a source that was never seen is asked of
+    the worst one, at the cost of recall.
+
+    Args:
+        score: Finite margins or logits, shape ``(N,)``, higher = fake; a score above the threshold
+            says fake.
+        label: ``REAL`` or ``FAKE``, shape ``(N,)``.
+        source: Where each photograph is from, shape ``(N,)``; that of fakes does not matter.
+        max_fpr: The share, in [0, 1).
+
+    Returns:
+        The threshold; 0.0 without a photograph.
+
+    Raises:
+        ScoreError: If the shapes differ, a score is not finite, or the share is out of range.
+    """
+    margin, truth = checked_scores(score, label)
+    origin = np.asarray(source, dtype=object)
+    if origin.shape != truth.shape:
+        raise ScoreError(f"{origin.size} sources for {truth.size} scores; give one a score")
+    if not 0 <= max_fpr < 1:
+        raise ScoreError(f"max_fpr: a share must be in [0, 1), got {max_fpr}")
+    cuts = []
+    for name in dict.fromkeys(origin[truth == REAL]):
+        own = np.sort(margin[(truth == REAL) & (origin == name)])[::-1]
+        cuts.append(own[int(max_fpr * own.size)])
+    return float(max(cuts, default=0.0))
 
 
 def platt_scaling(score: npt.ArrayLike, label: npt.ArrayLike) -> tuple[float, float]:

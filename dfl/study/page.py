@@ -10,13 +10,14 @@ import numpy as np
 import pandas as pd
 
 from dfl.data.manifest.manifest import Manifest
-from dfl.report.study.content import StudyPage
+from dfl.report.study.content import UNMATCHED, StudyPage
 from dfl.study.analysis.details import Details, TrainedConfiguration, has_several_generators
 from dfl.study.analysis.effects import check_claims, effects
 from dfl.study.analysis.estimates import Estimator
 from dfl.study.analysis.judge import Judge
 from dfl.study.analysis.notes import notes
 from dfl.study.analysis.ranking import Choice, Configuration, leaders, matrix, models
+from dfl.study.analysis.unseen import matched_training_sets, unseen_table
 from dfl.study.design.grid import Cell
 from dfl.study.design.settings import Settings
 from dfl.study.run.cells import CellStore
@@ -81,7 +82,7 @@ def study_page(
         train_set=train_set,
         created=datetime.now(UTC).date().isoformat(),
         facts=list(facts),
-        choices=_choice_table(choices),
+        choices=_choice_table(choices, study),
         leaders=ranked.drop(columns=["val_rank", "configuration"]),
         models=models(ranked),
         matrices={
@@ -91,6 +92,11 @@ def study_page(
         effects=effects(estimator),
         claims=check_claims(estimator, settings.claims),
         comparisons=_corrected([pair for pair in pairs if pair is not None]),
+        unseen=unseen_table(
+            estimator,
+            matched_training_sets(study),
+            choices[0].configuration if choices else None,
+        ),
         metrics=pd.concat(metrics, ignore_index=True) if metrics else pd.DataFrame(),
         roc=details.roc_curves([*chosen, *others[:4]]),
         hardest=details.hardest(chosen[0], manifest, _HARDEST) if chosen else [],
@@ -149,7 +155,9 @@ def _corrected(pairs: list[dict[str, object]]) -> pd.DataFrame:
     return table.assign(p_holm=holm)
 
 
-def _choice_table(choices: Sequence[Choice]) -> pd.DataFrame:
+def _choice_table(choices: Sequence[Choice], study: Study) -> pd.DataFrame:
+    all_matched = set(study.frame["dataset"]) <= {*study.matched}
+    words = "" if all_matched else f"; not all of these datasets are matched: {UNMATCHED}"
     rows = [
         choice.configuration._asdict()
         | {
@@ -159,7 +167,7 @@ def _choice_table(choices: Sequence[Choice]) -> pd.DataFrame:
             "test": choice.test.value,
             "low": choice.test.low,
             "high": choice.test.high,
-            "why": choice.why,
+            "why": choice.why + ("" if choice.scope == "dataset" else words),
         }
         for choice in choices
     ]

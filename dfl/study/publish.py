@@ -12,6 +12,7 @@ import pandas as pd
 from lightning.pytorch.loggers import WandbLogger
 
 from dfl.data.manifest.manifest import Manifest
+from dfl.data.manifest.provenance import PROVENANCE
 from dfl.errors import DflError, StudyError
 from dfl.evaluation import METRICS
 from dfl.files import writing
@@ -24,6 +25,7 @@ from dfl.study.analysis.chosen import chosen_table
 from dfl.study.analysis.estimates import Estimator
 from dfl.study.analysis.judge import judge_cells
 from dfl.study.analysis.ranking import choose, choose_train_set
+from dfl.study.analysis.unseen import choose_for_unseen, matched_training_sets
 from dfl.study.design.grid import Cell
 from dfl.study.design.settings import Settings
 from dfl.study.export import take_home
@@ -37,7 +39,7 @@ from dfl.study.run.workers import Workers
 
 log = logging.getLogger(__name__)
 
-_PAGE_VERSION: Final = 4  # raised when the same cells would give another page
+_PAGE_VERSION: Final = 5  # raised when the same cells would give another page
 _STATE: Final = "study.json"
 _NUMBERS: Final = ("results.csv", "results.parquet", "cells.csv")
 _PACKAGES: Final = ("dfl", "torch", "timm", "scikit-learn", "numpy")
@@ -96,6 +98,8 @@ def publish(
     estimator = Estimator(results, settings.metric, study.first_condition)
     train_set = choose_train_set(estimator, list(study.training_sets))
     choices = choose(estimator, train_set=train_set)
+    if (unseen := choose_for_unseen(estimator, matched_training_sets(study))) is not None:
+        choices.insert(0, unseen)
     own = cells_of(list(run.keys), choices[0].configuration, train_set) if choices else []
     detector, troubles = _detector(own[:1], run, study, baselines, out)
     facts = _facts(run, study, plan, prepared_s, chosen["seconds"].sum())
@@ -143,6 +147,7 @@ def report_fingerprint(run: CellRun, study: Study, settings: Settings) -> str:
         settings.title,
         settings.metric,
         [*METRICS],
+        [*study.matched],
         settings.replicates,
         [str(claim) for claim in settings.claims],
     ]
@@ -150,7 +155,8 @@ def report_fingerprint(run: CellRun, study: Study, settings: Settings) -> str:
 
 
 def _digest(frame: pd.DataFrame) -> str:
-    hashed = pd.util.hash_pandas_object(frame[["group", "generator"]], index=False)
+    columns = ["group", "generator", *(name for name in PROVENANCE if name in frame)]
+    hashed = pd.util.hash_pandas_object(frame[columns], index=False)
     return sha256(hashed.to_numpy().tobytes()).hexdigest()
 
 

@@ -561,6 +561,10 @@ def test_slurm__study(home: Path, finished: Finished, tmp_path: Path) -> None:
         ({}, ["--replicates=50"], "replicates: at least 100"),
         ({}, ["--jobs=0"], "jobs: must be at least 1"),
         ({"train_on": ["most"]}, [], "train_on"),
+        ({"matched": ["x", "alpha", "y"]}, [], "matched: no dataset x, y; there are alpha, beta"),
+        ({"families": {"f": ["x"]}}, [], "families: no fake is of x; the generators are"),
+        ({"sources": {"s": ["x/*"]}}, [], "sources: no photograph is in x/*; name datasets"),
+        ({}, ["--max_fpr=1"], "max_fpr: a share must be in [0, 1), got 1.0"),
         ({"condition_use": ["never"]}, [], "condition_use"),
         ({"claims": [CLAIM | {"better": []}]}, [], "'The SVM is best' says that [] is better"),
         ({"claims": [CLAIM | {"axis": "colour"}]}, [], "axis"),
@@ -576,6 +580,39 @@ def test_mistake__one_line(home: Path, changes, more, message: str, capsys, tmp_
     args = [*options(home, str(tmp_path / "out"), **changes), *more]
     assert message in fails(args, capsys)
     assert not (tmp_path / "out").exists()
+
+
+def test_study__leaves_out_families_and_sources(
+    home: Path, image_root: Path, tmp_path: Path, capsys
+) -> None:
+    """Matched datasets are looked for, and come first in the terminal and on the page."""
+    shutil.copytree(image_root / "beta/0_real", home / "images/others")
+    pairs = {"alpha": {"real": "real", "fake": "alpha"}, "beta": {"real": "others", "fake": "beta"}}
+    changes: dict[str, object] = {
+        "train_on": ["combined", "leave_one_family_and_source_out"],
+        "grids": {"frozen": {"features": [["net"]], "heads": ["lda"]}},
+        "reductions": {"none": []},
+        "conditions": None,
+        "condition_use": None,
+        "claims": None,
+        "data.source.pairs": pairs,
+    }
+    out = tmp_path / "out"
+    main(["study", *options(home, str(out), **changes), "--metric=auroc"])
+    assert "alpha: not matched, " in capsys.readouterr().out
+    main(["study", *options(home, str(out), **changes, matched=["alpha"]), "--metric=auroc"])
+    said = capsys.readouterr().out
+    assert "Best where generators and photographs are new" in said
+    first = said.index("New generators, new photographs")
+    assert first < said.index("training set by test set")
+    table = pd.read_csv(out / "results.csv")
+    new = table[table["train_set"] == "without all that is like alpha"]
+    (own,) = new[
+        (new["scope"] == "dataset") & (new["name"] == "alpha") & (new["split"] == "test")
+    ].to_dict("records")
+    assert (own["n_real"], own["n_fake"]) == (12, 12)  # all of them, whatever their split
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert page.index("Where generators and photographs are new") < page.index('id="claims"')
 
 
 def test_mistake__images_without_labels(home: Path, capsys, tmp_path) -> None:

@@ -29,6 +29,9 @@ def reference(
         return metrics
     metrics["accuracy"] = accuracy_score(label, score > 0)
     metrics["accuracy_at_val_threshold"] = accuracy_score(label, score > threshold)
+    for name, own in (("fpr", label == 0), ("tpr", label == 1)):
+        if own.any():
+            metrics[f"{name}_at_val_threshold"] = np.mean(score[own] > threshold)
     gaps = []
     for k in range(15):
         inside = (prob >= k / 15) & ((prob < (k + 1) / 15) | (k == 14))

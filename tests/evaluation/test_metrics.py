@@ -10,6 +10,7 @@ from sklearn.metrics import (
     accuracy_score,
     average_precision_score,
     balanced_accuracy_score,
+    recall_score,
     roc_auc_score,
     roc_curve,
 )
@@ -24,6 +25,7 @@ from dfl.evaluation import METRICS, binary_metrics, probability, roc_points, wei
 from tests.evaluation.reference import reference
 
 ONE_CLASS_ENOUGH = ("accuracy", "accuracy_at_val_threshold", "calibration_error")
+OF_ONE_CLASS = ("fpr_at_val_threshold", "tpr_at_val_threshold")
 
 
 def draws():
@@ -103,6 +105,8 @@ def test_weighted_metrics__are_those_of_sklearn_with_sample_weights(rows, thresh
     expected = {
         "accuracy": accuracy_score(label, score > 0, **args),
         "accuracy_at_val_threshold": accuracy_score(label, score > threshold, **args),
+        "fpr_at_val_threshold": 1 - recall_score(label, score > threshold, pos_label=0, **args),
+        "tpr_at_val_threshold": recall_score(label, score > threshold, **args),
         "balanced_accuracy": balanced_accuracy_score(label, score > 0, **args),
         "ap": average_precision_score(label, score, **args),
         "auroc": roc_auc_score(label, score, **args),
@@ -201,7 +205,7 @@ def test_weighted_metrics__a_perfect_head_is_exactly_perfect():
     found = weighted_metrics(
         label - 0.5, label, np.ones((1, 101), int), val_threshold=0, prob=label
     )
-    lower = {"eer", "calibration_error"}
+    lower = {name for name, metric in METRICS.items() if metric.lower_is_better}
     assert {n: v[0] for n, v in found.items()} == {n: float(n not in lower) for n in METRICS}
 
 
@@ -209,8 +213,10 @@ def test_weighted_metrics__a_replicate_of_one_class_lacks_what_needs_two():
     score, label = np.array([1.0, -1.0, 2.0]), np.array([1, 0, 1])
     weights = np.array([[1, 0, 3], [0, 5, 0], [0, 0, 0], [1, 1, 1]])
     found = weighted_metrics(score, label, weights, val_threshold=1.5, prob=[0.7, 0.2, 0.9])
-    for name in set(METRICS) - set(ONE_CLASS_ENOUGH):
+    for name in set(METRICS) - {*ONE_CLASS_ENOUGH, *OF_ONE_CLASS}:
         assert np.isnan(found[name]).tolist() == [True, True, True, False], name
+    assert np.isnan(found["fpr_at_val_threshold"]).tolist() == [True, False, True, False]
+    assert np.isnan(found["tpr_at_val_threshold"]).tolist() == [False, True, True, False]
     for name in ONE_CLASS_ENOUGH:
         assert np.isnan(found[name]).tolist() == [False, False, True, False], name
     assert found["accuracy_at_val_threshold"][:2].tolist() == [0.75, 1.0]

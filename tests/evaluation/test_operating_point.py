@@ -2,11 +2,19 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.optimize import minimize
 from sklearn.metrics import balanced_accuracy_score
 
 from dfl.errors import ScoreError
-from dfl.evaluation import best_threshold, calibrated, platt_scaling, probability
+from dfl.evaluation import (
+    best_threshold,
+    calibrated,
+    platt_scaling,
+    probability,
+    threshold_at_fpr,
+)
 
 
 def samples():
@@ -138,3 +146,38 @@ def test_calibrated__is_the_logistic_function_of_the_scaled_score():
     assert prob.shape == (2, 2)
     expected = [1 / (1 + math.exp(21)), 1 / (1 + math.e), 1 / (1 + math.exp(-9)), 1.0]
     np.testing.assert_allclose(prob.ravel(), expected, rtol=1e-12)
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 1), st.integers(-5, 5)), max_size=60),
+    st.floats(0, 0.99),
+)
+def test_threshold_at_fpr__is_the_lowest_score_that_keeps_to_it(rows, share) -> None:
+    source, label, score = (
+        (np.array(each) for each in zip(*rows, strict=True))
+        if rows
+        else (np.array([], dtype=object), np.array([], dtype=int), np.array([]))
+    )
+    threshold = threshold_at_fpr(score, label, source, max_fpr=share)
+
+    def keeps(cut: float) -> bool:
+        rates = [
+            (np.mean(score[own] > cut), own.sum())
+            for own in ((label == 0) & (source == name) for name in "abc")
+            if own.any()
+        ]
+        return all(rate * count <= share * count + 1e-9 for rate, count in rates)
+
+    assert keeps(threshold)
+    reals = np.unique(score[label == 0])
+    assert all(not keeps(cut) for cut in reals if cut < threshold)
+    assert threshold in (reals if reals.size else [0.0])
+
+
+@pytest.mark.parametrize(
+    ("source", "share", "message"),
+    [(["a"], 0.1, "1 sources for 2 scores"), (["a", "b"], 1.0, "must be in .0, 1., got 1.0")],
+)
+def test_threshold_at_fpr__refuses(source, share, message) -> None:
+    with pytest.raises(ScoreError, match=message):
+        threshold_at_fpr([0.1, 0.2], [0, 1], source, max_fpr=share)

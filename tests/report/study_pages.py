@@ -55,6 +55,7 @@ def full_page(*, seed=0):
             ("Versions", "dfl 0.1.0, torch 2.14.1, scikit-learn 1.9.1"),
         ],
         choices=_choices(),
+        unseen=_unseen(),
         leaders=_leaders(rng),
         models=_models(rng),
         matrices={name: _matrix(rng, own) for name, own in [("clip \u00b7 rbf_svm", 0.93)]}
@@ -100,6 +101,7 @@ def bare_page(**changes):
     tables = dict.fromkeys(
         [
             "choices",
+            "unseen",
             "leaders",
             "models",
             "effects",
@@ -199,6 +201,33 @@ def _models(rng):
             ends = value - 0.022, min(value + 0.02, 1)
             rows.append((features, head, value, *ends, head == chosen))
     return pd.DataFrame(rows, columns=["features", "head", "value", "low", "high", "chosen"])
+
+
+def _unseen():
+    rows = [
+        ("dino_vit.block5", "lda", 0.713, 0.412, True),
+        ("clip.pooled", "rbf_svm", 0.58, 1, False),
+    ]
+    return pd.DataFrame(
+        {
+            "features": features,
+            "reduction": "none",
+            "head": head,
+            "train_condition": "none",
+            "value": value,
+            "low": value - 0.1,
+            "high": value + 0.1,
+            "worst_set": "food",
+            "worst": value - 0.2,
+            "fpr": fpr,
+            "fpr_source": "press photographs",
+            "tpr": 0.31,
+            "family": 0.965,
+            "val": value + 0.05,
+            "chosen": chosen,
+        }
+        for features, head, value, fpr, chosen in rows
+    )
 
 
 def _leaders(rng):

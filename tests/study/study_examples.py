@@ -14,6 +14,7 @@ from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import Pipeline
 
 from dfl.data.manifest.manifest import Manifest
+from dfl.data.manifest.provenance import with_provenance
 from dfl.features.store import FEATURES, new_store
 from dfl.heads.estimators import lda, naive_bayes
 from dfl.study.design.grid import Cell, ConditionUse, condition_plan
@@ -123,9 +124,11 @@ def example(
     train_on: Sequence[TrainOn] = ("each", "combined"),
     heads: Mapping[str, list[Pipeline]] | None = None,
     reductions: Mapping[str, list[Pipeline]] | None = None,
+    nested: bool = False,
+    matched: Sequence[str] = (),
 ) -> Study:
     """Make a study; its feature folders are written where they are not there."""
-    frame = images()
+    frame = with_provenance(images())
     features: dict[str, ConditionFeatures] = {}
     for condition in conditions:
         folders = {name: root / "features" / condition / name for name in DIMS}
@@ -134,13 +137,15 @@ def example(
             if not folder.exists():
                 write_backbone(folder, name, condition, frame)
     return Study(
-        frames={seed: images(seed) for seed in seeds},
+        frames={seed: with_provenance(images(seed)) for seed in seeds},
         features=features,
         conditions=condition_plan(list(conditions), list(use)),
         training_sets=training_sets(frame, list(train_on)),
         reductions=reductions or {"none": []},
         heads=heads or {"lda": [lda()], "bayes": [naive_bayes()]},
         folder=root / "cells",
+        nested=nested,
+        matched=tuple(matched),
     )
 
 

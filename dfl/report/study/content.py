@@ -1,10 +1,14 @@
 """What a finished study says, in tables: the page, the terminal and W&B all show this."""
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+
+UNMATCHED: Final = "subjects or pipeline may give the class away"
+"""What stands beside a number of images whose classes differ in more than in who made them."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,13 @@ class StudyPage:
         facts: Label and value: images, cells, forward passes made and saved, times, versions.
         choices: The best configuration by each criterion, chosen on validation: criterion,
             features, reduction, head, train_set, train_condition, val, test, low, high, why.
+        unseen: Configurations where generators and photographs are both new, best on validation
+            first: features, reduction, head, train_condition; value, low, high, the mean over the
+            matched datasets; worst_set and worst, the least of them; fpr, the false positive rate
+            on the worst new source of photographs, fpr_source, at the threshold of validation, and
+            tpr, the mean true positive rate there; family, the mean over new families of
+            generators whose sets are not matched; val; and ``chosen``, which marks the first of
+            the choices.
         leaders: Configurations trained on ``train_set``, best first: features, reduction,
             head, kind ("fine-tuned", or a grid of frozen features), value, low, high, val.
         models: Configurations trained on ``train_set``, tested on all datasets (mean), of the
@@ -78,6 +89,7 @@ class StudyPage:
     created: str
     facts: list[tuple[str, str]]
     choices: pd.DataFrame
+    unseen: pd.DataFrame
     leaders: pd.DataFrame
     models: pd.DataFrame
     matrices: dict[str, pd.DataFrame]

@@ -11,8 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from dfl.evaluation import METRICS
-from dfl.report.study.content import StudyPage
-from dfl.report.study.page.tables import failures, tally
+from dfl.report.study.content import UNMATCHED, StudyPage
+from dfl.report.study.page.tables import failures, tally, unseen
 from dfl.report.study.page.wording import bare, cell_text, interval, percent
 
 _LINE: Final = 80
@@ -41,6 +41,7 @@ def print_study(
     metric = METRICS[page.metric]
     parts: list[RenderableType] = [Text(page.title, style="bold"), Text()]
     parts += _choices(page.choices, metric.title)
+    parts += _unseen(page.unseen, metric.title)
     for name, table in list(page.matrices.items())[:1]:
         parts += _matrix(name, table)
     if verdicts := tally(page.claims):
@@ -72,6 +73,24 @@ def _choices(choices: pd.DataFrame, metric: str) -> list[RenderableType]:
         if cell_text(row["why"]) != "none":
             lines.append(("Why", cell_text(row["why"])))
         parts += [_pairs(lines), Text()]
+    return parts
+
+
+def _unseen(table: pd.DataFrame, metric: str) -> list[RenderableType]:
+    """Say how the chosen configuration fares where generators and photographs are new."""
+    parts: list[RenderableType] = []
+    for row in unseen(table[table["chosen"]] if len(table) else table):
+        ends = f"  ({row.interval})" if row.interval else ""
+        lines = [
+            (f"{metric}, mean of matched datasets", f"{row.value}{ends}"),
+            ("Its worst dataset", row.worst),
+            ("False positives, worst new source", row.fpr),
+            ("Fakes caught at that threshold", row.tpr),
+        ]
+        if row.family != "n/a":
+            lines.append(("New families, unmatched", f"{row.family}; {UNMATCHED}"))
+        lines = [(label, text.translate(_ASCII)) for label, text in lines]
+        parts += [Text("New generators, new photographs", style="bold"), _pairs(lines), Text()]
     return parts
 
 

@@ -27,10 +27,10 @@ def log_study(
     """Put a study into the run of a logger, which may be offline; keys begin with ``study/``.
 
     Logged are the tables ``results`` (of the test images: means and worst over test sets, and as
-    many rows as W&B shows; all numbers are in the files), ``choices``, ``leaders``, ``models``,
-    ``effects``, ``claims``, ``comparisons``, ``metrics`` and ``failures``, and the page; the
-    summary holds the numbers of the best configuration, and the config what the study was made
-    from. What is empty is left out.
+    many rows as W&B shows; all numbers are in the files), ``choices``, ``unseen``, ``leaders``,
+    ``models``, ``effects``, ``claims``, ``comparisons``, ``metrics`` and ``failures``, and the
+    page; the summary holds the numbers of the best configuration, and the config what the study was
+    made from. What is empty is left out.
 
     Args:
         logger: Whose run; it is not finished here.
@@ -61,6 +61,7 @@ def _tables(page: StudyPage, results: pd.DataFrame) -> list[tuple[str, pd.DataFr
     return [
         ("results", _shown(results)),
         ("choices", page.choices),
+        ("unseen", page.unseen),
         ("leaders", page.leaders),
         ("models", page.models),
         ("effects", page.effects),

@@ -13,6 +13,7 @@ from dfl.evaluation import PairedDifference, paired_difference, percentile_inter
 from dfl.study.analysis.judge import Results
 
 Values = npt.NDArray[np.float64]
+_SEEDS, _UNITS = 0, 1  # the random streams by which they are resampled
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class Estimator:
         tested = self.table.index[self.table["split"] == "test"]
         self._place = pd.Series(np.arange(len(tested)), index=tested)
         self.seeds = sorted(int(seed) for seed in self.table["seed"].unique())
-        self._seed_deviations = cache(self._draw_seeds)
+        self._deviations = cache(self._draw)
 
     def under_first_condition(self) -> pd.DataFrame:
         """Keep the rows that were tested under the first condition; all if none was."""
@@ -100,6 +101,28 @@ class Estimator:
         }
         return self.over_seeds(by_seed, count=len(values))
 
+    def mean_over(self, rows: pd.DataFrame, units: str) -> Estimate:
+        """Average the primary metric over units that stand for more of their kind.
+
+        Such as test sets that stand for sets that nobody has seen: they are resampled like seeds,
+        since the spread between them is what another one would add.
+
+        Args:
+            rows: Rows of `table`, of the test split.
+            units: The column that names the unit of each row.
+
+        Returns:
+            The mean over units of the mean over a unit's seeds and rows.
+        """
+        rows = rows[rows[self.metric].notna()]
+        parts = {str(unit): self.mean(own) for unit, own in rows.groupby(units, sort=True)}
+        if not parts:
+            return self.over_seeds({})
+        values = np.array([each.value for each in parts.values()])
+        replicates = np.mean([each.replicates for each in parts.values()], axis=0)
+        replicates = replicates + values @ self._deviations(len(values), _UNITS)
+        return Estimate.of(float(values.mean()), replicates, len(rows))
+
     def over_seeds(self, by_seed: Mapping[int, tuple[float, Values]], count: int = 1) -> Estimate:
         """Average over seeds.
 
@@ -117,19 +140,21 @@ class Estimator:
         # what seeds change is taken from their values: their replicates hold the images' noise,
         # which weights that are stretched would multiply
         replicates = np.mean([own for _, own in ordered], axis=0)
-        replicates = replicates + values @ self._seed_deviations(len(values))
+        replicates = replicates + values @ self._deviations(len(values), _SEEDS)
         return Estimate.of(float(values.mean()), replicates, count)
 
-    def _draw_seeds(self, count: int) -> Values:
-        """Draw by how much seeds weigh more or less than alike; ``(count, B)``, columns sum to 0.
+    def _draw(self, count: int, stream: int) -> Values:
+        """Draw by how much units weigh more or less than alike; ``(count, B)``, columns sum to 0.
 
-        A few seeds resampled vary less than new ones would: the deviations are stretched by
+        A few units resampled vary less than new ones would: the deviations are stretched by
         sqrt(S / (S - 1)), and by Student's t over the normal quantile.
         """
         size = self._replicates.shape[1]
         if count == 1:
             return np.zeros((1, size))
-        drawn = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), size=size)
+        drawn = np.random.default_rng(stream).multinomial(
+            count, np.full(count, 1 / count), size=size
+        )
         stretch = np.sqrt(count / (count - 1)) * t.ppf(0.975, count - 1) / norm.ppf(0.975)
         return np.asarray(stretch * (drawn.T / count - 1 / count))
 

@@ -20,11 +20,11 @@ from dfl.evaluation import (
     weighted_metrics,
 )
 from dfl.study.design.grid import Cell
-from dfl.study.design.training_sets import TrainingSet
 from dfl.study.run.cells import CellStore, Scores
+from dfl.study.run.fitting import validation_sets
 from dfl.study.run.study import Study
 from dfl.study.run.workers import DIED, Workers
-from dfl.types import FAKE
+from dfl.types import FAKE, REAL
 
 AXES: Final = (
     "grid",
@@ -89,7 +89,7 @@ class Judge:
         self.study = study
         self.metric = metric
         self.replicates = replicates
-        self._sets: dict[tuple[int, str], list[TestSet]] = {}
+        self._sets: dict[tuple[object, ...], list[TestSet]] = {}
 
     def __call__(
         self, cell: Cell, scores: Scores
@@ -129,15 +129,15 @@ class Judge:
             replicates, shape ``(1 + B,)``, on validation the value alone; and the counts
             ``n_real`` and ``n_fake``.
         """
-        frame, held_out = self.study.frames[cell.seed], self.study.held_out[cell.seed]
-        label = frame["label"].to_numpy(dtype=np.int64)[held_out]
+        frame, scored = self.study.frames[cell.seed], self.study.scored_rows(cell)
+        label = frame["label"].to_numpy(dtype=np.int64)[scored]
         threshold, scaling = self.study.operating_point(cell, scores)
         found: dict[tuple[str, str, str, str], Metrics] = {}
         for condition in self.study.conditions[cell.train_condition]:
             prob = calibrated(scores[condition], scaling)
             for split in ("val", "test"):
                 sets: dict[tuple[str, str], Metrics] = {}
-                for scope, name, at, weights in self._test_sets(cell.seed, split):
+                for scope, name, at, weights in self._test_sets(cell, split):
                     sets[scope, name] = weighted_metrics(
                         scores[condition][at],
                         label[at],
@@ -145,7 +145,7 @@ class Judge:
                         val_threshold=threshold,
                         prob=prob[at],
                     ) | _counts(label[at])
-                sets |= _summaries(sets, self.study.training_sets[cell.train_set])
+                sets |= self._summaries(sets, cell, split)
                 found |= {(condition, split, *key): values for key, values in sets.items()}
         return found
 
@@ -160,24 +160,89 @@ class Judge:
             The manifest's rows with ``score``, ``threshold`` (of validation) and ``correct``, each
             image once, under its `Study.judged_condition`.
         """
-        frame, held_out = self.study.frames[cell.seed], self.study.held_out[cell.seed]
+        frame, scored = self.study.frames[cell.seed], self.study.scored_rows(cell)
         threshold, _ = self.study.operating_point(cell, scores)
         score = scores[self.study.judged_condition(cell)]
-        table = frame.iloc[held_out].assign(score=score, threshold=threshold)
-        table = unique_images(table[table["split"] == "test"])
+        table = frame.iloc[scored].assign(score=score, threshold=threshold)
+        table = unique_images(table[self.study.splits(cell) == "test"])
         return table.assign(correct=(table["score"] > threshold) == (table["label"] == FAKE))
 
-    def _test_sets(self, seed: int, split: str) -> list[TestSet]:
-        """List the test sets: scope, name, positions among the held-out rows, and weights."""
-        if (seed, split) not in self._sets:
-            frame, held_out = self.study.frames[seed], self.study.held_out[seed]
-            place = pd.Series(np.arange(len(held_out)), index=held_out)
-            rows = known_rows(frame[frame["split"] == split])
-            self._sets[seed, split] = [
-                (scope, name, place[part.index].to_numpy(), self._weights(part, split))
-                for scope, name, part in image_sets(rows)
+    def _test_sets(self, cell: Cell, split: str) -> list[TestSet]:
+        """List the test sets: scope, name, positions among the scored rows, and weights."""
+        own = self.study.splits(cell) == split
+        key = cell.seed, split, own.tobytes()
+        if key not in self._sets:
+            rows = self.study.frames[cell.seed].iloc[self.study.scored_rows(cell)]
+            rows = known_rows(rows.reset_index(drop=True)[own])
+            sets = [*image_sets(rows)]
+            if split == "val" and self.study.is_nested(cell):
+                sets += self._folds(cell, rows)
+            elif split == "test":
+                sets += self._left_out(cell, rows)
+            self._sets[key] = [
+                (scope, name, part.index.to_numpy(), self._weights(part, split))
+                for scope, name, part in sets
             ]
-        return self._sets[seed, split]
+        return self._sets[key]
+
+    def _folds(self, cell: Cell, rows: pd.DataFrame) -> list[tuple[str, str, pd.DataFrame]]:
+        """List the sets that a nested validation rates a head on."""
+        place = self.study.scored_rows(cell)[rows.index]
+        sets = validation_sets(self.study, cell, place)
+        return [("fold", str(n), unique_images(rows[at])) for n, at in enumerate(sets)]
+
+    def _left_out(self, cell: Cell, rows: pd.DataFrame) -> list[tuple[str, str, pd.DataFrame]]:
+        """List what was left out: fakes of a family against all photographs, a source alone."""
+        left_out = self.study.training_sets[cell.train_set].left_out
+        if left_out is None:
+            return []
+        new = left_out[self.study.scored_rows(cell)[rows.index]]
+        real = (rows["label"] == REAL).to_numpy()
+        found = []
+        for name in rows["family"][new & ~real].unique():
+            fakes = (rows["family"] == name).to_numpy() & new & ~real
+            found.append(("family", str(name), unique_images(rows[fakes | real])))
+        for name in rows["source"][new & real].unique():
+            photographs = (rows["source"] == name).to_numpy() & new & real
+            found.append(("source", str(name), unique_images(rows[photographs])))
+        return found
+
+    def _summaries(
+        self, found: Mapping[tuple[str, str], Metrics], cell: Cell, split: str
+    ) -> dict[tuple[str, str], Metrics]:
+        """Sum up the datasets: their mean, the worst, those trained on, and those not.
+
+        In a nested validation everything is new to the head that scored it: what is not trained
+        on is the mean over its sets there.
+        """
+        training_set = self.study.training_sets[cell.train_set]
+        every = [values for (scope, _), values in found.items() if scope == "dataset"]
+        summaries = {
+            ("macro", "mean of datasets"): _reduce(every, worst=False),
+            ("worst", "worst dataset"): _reduce(every, worst=True),
+        }
+        scope, known = "dataset", training_set.seen
+        if training_set.by_generator:  # the fakes of a dataset that is seen are not all known
+            scope, known = "generator", training_set.generators
+        seen = [values for (kind, name), values in found.items() if kind == scope and name in known]
+        unseen = [
+            values for (kind, name), values in found.items() if kind == scope and name not in known
+        ]
+        if split == "val" and self.study.is_nested(cell):
+            unseen = [values for (kind, _), values in found.items() if kind == "fold"]
+        elif not unseen:
+            seen = every  # there are datasets without a generator: those of real images alone
+        if seen:
+            summaries["seen", "mean of what it was trained on"] = _reduce(seen, worst=False)
+        if unseen:
+            summaries["unseen", "mean of what it was not trained on"] = _reduce(unseen, worst=False)
+        # an image that serves several datasets counts once among all
+        pooled = found["pooled", "all images"]
+        for values in summaries.values():
+            counted = values["n_real"][0] + values["n_fake"][0]
+            if counted > pooled["n_real"][0] + pooled["n_fake"][0]:
+                values |= {name: pooled[name] for name in ("n_real", "n_fake")}
+        return summaries
 
     def _weights(self, rows: pd.DataFrame, split: str) -> npt.NDArray[np.uint8]:
         """Weigh rows: first all ones, then the replicates of a test; shape ``(1 + B, N)``."""
@@ -240,36 +305,6 @@ def _judge_chunk(judge: Judge, todo: list[tuple[Cell, str]]) -> _Judged:
 def _counts(label: npt.NDArray[np.int64]) -> Metrics:
     fakes = float((label == FAKE).sum())
     return {"n_real": np.array([len(label) - fakes]), "n_fake": np.array([fakes])}
-
-
-def _summaries(
-    found: Mapping[tuple[str, str], Metrics], training_set: TrainingSet
-) -> dict[tuple[str, str], Metrics]:
-    """Sum up the datasets: their mean, the worst, those trained on, and those not."""
-    every = [values for (scope, _), values in found.items() if scope == "dataset"]
-    summaries = {
-        ("macro", "mean of datasets"): _reduce(every, worst=False),
-        ("worst", "worst dataset"): _reduce(every, worst=True),
-    }
-    scope, known = "dataset", training_set.seen
-    if training_set.by_generator:  # the fakes of a dataset that is seen are not all known
-        scope, known = "generator", training_set.generators
-    seen = [values for (kind, name), values in found.items() if kind == scope and name in known]
-    unseen = [
-        values for (kind, name), values in found.items() if kind == scope and name not in known
-    ]
-    if not unseen:
-        seen = every  # there are datasets without a generator: those of real images alone
-    if seen:
-        summaries["seen", "mean of what it was trained on"] = _reduce(seen, worst=False)
-    if unseen:
-        summaries["unseen", "mean of what it was not trained on"] = _reduce(unseen, worst=False)
-    # an image that serves several datasets counts once among all
-    pooled = found["pooled", "all images"]
-    for values in summaries.values():
-        if values["n_real"][0] + values["n_fake"][0] > pooled["n_real"][0] + pooled["n_fake"][0]:
-            values |= {name: pooled[name] for name in ("n_real", "n_fake")}
-    return summaries
 
 
 def _reduce(sets: Sequence[Metrics], *, worst: bool) -> Metrics:

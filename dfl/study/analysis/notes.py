@@ -8,10 +8,12 @@ import pandas as pd
 
 from dfl.data.checks.shortcuts import find_shortcuts
 from dfl.data.manifest.manifest import Manifest
+from dfl.errors import named
 from dfl.heads.estimators.reductions import StoredEncoder
+from dfl.report.study.content import UNMATCHED
 from dfl.study.analysis.estimates import Estimator
 from dfl.study.run.study import Study
-from dfl.types import REAL
+from dfl.types import FAKE, REAL, UNKNOWN
 
 _FEW: Final = 20  # validation images of a dataset below which a choice is shaky
 _FEW_GROUPS: Final = 20  # where 95 % intervals of a mean hold 93 % still; of 8 groups 91, of 4 86
@@ -45,6 +47,8 @@ def notes(study: Study, estimator: Estimator, manifest: Manifest) -> list[str]:
         *_tests(frame),
         *_shared(frame),
         *_trained_before(study),
+        *_unmatched(study),
+        *_left_out(study),
     ]
 
 
@@ -121,3 +125,38 @@ def _trained_before(study: Study) -> Iterator[str]:
                 "from may be among those tested, and datasets that count as unseen may not be "
                 "unseen by it."
             )
+
+
+def _unmatched(study: Study) -> Iterator[str]:
+    """Name the datasets whose numbers may rest on more than on who made an image."""
+    known = study.frame[study.frame["label"] != UNKNOWN]
+    classes = known.groupby("dataset", sort=False)["label"].nunique()
+    names = [str(name) for name, count in classes.items() if count == 2]
+    if unmatched := [name for name in names if name not in study.matched]:
+        yield (
+            f"{named(unmatched)}: not known to be matched; {UNMATCHED}, so that a number says "
+            "less there of images of another kind."
+        )
+
+
+def _left_out(study: Study) -> Iterator[str]:
+    """Say what leaving families and sources out has cost, and where it could not be done."""
+    learnt = study.frame["split"].isin(("train", "val")).to_numpy()
+    for name, each in study.training_sets.items():
+        if each.left_out is not None:
+            known = (study.frame["label"] != UNKNOWN).to_numpy() & learnt
+            if dropped := int((known & ~each.left_out & ~each.rows).sum()):
+                yield (
+                    f"{name}: {dropped} images share a prompt or a photograph with what was left "
+                    "out, and were not trained on."
+                )
+    if not study.nested:
+        return
+    for kind, label, what in (("family", FAKE, "fakes"), ("source", REAL, "photographs")):
+        for name, each in study.training_sets.items():
+            rows = study.frame[each.rows & (study.frame["label"] == label).to_numpy()]
+            if rows[kind].nunique() < 2:
+                yield (
+                    f"{name}: all {what} are of one {kind}, so that validation is on other groups "
+                    "of them, not on new kinds; its choices and its threshold may not hold there."
+                )

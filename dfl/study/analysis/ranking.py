@@ -13,6 +13,7 @@ from dfl.study.design.grid import Cell
 from dfl.study.design.training_sets import COMBINED
 
 _TEST_SETS: Final = {"dataset": "{}", "generator": "generator {}"}
+_SPLITS: Final = ("val", "test")
 _TIE_BREAKERS: Final = ("auroc", "ap", "calibration_error")
 
 
@@ -103,19 +104,28 @@ def choose(estimator: Estimator, *, train_set: str) -> list[Choice]:
         trained on, where there are such.
     """
     table = estimator.under_first_condition()
+    own = table[table["train_set"] == train_set]
+    # nested validation is of images to which the head was new, whatever dataset they are in
+    nested = bool(((own["scope"] == "fold") & (own["split"] == "val")).any())
     found = [
-        _best(
+        best_by_validation(
             estimator,
-            table[table["train_set"] == train_set],
+            own[(own["split"] == "val") & (own["scope"] == ("unseen" if nested else "macro"))],
+            own[(own["split"] == "test") & (own["scope"] == "macro")],
             criterion="Best detector to take home",
             train_set=train_set,
             scope="macro",
-            why="highest mean over the datasets on validation images, trained on "
+            why=(
+                "highest mean of nested validation, on families and sources that are left out, "
+                if nested
+                else "highest mean over the datasets on validation images, "
+            )
+            + "trained on "
             + ("all datasets" if train_set == COMBINED else train_set),
         ),
-        _best(
+        best_by_validation(
             estimator,
-            table,
+            *(table[(table["split"] == split) & (table["scope"] == "unseen")] for split in _SPLITS),
             criterion="Best on datasets that it was not trained on",
             train_set=None,
             scope="unseen",
@@ -126,18 +136,33 @@ def choose(estimator: Estimator, *, train_set: str) -> list[Choice]:
     return [choice for choice in found if choice is not None]
 
 
-def _best(
+def best_by_validation(
     estimator: Estimator,
-    table: pd.DataFrame,
+    val: pd.DataFrame,
+    test: pd.DataFrame,
     *,
     criterion: str,
     train_set: str | None,
     scope: str,
     why: str,
+    units: str = "",
 ) -> Choice | None:
-    rows = _complete(table[table["scope"] == scope])
-    val, test = (rows[rows["split"] == split] for split in ("val", "test"))
-    means = _validated(val, estimator.metric)
+    """Choose the configuration with the highest mean over validation rows.
+
+    Args:
+        estimator: The results.
+        val: Rows of the results table that decide.
+        test: Rows that tell how good what was chosen is.
+        criterion: What it is the best at.
+        train_set: As in `Choice`.
+        scope: As in `Choice`.
+        why: The reason, to which is added that others are as good.
+        units: The column of what is resampled beside groups of images and seeds, if anything.
+
+    Returns:
+        The choice; None where no configuration has a number on validation.
+    """
+    means = _validated(_complete(val), estimator.metric)
     if means.empty:
         return None
     best = _by_merit(means)[0]
@@ -148,15 +173,9 @@ def _best(
             "average precision and calibration decide"
         )
     value = float(means[estimator.metric][best])
-    return Choice(
-        criterion,
-        best,
-        train_set,
-        scope,
-        value,
-        estimator.mean(best.rows(test)),
-        why,
-    )
+    rows = best.rows(test)
+    mean = estimator.mean_over(rows, units) if units else estimator.mean(rows)
+    return Choice(criterion, best, train_set, scope, value, mean, why)
 
 
 def _complete(rows: pd.DataFrame) -> pd.DataFrame:

@@ -1,5 +1,6 @@
-"""What a head may be trained on: one dataset, all of them, or all but one."""
+"""What a head may be trained on, and what is new to it: a dataset, a generator, a whole family."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -8,12 +9,23 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from dfl.errors import ConfigError
+from dfl.errors import ConfigError, named
 from dfl.evaluation import known_rows
 from dfl.types import FAKE, REAL
 
+logger = logging.getLogger(__name__)
+
 Rows = npt.NDArray[np.int64]
-TrainOn = Literal["each", "combined", "all_but_one", "all_but_one_generator"]
+Mask = npt.NDArray[np.bool_]
+TrainOn = Literal[
+    "each",
+    "combined",
+    "all_but_one",
+    "all_but_one_generator",
+    "leave_one_family_out",
+    "leave_one_source_out",
+    "leave_one_family_and_source_out",
+]
 COMBINED: Final = "combined"
 RESERVED: Final = frozenset({"macro", "pooled", "worst", "seen", "unseen"})
 """What tables call summaries of test sets, and so no dataset."""
@@ -31,22 +43,33 @@ class TrainingSet:
         generators: The generators whose fakes are among them.
         by_generator: Whether a generator was left out, so that what is unseen is a generator, not a
             dataset.
+        left_out: Which rows are of the families and sources that were left out, shape ``(N,)``: all
+            of them are tested, whatever their split. None where only a split keeps images apart.
+        new: The dataset whose generators and photographs are both new; empty where one of them is
+            not.
     """
 
     name: str
-    rows: npt.NDArray[np.bool_]
+    rows: Mask
     seen: tuple[str, ...]
     generators: tuple[str, ...] = ()
     by_generator: bool = False
+    left_out: Mask | None = None
+    new: str = ""
 
 
 def training_sets(frame: pd.DataFrame, train_on: Sequence[TrainOn]) -> dict[str, TrainingSet]:
     """List the training sets.
 
     Args:
-        frame: The rows of a manifest.
+        frame: The rows of a manifest, with its provenance where families or sources are left out.
         train_on: ``each``: every dataset alone; ``combined``: all of them; ``all_but_one``: all
-            without one dataset; ``all_but_one_generator``: all without the fakes of one generator.
+            without one dataset; ``all_but_one_generator``: all without the fakes of one generator;
+            ``leave_one_family_out``: all without a family of generators; ``leave_one_source_out``:
+            all without a source of photographs, and without copies of them;
+            ``leave_one_family_and_source_out``: for every dataset of both classes, all without the
+            families of its generators and the sources of its photographs. What shares a group with
+            an image that was left out is not trained on either.
 
     Returns:
         Training sets by name. A dataset that lacks a class is no training set alone; with one
@@ -66,21 +89,37 @@ def training_sets(frame: pd.DataFrame, train_on: Sequence[TrainOn]) -> dict[str,
     datasets = list(pd.unique(frame["dataset"]))
     makers = list(pd.unique(frame["generator"][fake]))
     found: dict[str, TrainingSet] = {}
+    impossible: list[str] = []
 
-    def add(name: str, rows: npt.NDArray[np.bool_], *, by_generator: bool = False) -> None:
+    def add(
+        name: str,
+        rows: Mask,
+        *,
+        by_generator: bool = False,
+        left_out: Mask | None = None,
+        new: str = "",
+    ) -> None:
         rows = rows & known
         if len(set(frame["label"][rows])) == 2:
             seen = tuple(
                 d
                 for d in datasets
                 if (rows & (dataset == d) & (fake | ~(fake & (dataset == d)).any())).any()
+                and (left_out is None or not (left_out & (dataset == d)).any())
             )
             if name in found and (found[name].rows != rows).any():
                 raise ConfigError(
                     f"{name!r} names both a dataset and another training set; rename the dataset"
                 )
             known_makers = tuple(m for m in makers if (rows & fake & (generator == m)).any())
-            found[name] = TrainingSet(name, rows, seen, known_makers, by_generator)
+            found[name] = TrainingSet(name, rows, seen, known_makers, by_generator, left_out, new)
+
+    def leave_out(name: str, left_out: Mask, new: str = "") -> None:
+        left_out = left_out & known
+        shared = frame["group"].isin(frame["group"][left_out].unique()).to_numpy()
+        add(name, ~(left_out | shared), left_out=left_out, new=new)
+        if name not in found:
+            impossible.append(name)
 
     for way in train_on:
         if way == "each":
@@ -94,6 +133,28 @@ def training_sets(frame: pd.DataFrame, train_on: Sequence[TrainOn]) -> dict[str,
         elif way == "all_but_one_generator" and len(makers) > 1:
             for name in makers:
                 add(f"without {name}", ~(fake & (generator == name)), by_generator=True)
+        elif way in ("leave_one_family_out", "leave_one_source_out"):
+            kind = "family" if way == "leave_one_family_out" else "source"
+            of_class = fake if kind == "family" else ~fake
+            for name in sorted(set(frame[kind][of_class & known]) - {""}):
+                leave_out(f"without {kind} {name}", (frame[kind] == name).to_numpy())
+        elif way == "leave_one_family_and_source_out":
+            for name in datasets:
+                own = (dataset == name) & known
+                if len(set(frame["label"][own])) == 2:
+                    kin = frame["family"].isin(set(frame["family"][own]) - {""})
+                    kin |= frame["source"].isin(set(frame["source"][own & ~fake]))
+                    leave_out(f"without all that is like {name}", kin.to_numpy(), name)
+    if impossible and not any(each.left_out is not None for each in found.values()):
+        raise ConfigError(
+            f"{named(impossible)}: nothing is left of one class to train on; add images of another "
+            "source or family, or say with sources and families what is not one"
+        )
+    if impossible:
+        logger.warning(
+            "%s: nothing is left of one class to train on, so that there is no such training set",
+            named(impossible),
+        )
     if not found:
         raise ConfigError(
             f"train_on {list(train_on)}: no training set with real and fake images among the "
@@ -102,13 +163,29 @@ def training_sets(frame: pd.DataFrame, train_on: Sequence[TrainOn]) -> dict[str,
     return found
 
 
-def split_rows(frame: pd.DataFrame, training_set: TrainingSet, split: str) -> Rows:
-    """List the rows of a training set that are in a split, each image once."""
-    chosen = training_set.rows & (frame["split"] == split).to_numpy()
+def split_rows(frame: pd.DataFrame, training_set: TrainingSet, *splits: str) -> Rows:
+    """List the rows of a training set that are in one of some splits, each image once."""
+    chosen = training_set.rows & frame["split"].isin(splits).to_numpy()
     return np.flatnonzero(chosen & ~frame["path"].where(chosen).duplicated().to_numpy())
 
 
+def rows_to_test(frame: pd.DataFrame, training_set: TrainingSet) -> Mask:
+    """Say which rows of known label test a training set, shape ``(N,)``.
+
+    They are the test split and all that was left out. Of a class of a dataset of which something
+    was left out, it is what was left out alone, so that new images are not averaged with others.
+    """
+    known = frame["label"].isin((REAL, FAKE)).to_numpy()
+    test = (frame["split"] == "test").to_numpy()
+    if training_set.left_out is None:
+        return np.asarray(known & test)
+    left_out = training_set.left_out
+    side = frame.groupby(["dataset", "label"]).ngroup().to_numpy()
+    mixed = np.isin(side, side[left_out])
+    return np.asarray(known & (left_out | (test & ~mixed)))
+
+
 def held_out_rows(frame: pd.DataFrame) -> Rows:
-    """List the rows that every cell scores: validation and test, of known label."""
+    """List the rows that cells score which are validated by a split: validation and test."""
     known = known_rows(frame[frame["split"].isin(("val", "test"))])
     return known.index.to_numpy(dtype=np.int64)

@@ -209,7 +209,7 @@ class Baselines:
         learnt = np.concatenate([self._study.rows(cell, split) for split in ("train", "val")])
         train, held_out = (
             Manifest(frame.iloc[rows].reset_index(drop=True), self._data.manifest.root)
-            for rows in (learnt, self._study.held_out[cell.seed])
+            for rows in (learnt, self._study.scored_rows(cell))
         )
         task = self.tasks[cell.features[0]]
         checkpoint = fine_tune(

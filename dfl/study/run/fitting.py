@@ -3,7 +3,6 @@
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Final
 
 import numpy as np
@@ -21,7 +20,7 @@ from dfl.heads.storage.head_folder import class_counts, settings
 from dfl.heads.storage.sklearn_head import SklearnHead, check_encoders
 from dfl.recipe import Plain, Recipe
 from dfl.study.design.grid import Cell
-from dfl.study.design.training_sets import Rows
+from dfl.study.design.training_sets import Mask, Rows
 from dfl.study.run.cells import CellStore, Outcome, Scores, cause_of
 from dfl.study.run.study import Study
 from dfl.types import FAKE, FeatureLayer, FeatureSpec
@@ -31,22 +30,38 @@ _BLOCK_ROWS: Final = 8192
 
 
 @dataclass(frozen=True)
-class _Candidate:
-    """A fitted head and what it achieves on validation."""
+class _Fitted:
+    """A fitted head, behind a fitted reduction."""
 
     reducer: Pipeline | None
     head: SklearnHead
-    merit: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """A head as it is fitted on all rows and, where validation is nested, on those of each fold."""
+
+    whole: _Fitted
+    by_fold: tuple[_Fitted, ...]
     chosen: Recipe
 
 
 @dataclass(frozen=True)
+class _Tried:
+    """What a candidate achieves on validation, and the heads that were fitted for it."""
+
+    place: int
+    pipeline: Pipeline
+    fitted: tuple[_Fitted, ...]
+    merit: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
 class _Reduced:
-    """A fitted reduction, and what it makes of the training and validation rows."""
+    """A fitted reduction, and what it makes of the rows that it was fitted on."""
 
     reducer: Pipeline | None
     x_train: Matrix
-    x_val: Matrix
 
 
 def fit_cells(study: Study, cells: Sequence[Cell]) -> list[Outcome]:
@@ -117,12 +132,9 @@ class _Fitter:
         self.reductions: list[Pipeline | None] = [self._loaded(pipeline) for pipeline in given]
         if not given:
             self.settings, self.reductions = [None], [None]
-        self._reduced: dict[int, _Reduced] = {}
-
-    @cached_property
-    def stream(self) -> Stream:
-        """The rows that heads learn from, for those that need not hold them in memory."""
-        return Stream(self.rows.chosen(self.train), self.label[self.train])
+        self.folds = study.folds(cell) if study.is_nested(cell) else None
+        self._reduced: dict[tuple[int, int | None], _Reduced] = {}
+        self._streams: dict[int | None, Stream] = {}
 
     @property
     def counts(self) -> dict[str, int]:
@@ -133,23 +145,41 @@ class _Fitter:
         """Fit all candidates, behind all candidates of the reduction; validation chooses one."""
         pipelines = [seeded(p, self.cell.seed) for p in self.study.heads[head]]
         tried = [
-            self._fit(place, pipeline)
+            self._try(place, pipeline)
             for place in range(len(self.reductions))
             for pipeline in pipelines
         ]
-        return max(tried, key=lambda candidate: candidate.merit)  # the first of equally good ones
+        best = max(tried, key=lambda each: each.merit)  # the first of equally good ones
+        chosen: Recipe = {
+            "head": settings(best.pipeline)[-1],
+            "reduction": self.settings[best.place],
+        }
+        if self.folds is None:
+            return _Candidate(best.fitted[0], (), chosen)
+        return _Candidate(self._fit(best.place, best.pipeline), best.fitted, chosen)
 
     def score(self, best: _Candidate) -> Scores:
-        """Score the validation and test rows under the conditions of training and testing."""
+        """Score the rows of the cell under the conditions of training and testing."""
         conditions = self.study.scored_conditions(self.cell)
         return {condition: self.score_condition(best, condition) for condition in conditions}
 
     def score_condition(self, best: _Candidate, condition: str) -> npt.NDArray[np.float64]:
-        """Score the validation and test rows under one condition."""
+        """Score the rows of the cell under one condition, each with a head that it is new to."""
+        rows = self.study.scored_rows(self.cell)
+        if self.folds is None:
+            return self._scores(best.whole, condition, rows)
+        scores = np.empty(len(rows))
+        fold_of = self.folds.validated[rows]
+        for fold, fitted in [(-1, best.whole), *enumerate(best.by_fold)]:
+            at = fold_of == fold
+            scores[at] = self._scores(fitted, condition, rows[at])
+        return scores
+
+    def _scores(self, fitted: _Fitted, condition: str, rows: Rows) -> npt.NDArray[np.float64]:
         table, features = self.study.features[condition], self.cell.features
         blocks = [
-            best.head.score(_transform(best.reducer, table.matrix(features, block)))
-            for block in _blocks(self.study.held_out[self.cell.seed])
+            fitted.head.score(_transform(fitted.reducer, table.matrix(features, block)))
+            for block in _blocks(rows)
         ]
         return np.concatenate(blocks) if blocks else np.empty(0)
 
@@ -162,9 +192,9 @@ class _Fitter:
         """
         cell = self.cell
         judged = self.study.features[self.study.judged_condition(cell)]
-        pipeline = best.head.pipeline
-        if best.reducer is not None:
-            pipeline = Pipeline([*best.reducer.steps, pipeline.steps[-1]])
+        pipeline = best.whole.head.pipeline
+        if best.whole.reducer is not None:
+            pipeline = Pipeline([*best.whole.reducer.steps, pipeline.steps[-1]])
         threshold, calibration = self.study.operating_point(cell, scores)
         return SklearnHead(
             pipeline,
@@ -174,16 +204,29 @@ class _Fitter:
             calibration=calibration,
         )
 
-    def _reduce(self, place: int) -> "_Reduced":
+    def _learnt(self, fold: int | None) -> Rows:
+        """List the rows that a head learns from: all, or those of a fold."""
+        if self.folds is None or fold is None:
+            return self.train
+        return np.asarray(self.train[self.folds.learnt(fold)[self.train]])
+
+    def _reduce(self, place: int, fold: int | None) -> "_Reduced":
         """Fit a reduction once for all heads behind it."""
-        if place not in self._reduced:
-            x_train, x_val = (self.rows.take(rows) for rows in (self.train, self.val))
+        if (place, fold) not in self._reduced:
+            rows = self._learnt(fold)
+            x_train = self.rows.take(rows)
             reducer: Pipeline | None = None
             if (reduction := self.reductions[place]) is not None:
-                reducer = clone(reduction).fit(x_train, self.label[self.train])
-            x_train, x_val = (_transform(reducer, x) for x in (x_train, x_val))
-            self._reduced[place] = _Reduced(reducer, x_train, x_val)
-        return self._reduced[place]
+                reducer = clone(reduction).fit(x_train, self.label[rows])
+            self._reduced[place, fold] = _Reduced(reducer, _transform(reducer, x_train))
+        return self._reduced[place, fold]
+
+    def _stream(self, fold: int | None) -> Stream:
+        """Give the rows that heads learn from to those that need not hold them in memory."""
+        if fold not in self._streams:
+            rows = self._learnt(fold)
+            self._streams[fold] = Stream(self.rows.chosen(rows), self.label[rows])
+        return self._streams[fold]
 
     def _loaded(self, reduction: Pipeline) -> Pipeline:
         """Read the encoder of a trained bottleneck, where there is one in a reduction."""
@@ -192,26 +235,33 @@ class _Fitter:
         check_encoders(loaded, self.spec)
         return loaded
 
-    def _fit(self, place: int, pipeline: Pipeline) -> _Candidate:
+    def _try(self, place: int, pipeline: Pipeline) -> _Tried:
+        """Fit a candidate for validation, and rate it there."""
+        if self.folds is None:
+            whole = self._fit(place, pipeline)
+            score = self._scores(whole, self.cell.train_condition, self.val)
+            return _Tried(place, pipeline, (whole,), _merit(score, self.label[self.val]))
+        fitted = tuple(self._fit(place, pipeline, fold) for fold in range(self.folds.count))
+        score = np.empty(len(self.val))
+        for fold, each in enumerate(fitted):
+            at = self.folds.validated[self.val] == fold
+            score[at] = self._scores(each, self.cell.train_condition, self.val[at])
+        sets = validation_sets(self.study, self.cell, self.val)
+        merits = [_merit(score[at], self.label[self.val[at]]) for at in sets]
+        means = np.mean(merits, axis=0).round(9).tolist() if merits else [0.0, 0.0, 0.0]
+        return _Tried(place, pipeline, fitted, (means[0], means[1], means[2]))
+
+    def _fit(self, place: int, pipeline: Pipeline, fold: int | None = None) -> _Fitted:
         whole = reduced(pipeline, self.reductions[place])
-        reducer: Pipeline | None = None
-        if is_streamed(whole, *self.stream.source.shape, out_of_core="auto"):
-            head = SklearnHead(whole, self.spec).fit_streamed(
-                self.stream, scratch=self.study.folder
-            )
-            score = head.score_rows(self.rows.chosen(self.val))
-        else:
-            table = self._reduce(place)
-            reducer, x_train = table.reducer, table.x_train
-            spec = self.spec if reducer is None else _code_spec(x_train.shape[1])
-            steps = pipeline if reducer is None else Pipeline([pipeline.steps[-1]])
-            head = SklearnHead(steps, spec).fit(x_train, self.label[self.train])
-            score = head.score(table.x_val)
-        chosen: Recipe = {
-            "head": settings(pipeline)[-1],
-            "reduction": self.settings[place],
-        }
-        return _Candidate(reducer, head, _merit(score, self.label[self.val]), chosen)
+        stream = self._stream(fold)
+        if is_streamed(whole, *stream.source.shape, out_of_core="auto"):
+            head = SklearnHead(whole, self.spec)
+            return _Fitted(None, head.fit_streamed(stream, scratch=self.study.folder))
+        table = self._reduce(place, fold)
+        spec = self.spec if table.reducer is None else _code_spec(table.x_train.shape[1])
+        steps = pipeline if table.reducer is None else Pipeline([pipeline.steps[-1]])
+        label = self.label[self._learnt(fold)]
+        return _Fitted(table.reducer, SklearnHead(steps, spec).fit(table.x_train, label))
 
     def _check_rows(self) -> None:
         if not len(self.train):
@@ -219,6 +269,36 @@ class _Fitter:
                 f"{self.cell.train_set}: no image of it is in the train split; "
                 "lower the data's test_fraction"
             )
+        if self.study.is_nested(self.cell) and self.study.folds(self.cell).count < 2:
+            raise HeadError(
+                f"{self.cell.train_set}: nested validation needs two families of generators, or "
+                "groups of fakes, and two sources of photographs, or groups of them; add images"
+            )
+
+
+def validation_sets(study: Study, cell: Cell, rows: Rows) -> list[Mask]:
+    """List the sets of images on which a nested validation rates a head.
+
+    They are the matched datasets, since what tells the classes of others apart may be subject or
+    pipeline; where no matched one is learnt from, all images of each fold.
+
+    Args:
+        study: The study.
+        cell: The cell.
+        rows: Rows that it is validated on.
+
+    Returns:
+        Which of ``rows`` each set has; both classes are in it.
+    """
+    frame, folds = study.frames[cell.seed].iloc[rows], study.folds(cell).validated[rows]
+    dataset, label = frame["dataset"].to_numpy(object), frame["label"].to_numpy()
+    matched = [dataset == name for name in study.matched]
+    # a photograph may be in several datasets, and is listed once
+    several = [folds == fold for fold in range(folds.max(initial=-1) + 1)]
+    for sets in (matched, several):
+        if found := [each for each in sets if len(set(label[each])) == 2]:
+            return found
+    return []
 
 
 def seeded(pipeline: Pipeline, seed: int) -> Pipeline:

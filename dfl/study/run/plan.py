@@ -105,10 +105,11 @@ def plan_study(
         seen = study.scored_conditions(cell)
         return all(features.has(condition, name) for condition in seen for name in backbones)
 
-    held_out = {
-        seed: frame["path"].iloc[study.held_out[seed]].nunique()
-        for seed, frame in study.frames.items()
-    }
+    def needs(cell: Cell) -> tuple[int, int]:
+        learnt, scored = len(study.rows(cell, "train")), study.scored_rows(cell)
+        images = study.frames[cell.seed]["path"].iloc[scored].nunique()
+        return learnt, max(0, images - learnt) if study.is_nested(cell) else images
+
     # cells whose features are not there cannot be
     keys = {cell: study.key(cell) for cell in cells if has_features(cell)}
     there = CellStore(study.folder).usable(set(keys.values()))
@@ -118,7 +119,7 @@ def plan_study(
         study.conditions,
         images=features.images,
         folders=features.pending,
-        needs=lambda cell: (len(study.rows(cell, "train")), held_out[cell.seed]),
+        needs=needs,
     )
     left = sum(
         count * features.seconds_per_image(name)

@@ -12,11 +12,18 @@ import pandas as pd
 from sklearn.pipeline import Pipeline
 
 from dfl.errors import ConfigError
-from dfl.evaluation import best_threshold, platt_scaling
+from dfl.evaluation import best_threshold, known_rows, platt_scaling, threshold_at_fpr
 from dfl.heads.storage.head_folder import settings
 from dfl.recipe import Plain, Recipe
+from dfl.study.design.folds import Folds, nested_folds
 from dfl.study.design.grid import Cell, Conditions
-from dfl.study.design.training_sets import Rows, TrainingSet, held_out_rows, split_rows
+from dfl.study.design.training_sets import (
+    Rows,
+    TrainingSet,
+    held_out_rows,
+    rows_to_test,
+    split_rows,
+)
 from dfl.study.run.cells import Scores, cell_key
 from dfl.study.run.condition_features import ConditionFeatures
 
@@ -33,6 +40,11 @@ class Study:
         reductions: Candidates by name, of which validation chooses; none for no reduction.
         heads: Candidates by name, of which validation chooses.
         folder: Where finished cells are kept.
+        nested: Whether heads are validated on families and sources that they have not learnt from
+            (see `nested_folds`); else on the split ``val``.
+        matched: The datasets whose classes come from one pipeline and show the same subjects.
+        max_fpr: The share of photographs of any source that may be called fake at the threshold,
+            where validation is nested.
 
     Raises:
         ConfigError: If a head has no candidate.
@@ -46,6 +58,9 @@ class Study:
     reductions: Mapping[str, Sequence[Pipeline]]
     heads: Mapping[str, Sequence[Pipeline]]
     folder: Path
+    nested: bool = False
+    matched: tuple[str, ...] = ()
+    max_fpr: float = 0.05
 
     def __post_init__(self) -> None:
         for name, candidates in self.heads.items():
@@ -66,13 +81,63 @@ class Study:
         """How images come."""
         return next(iter(self.features))
 
+    def is_nested(self, cell: Cell) -> bool:
+        """Whether a cell is validated by `folds`; networks, trained once, are by the split."""
+        return self.nested and cell.head in self.heads
+
     def rows(self, cell: Cell, split: str) -> Rows:
-        """List the rows of a cell's training set that are in a split, each image once."""
-        key = cell.train_set, cell.seed, split
+        """List the rows of a cell's training set that are in a split, each image once.
+
+        Where validation is nested, all that is neither left out nor tested is both learnt from
+        (``train``) and validated on (``val``).
+        """
+        key = cell.train_set, cell.seed, split, self.is_nested(cell)
         if key not in self._rows:
             training_set = self.training_sets[cell.train_set]
-            self._rows[key] = split_rows(self.frames[cell.seed], training_set, split)
+            frame = self.frames[cell.seed]
+            splits = ("train", "val") if self.is_nested(cell) else (split,)
+            self._rows[key] = split_rows(frame, training_set, *splits)
         return self._rows[key]
+
+    def folds(self, cell: Cell) -> Folds:
+        """Give the folds of a cell's training set, whose validation is nested."""
+        key = cell.train_set, cell.seed
+        if key not in self._folds:
+            frame = self.frames[cell.seed]
+            learnt = self.training_sets[cell.train_set].rows & (
+                frame["split"].isin(("train", "val")).to_numpy()
+            )
+            self._folds[key] = nested_folds(frame, learnt, matched=self.matched, seed=cell.seed)
+        return self._folds[key]
+
+    def scored_rows(self, cell: Cell) -> Rows:
+        """List the rows that a cell has scores of.
+
+        They are validation and test; where validation is nested, or something was left out, all of
+        known label.
+        """
+        return self._every[cell.seed] if self._scores_all(cell) else self.held_out[cell.seed]
+
+    def splits(self, cell: Cell) -> npt.NDArray[np.object_]:
+        """Say of every row that a cell scores whether it validates (``val``) or tests the cell.
+
+        Returns:
+            ``val``, ``test`` or empty, in the order of `scored_rows`.
+        """
+        frame = self.frames[cell.seed]
+        if not self._scores_all(cell):
+            return frame["split"].to_numpy(object)[self.held_out[cell.seed]]
+        found = np.full(len(frame), "", dtype=object)
+        if self.is_nested(cell):
+            found[self.folds(cell).validated >= 0] = "val"
+        else:
+            own = self.training_sets[cell.train_set].rows
+            found[own & (frame["split"] == "val").to_numpy()] = "val"
+        found[rows_to_test(frame, self.training_sets[cell.train_set])] = "test"
+        return found[self.scored_rows(cell)]
+
+    def _scores_all(self, cell: Cell) -> bool:
+        return self.is_nested(cell) or self.training_sets[cell.train_set].left_out is not None
 
     def scored_conditions(self, cell: Cell) -> list[str]:
         """Name the conditions that a cell has scores under: of training, then those of testing."""
@@ -89,6 +154,10 @@ class Study:
     def operating_point(self, cell: Cell, scores: Scores) -> tuple[float, tuple[float, float]]:
         """Choose threshold and calibration on the training set's own validation images.
 
+        The threshold is that of the highest balanced accuracy; where validation is nested, the
+        lowest at which no source of photographs, new to the head that scored it, has more than
+        ``max_fpr`` false positives.
+
         Args:
             cell: The cell.
             scores: Its scores, those under the condition of training at least.
@@ -96,11 +165,15 @@ class Study:
         Returns:
             The threshold, and slope and intercept of the log-odds of fake.
         """
-        frame, held_out = self.frames[cell.seed], self.held_out[cell.seed]
-        own = np.isin(held_out, self.rows(cell, "val"))
-        label = frame["label"].to_numpy(dtype=np.int64)[held_out[own]]
+        frame, scored = self.frames[cell.seed], self.scored_rows(cell)
+        own = np.isin(scored, self.rows(cell, "val"))
+        label = frame["label"].to_numpy(dtype=np.int64)[scored[own]]
         reference = scores[cell.train_condition][own]
-        return best_threshold(reference, label), platt_scaling(reference, label)
+        scaling = platt_scaling(reference, label)
+        if not self.is_nested(cell):
+            return best_threshold(reference, label), scaling
+        source = frame["source"].to_numpy(object)[scored[own]]
+        return threshold_at_fpr(reference, label, source, max_fpr=self.max_fpr), scaling
 
     def key(self, cell: Cell) -> str:
         """Identify a head on features by everything that decides its scores."""
@@ -120,18 +193,41 @@ class Study:
 
     def recipe_of_rows(self, cell: Cell) -> Recipe:
         """Identify what a cell learns from and what it scores."""
-        return {
+        training_set = self.training_sets[cell.train_set]
+        recipe: Recipe = {
             "rows": self._row_hashes[cell.seed],
-            "learns_from": _sha256(self.training_sets[cell.train_set].rows),
+            "learns_from": _sha256(training_set.rows),
         }
+        if training_set.left_out is not None:
+            recipe["left_out"] = _sha256(training_set.left_out)
+        if self.is_nested(cell):
+            folds = self.folds(cell)
+            recipe["folds"] = [
+                _sha256(each)
+                for each in (folds.validated, folds.family, folds.source, folds.groups)
+            ]
+            recipe["matched"] = [*self.matched]
+            recipe["max_fpr"] = self.max_fpr
+        return recipe
 
     @cached_property
     def held_out(self) -> dict[int, Rows]:
-        """By seed, the rows that every cell scores; see `held_out_rows`."""
+        """By seed, the rows of validation and test; see `held_out_rows`."""
         return {seed: held_out_rows(frame) for seed, frame in self.frames.items()}
 
     @cached_property
-    def _rows(self) -> dict[tuple[str, int, str], Rows]:
+    def _every(self) -> dict[int, Rows]:
+        return {
+            seed: known_rows(frame).index.to_numpy(dtype=np.int64)
+            for seed, frame in self.frames.items()
+        }
+
+    @cached_property
+    def _rows(self) -> dict[tuple[str, int, str, bool], Rows]:
+        return {}
+
+    @cached_property
+    def _folds(self) -> dict[tuple[str, int], Folds]:
         return {}
 
     @cached_property

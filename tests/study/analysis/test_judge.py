@@ -22,6 +22,7 @@ from tests.evaluation.reference import reference
 from tests.study.study_examples import cell, example
 
 B = 40
+UNSEEN = "mean of what it was not trained on"
 CHECKED = (
     "accuracy",
     "accuracy_at_val_threshold",
@@ -289,3 +290,65 @@ def test_judge_cells__as_one_by_one_in_order(study: Study) -> None:
     pd.testing.assert_frame_equal(results.table, pd.DataFrame(expected))
     np.testing.assert_array_equal(results.replicates, np.concatenate(kept))
     assert list(results.table.columns[: len(AXES)]) == list(AXES)
+
+
+def test_judge__what_was_left_out_is_tested_whole_and_apart(tmp_path: Path) -> None:
+    study = example(
+        tmp_path,
+        train_on=["leave_one_family_and_source_out", "leave_one_family_out"],
+        nested=True,
+        matched=["gamma"],
+    )
+    chosen = cell(train_set="without all that is like gamma")
+    frame, scored = study.frames[0], study.scored_rows(chosen)
+    score = np.random.default_rng(0).normal(size=len(frame)) + frame["label"].to_numpy()
+    score = score[pd.factorize(frame["path"])[0]]
+    scores = dict.fromkeys(("none", "blur"), score[scored])
+    values = Judge(study, metric="auroc", replicates=B).values(chosen, scores)
+    own = frame.assign(score=score)[frame["label"] != -1]
+    threshold, _ = study.operating_point(chosen, scores)
+
+    gamma = own[own["dataset"] == "gamma"]  # both classes, whatever their split
+    found = values["none", "test", "dataset", "gamma"]
+    assert (found["n_real"][0], found["n_fake"][0]) == (20, 20)
+    assert found["auroc"][0] == pytest.approx(reference(gamma["score"], gamma["label"])["auroc"])
+    unseen = [values["none", "test", "dataset", name]["auroc"][0] for name in ("alpha", "gamma")]
+    assert values["none", "test", "unseen", UNSEEN]["auroc"][0] == pytest.approx(np.mean(unseen))
+
+    alone = values["none", "test", "source", "gamma"]
+    real = gamma[gamma["label"] == 0]
+    assert (alone["n_real"][0], alone["n_fake"][0]) == (20, 0)
+    assert alone["fpr_at_val_threshold"][0] == pytest.approx((real["score"] > threshold).mean())
+
+    # a new family against all photographs that test, each once
+    family = own[(own["generator"] == "g1") & own["dataset"].isin(["alpha", "gamma"])]
+    assert values["none", "test", "family", "g1"]["n_fake"][0] == len(family)
+
+    without_g2 = cell(train_set="without family g2")
+    scored = study.scored_rows(without_g2)
+    known = Judge(study, metric="auroc", replicates=B).values(
+        without_g2, dict.fromkeys(("none", "blur"), score[scored])
+    )
+    real = own[(own["label"] == 0) & (own["split"] == "test")].drop_duplicates("path")
+    assert known["none", "test", "family", "g2"]["n_real"][0] == len(real)
+    assert not [name for _, _, scope, name in known if scope == "source"]
+
+
+def test_judge__nested_validation_is_rated_on_matched_datasets(tmp_path: Path) -> None:
+    study = example(
+        tmp_path, conditions=["none"], train_on=["combined"], nested=True, matched=["gamma"]
+    )
+    chosen = cell(train_set="combined")
+    frame, scored = study.frames[0], study.scored_rows(chosen)
+    score = np.random.default_rng(0).normal(size=len(frame)) + frame["label"].to_numpy()
+    judge = Judge(study, metric="auroc", replicates=B)
+    values = judge.values(chosen, {"none": score[scored]})
+    learnt = frame["split"].isin(["train", "val"]) & (frame["label"] >= 0)
+    own = frame.assign(score=score)[learnt & (frame["dataset"] == "gamma")]
+    assert {name for _, split, scope, name in values if scope == "fold"} == {"0"}
+    found = values["none", "val", "fold", "0"]["auroc"][0]
+    assert found == pytest.approx(reference(own["score"], own["label"])["auroc"])
+    assert values["none", "val", "unseen", UNSEEN]["auroc"][0] == found
+    plain = replace(study, matched=())
+    values = Judge(plain, metric="auroc", replicates=B).values(chosen, {"none": score[scored]})
+    assert {name for _, _, scope, name in values if scope == "fold"} == {"0", "1"}

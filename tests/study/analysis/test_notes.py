@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from dfl.heads.estimators.reductions import bottleneck, pca
 from dfl.study.analysis.estimates import Estimator
 from dfl.study.analysis.judge import Results
 from dfl.study.analysis.notes import notes
+from dfl.study.design.training_sets import training_sets
 from tests.data.sources.image_pairs import write_pair
 from tests.study.study_examples import example
 
@@ -44,3 +46,23 @@ def test_notes__few_groups(tmp_path: Path) -> None:
     test = frame[(frame["split"] == "test") & (frame["dataset"] == "beta")]
     assert f"beta is tested on {test['group'].nunique()} groups of images" in text
     assert "and other intervals are too narrow" in text
+
+
+def test_notes__what_may_flatter_and_what_leaving_out_has_cost(tmp_path: Path) -> None:
+    study = example(tmp_path, conditions=["none"], matched=["gamma"])
+    assert "alpha, beta: not known to be matched; subjects or pipeline may give" in said(study)
+    assert "one family" not in said(study)
+    study = example(
+        tmp_path,
+        conditions=["none"],
+        train_on=["leave_one_source_out", "leave_one_family_out"],
+        nested=True,
+    )
+    frame = study.frame
+    made_by_h = frame.index[frame["generator"] == "h"]
+    frame.loc[made_by_h[0], "group"] = frame["group"][frame["generator"] == "g1"].iloc[0]
+    sets = training_sets(frame, ["leave_one_source_out", "leave_one_family_out"])
+    text = said(replace(study, training_sets=sets))
+    assert "without family h: 2 images share a prompt or a photograph" in text
+    assert "without source gamma: all photographs are of one source" in text
+    assert "all fakes are of one family" not in text

@@ -1,8 +1,10 @@
+import numpy as np
 import pandas as pd
 import pytest
 
+from dfl.data.manifest.provenance import with_provenance
 from dfl.errors import ConfigError
-from dfl.study.design.training_sets import training_sets
+from dfl.study.design.training_sets import rows_to_test, training_sets
 from tests.study.study_examples import images
 
 
@@ -83,3 +85,69 @@ def test_training_sets__a_dataset_named_combined_is_no_other_set() -> None:
     with pytest.raises(ConfigError, match="'combined' names both a dataset"):
         training_sets(frame, ["each", "combined"])
     assert len(training_sets(frame, ["each", "each"])) == 3
+
+
+def kinds(frame: pd.DataFrame, rows: np.ndarray) -> set[tuple[str, str]]:
+    return {*zip(frame["dataset"][rows], frame["generator"][rows], strict=True)}
+
+
+def test_training_sets__a_family_left_out_is_tested_on_all_of_its_images() -> None:
+    frame = with_provenance(images(), {"g": ["g1", "g2"]})
+    sets = training_sets(frame, ["leave_one_family_out"])
+    assert list(sets) == ["without family g", "without family h"]
+    found = sets["without family g"]
+    assert kinds(frame, found.rows) == {
+        ("alpha", "real"),
+        ("beta", "real"),
+        ("beta", "h"),
+        ("gamma", "real"),
+    }
+    assert (found.seen, found.new) == (("beta",), "")
+    tested = rows_to_test(frame, found)
+    fakes = frame["family"] == "g"
+    assert tested[fakes].all()
+    others = frame[~fakes & (frame["label"] != -1)]
+    assert (tested[others.index] == (others["split"] == "test")).all()
+
+
+def test_training_sets__a_source_left_out_takes_its_copies_and_groups_with_it() -> None:
+    frame = with_provenance(images())
+    frame.loc[frame["generator"] == "g2", "source"] = "gamma"  # copies of photographs of gamma
+    shared = frame.index[frame["generator"] == "h"][:3]
+    frame.loc[shared, "group"] = frame["group"][frame["source"] == "gamma"].iloc[0]
+    found = training_sets(frame, ["leave_one_source_out"])["without source gamma"]
+    assert kinds(frame, found.left_out) == {("gamma", "real"), ("alpha", "g2")}
+    assert not (found.rows & found.left_out).any()
+    assert not found.rows[shared].any()
+    assert found.rows[frame["generator"] == "h"].any()
+    assert found.seen == ("beta",)
+
+
+def test_training_sets__a_dataset_left_out_with_all_that_is_like_it() -> None:
+    frame = with_provenance(images())
+    sets = training_sets(frame, ["leave_one_family_and_source_out"])
+    assert {name: found.new for name, found in sets.items()} == {
+        "without all that is like alpha": "alpha",  # beta's photographs are alpha's
+        "without all that is like gamma": "gamma",
+    } | {"without all that is like beta": "beta"}
+    gamma = sets["without all that is like gamma"]
+    assert kinds(frame, gamma.rows) == {
+        ("alpha", "real"),
+        ("beta", "real"),
+        ("alpha", "g2"),
+        ("beta", "h"),
+    }
+    tested = rows_to_test(frame, gamma)
+    known = (frame["label"] != -1).to_numpy()
+    assert tested[(frame["dataset"] == "gamma") & known].all()
+    # of alpha's fakes only those of the family that was left out, or new and old would be averaged
+    assert not tested[(frame["generator"] == "g2").to_numpy()].any()
+
+
+def test_training_sets__what_cannot_be_left_out_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    frame = with_provenance(images(), None, {"all": ["alpha", "beta", "gamma"]})
+    ways = ["leave_one_source_out", "leave_one_family_out"]
+    assert [*training_sets(frame, ways)] == [f"without family {name}" for name in ("g1", "g2", "h")]
+    assert "without source all: nothing is left of one class" in caplog.text
+    with pytest.raises(ConfigError, match="without source all: nothing is left of one class to tr"):
+        training_sets(frame, ["combined", "leave_one_source_out"])

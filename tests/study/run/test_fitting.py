@@ -237,6 +237,60 @@ def test_fit_head__scores_as_the_cell(study: Study, head: str, reduction: str) -
     assert info["head"]["step"] == "estimator"
 
 
+def test_fit_cells__nested_scores_of_plain_sklearn(tmp_path: Path) -> None:
+    """Two sources and three families make two folds; the candidates are rated on them."""
+    study = example(
+        tmp_path,
+        conditions=("none",),
+        heads=HEADS,
+        train_on=("combined", "leave_one_family_out"),
+        nested=True,
+    )
+    for name in ("combined", "without family g2"):
+        each = cell("probe", train_set=name)
+        ((scores, info),) = fitted(study, each)
+        plain, frame = Plain(study, ["one.a"]), study.frames[0]
+        folds = study.folds(each)
+        training_set = study.training_sets[each.train_set]
+        learnt = training_set.rows & frame["split"].isin(["train", "val"]).to_numpy()
+        assert folds.count == 2
+        assert ((folds.validated >= 0) == learnt).all()
+        once = ~frame["path"].where(learnt).duplicated().to_numpy()
+        found = {}
+        for c in CS:
+            expected, merits = np.zeros(len(frame)), []
+            for fold in range(folds.count):
+                plain.train = np.flatnonzero(folds.learnt(fold) & once)
+                plain.val = np.flatnonzero((folds.validated == fold) & once)
+                score = plain.fit(LogisticRegression(C=c, max_iter=2000))
+                expected[folds.validated == fold] = score[folds.validated == fold]
+                merits.append(plain.merit(score))
+            plain.train = np.flatnonzero(learnt & once)
+            score = plain.fit(LogisticRegression(C=c, max_iter=2000))
+            expected[~learnt] = score[~learnt]
+            found[c] = (tuple(np.mean(merits, axis=0)), expected)
+        best = max(found, key=lambda c: found[c][0])
+        assert info["head"]["params"]["C"] == best
+        known = np.flatnonzero(frame["label"] >= 0)
+        assert (study.scored_rows(each) == known).all()
+        np.testing.assert_allclose(scores["none"], found[best][1][known], atol=2e-3)
+        threshold, _ = study.operating_point(each, scores)
+        splits = study.splits(each)
+        assert set(frame["split"][known[splits == "test"]]) >= {"test"}
+        for name in ("alpha+beta", "gamma"):
+            own = (splits == "val") & (frame["source"].iloc[known] == name).to_numpy()
+            assert np.mean(scores["none"][own] > threshold) <= 0.05
+
+
+def test_fit_cells__nested_needs_two_sources_or_groups(tmp_path: Path) -> None:
+    study = example(tmp_path, nested=True)
+    frame = study.frames[0].replace({"family": {"g1": "h", "g2": "h"}})
+    frame = frame.assign(group="one").replace({"source": {"gamma": "alpha+beta"}})
+    study = replace(study, frames={0: frame})
+    (outcome,) = fit_cells(study, [cell(train_set="combined")])
+    assert "two sources of photographs" in str(outcome.cause)
+
+
 def test_fit_head__operating_point_of_its_own_validation_images(tmp_path: Path) -> None:
     study = example(tmp_path, use=["train", "both"], heads=HEADS)
     chosen = cell("svm", train_set="beta", condition="blur")

@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from dfl.evaluation import METRICS
 from dfl.files import writing
-from dfl.report.study.content import StudyPage
+from dfl.report.study.content import UNMATCHED, StudyPage
 from dfl.report.study.page.curves import MOST_CURVES, roc_panels
 from dfl.report.study.page.dots import effect_plots, leader_plot, model_plot
 from dfl.report.study.page.heat import N_SHADES, cross_maps, model_map
@@ -23,6 +23,7 @@ from dfl.report.study.page.tables import (
     failures,
     metric_rows,
     tally,
+    unseen,
 )
 from dfl.report.study.page.wording import cell_text, count, training
 
@@ -56,6 +57,8 @@ def study_html(page: StudyPage) -> str:
             lower_is_better=metric.lower_is_better,
             all_metrics=METRICS.values(),
             choices=choices(page.choices),
+            unseen=unseen(page.unseen.head(_MOST_LEADERS)),
+            unmatched=UNMATCHED,
             claims=claims(page.claims),
             tally=tally(page.claims),
             trained_on=training(page.train_set),

@@ -56,6 +56,21 @@ class ChoiceCard:
 
 
 @dataclass(frozen=True)
+class Unseen:
+    """A configuration where generators and photographs are new, in words."""
+
+    name: str
+    chosen: bool
+    value: str
+    interval: str
+    worst: str
+    fpr: str
+    tpr: str
+    family: str
+    val: str
+
+
+@dataclass(frozen=True)
 class CheckedClaim:
     """A claim, its verdict, and the difference that decides it; ``dot`` has 0 at 50 %."""
 
@@ -116,6 +131,30 @@ def choices(table: pd.DataFrame) -> list[ChoiceCard]:
             interval(row["low"], row["high"]),
             percent(row["val"]),
             "" if cell_text(row["why"]) == "none" else cell_text(row["why"]),
+        )
+        for row in table.to_dict("records")
+    ]
+
+
+def unseen(table: pd.DataFrame) -> list[Unseen]:
+    """Configurations where generators and photographs are new, in their order."""
+    return [
+        Unseen(
+            " \u00b7 ".join(
+                cell_text(row[name])
+                for name in ("features", "reduction", "head", "train_condition")
+                if cell_text(row[name]) != "none"
+            ),
+            bool(row["chosen"]),
+            percent(row["value"]),
+            interval(row["low"], row["high"]),
+            f"{percent(row['worst'])} on {cell_text(row['worst_set'])}",
+            f"{percent(row['fpr'])} on {cell_text(row['fpr_source'])}"
+            if number(row["fpr"]) is not None
+            else "n/a",
+            percent(row["tpr"]),
+            percent(row["family"]),
+            percent(row["val"]),
         )
         for row in table.to_dict("records")
     ]

@@ -41,7 +41,17 @@ ORDER = {
         "dispatch",
     ],
     "backbones": [
-        *("weights", "layers", "precision", "pixels", "base", "fused", "engines", "runner"),
+        *(
+            "weights",
+            "layers",
+            "precision",
+            "pixels",
+            "base",
+            "statistics",
+            "fused",
+            "engines",
+            "runner",
+        ),
         *("weight_files", "layouts", "zoo", "names", "hub"),
         *("trunk", "timm_network", "timm", "towers", "open_clip", "text"),
     ],

@@ -3,6 +3,7 @@
 from dfl.backbones.base import Backbone
 from dfl.backbones.fused import FusedBackbone
 from dfl.backbones.open_clip import OpenClipBackbone
+from dfl.backbones.statistics import PixelStatistics
 from dfl.backbones.text import TextEmbeddings, encode_text
 from dfl.backbones.timm import TimmBackbone, from_zoo
 from dfl.backbones.zoo import ZOO, ZooEntry
@@ -12,6 +13,7 @@ __all__ = [
     "Backbone",
     "FusedBackbone",
     "OpenClipBackbone",
+    "PixelStatistics",
     "TextEmbeddings",
     "TimmBackbone",
     "ZooEntry",

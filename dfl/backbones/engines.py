@@ -63,11 +63,13 @@ def engine_for(
 
     Returns:
         A stand-in for ``backbone.encode``: normalised images ``(N, 3, input_size, input_size)`` in,
-        ``(N, D)`` by layer out.
+        ``(N, D)`` by layer out. A backbone without weights runs as it is.
 
     Raises:
         BackboneError: If OpenVINO cannot convert the network.
     """
+    if next(backbone.network.parameters(), None) is None:
+        return backbone.encode  # nothing to multiply faster
     if engine == "openvino":
         return _in_micro_batches(_openvino(backbone, precision, threads or 1))
     if engine == "compile":

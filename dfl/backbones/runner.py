@@ -167,7 +167,7 @@ class Runner:
         """Compile before the clock runs, and in one thread, which the compiler wants."""
         for name, member in self._members().items():
             size = (MICRO_BATCH, 3, member.input_size, member.input_size)
-            device = next(member.network.parameters()).device
+            device = next(member.buffers()).device  # those of the normalisation
             try:
                 self._forward(name, torch.zeros(size, dtype=torch.uint8, device=device))
             except BackboneError:

@@ -1,5 +1,6 @@
 """What all tests share: offline, one thread, and small images in the field's layout."""
 
+import gc
 import os
 import shutil
 import sys
@@ -8,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import settings
 from PIL import Image
 
@@ -25,22 +25,31 @@ settings.load_profile(
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip what needs a GPU where there is none."""
+    import torch  # slow, and the process that hands out the tests does not need it
+
     if not torch.cuda.is_available():
         for item in items:
             if item.get_closest_marker("gpu") is not None:
                 item.add_marker(pytest.mark.skip(reason="no GPU"))
 
 
-def pytest_collection_finish(session: pytest.Session) -> None:
-    """Start the server of processes where a test has use for it; it imports meanwhile."""
-    if (processes := sys.modules.get("tests.processes")) is not None:
-        processes.serve()
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Look for no garbage among what is imported here, a million objects, now or in any test."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.fixture(autouse=True)
 def quiet_and_offline(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
+    import torch
+
     torch.set_num_threads(1)
     yield
     # else the next test's logger goes on with this one's run, or with its service, which takes

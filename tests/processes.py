@@ -4,6 +4,7 @@ Importing torch and Lightning takes longer than what most tests do with them; a 
 started for a test inherits both, and nothing else, from a server that does `preloaded` alone.
 """
 
+import contextlib
 import multiprocessing
 import os
 import sys
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import torch
 
+from tests.conftest import REPOSITORY
 from tests.runs import free_port, job_of_torchrun
 
 CONTEXT = multiprocessing.get_context("forkserver")
@@ -24,8 +26,9 @@ Prepare = Callable[[], None]
 
 
 def serve() -> None:
-    """Start the server, before a study starts one with less."""
-    forkserver.ensure_running()
+    """Start the server where there is none; it finds what it imports in the folder it starts in."""
+    with contextlib.chdir(REPOSITORY):
+        forkserver.ensure_running()
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,7 @@ def start(
         prepare: A function of a module that changes the process before it runs the command.
         environment: Added to the present environment.
     """
+    serve()
     variables = dict(os.environ) | dict(environment or {})
     method = multiprocessing.get_start_method()
     process = CONTEXT.Process(target=_run, args=(args, log, prepare, variables, Path.cwd(), method))

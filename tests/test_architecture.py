@@ -118,6 +118,7 @@ def test_imports__have_no_circle() -> None:
     assert not imports, f"they import each other: {sorted(imports)}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("absent", "modules"),
     [
@@ -137,7 +138,7 @@ def test_imports__have_no_circle() -> None:
                 "dfl.report.figures.terminal",
             ],
         ),
-        pytest.param("lightning", ["dfl.backbones"], marks=pytest.mark.slow),  # loads torch
+        ("lightning", ["dfl.backbones"]),
     ],
 )
 def test_imports__stay_light(absent: str, modules: list[str]) -> None:

@@ -70,22 +70,21 @@ def _extract_args(images: Path, out: str) -> list[str]:
     return ["extract", *_backbone("", images), *image_data(images), f"--out={out}"]
 
 
-def test_extract__equals_one_process(images: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("processes", [2, pytest.param(3, marks=pytest.mark.slow)])
+def test_extract__equals_one_process(images: Path, tmp_path: Path, processes: int) -> None:
     """Bytes and all, with shards that do not divide by the processes."""
     few = ["--data.batch_size=2", "--data.num_workers=1"]
-    for processes in (1, 2, 3):
-        args = [*_extract_args(images, str(processes)), *few]
-        _run(args, processes, prepare=_few_rows_a_shard)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "2", "3", "splits"]
-    one, *several = (FeatureStore.open(tmp_path / name) for name in "123")
-    for many in several:
-        for name in ("tiny.pooled.npy", "manifest.csv", "features.json"):
-            assert (many.path / name).read_bytes() == (one.path / name).read_bytes()
-        pd.testing.assert_frame_equal(one.manifest.frame, many.manifest.frame)
-        assert len(many.manifest) == 47
-        assert not many.manifest.frame["path"].duplicated().any()
-        np.testing.assert_array_equal(one.matrix(), many.matrix())
-        assert one.metadata["fingerprint"] == many.metadata["fingerprint"]
+    for name, count in (("one", 1), ("many", processes)):
+        _run([*_extract_args(images, name), *few], count, prepare=_few_rows_a_shard)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["many", "one", "splits"]
+    one, many = (FeatureStore.open(tmp_path / name) for name in ("one", "many"))
+    for name in ("tiny.pooled.npy", "manifest.csv", "features.json"):
+        assert (many.path / name).read_bytes() == (one.path / name).read_bytes()
+    pd.testing.assert_frame_equal(one.manifest.frame, many.manifest.frame)
+    assert len(many.manifest) == 47
+    assert not many.manifest.frame["path"].duplicated().any()
+    np.testing.assert_array_equal(one.matrix(), many.matrix())
+    assert one.metadata["fingerprint"] == many.metadata["fingerprint"]
 
 
 @pytest.mark.slow
@@ -200,6 +199,7 @@ def _join_slowly() -> None:
     extraction.join_all, extraction.run_prediction = slow_join, noted_run
 
 
+@pytest.mark.slow
 def test_extract__others_do_not_wait_for_the_join(images: Path, tmp_path: Path) -> None:
     _run(_extract_args(images, "slow"), 2, prepare=_join_slowly)
     assert Path("left-1").read_text() == "False"
@@ -218,6 +218,7 @@ def _other_folder() -> None:
         shards.ExtractionPlan.folder = property(lambda self: Path("of this machine"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("prepare", "message"),
     [
@@ -267,6 +268,7 @@ def test_fit__reports_what_one_process_computes(images: Path, tmp_path: Path) ->
     np.testing.assert_allclose(one["score"], both["score"], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_fit__fine_tuning_scores_as_its_checkpoint_does(images: Path, tmp_path: Path) -> None:
     """Each process trains BatchNorm on its own images; those of the first are stored."""
     model = ["--model=dfl.heads.FineTuneTask", "--model.model=test_resnet", "--model.input_size=32"]
@@ -282,6 +284,7 @@ def test_fit__fine_tuning_scores_as_its_checkpoint_does(images: Path, tmp_path: 
     assert validated.iloc[-1] == pytest.approx(fitted.iloc[-1], abs=1e-5)
 
 
+@pytest.mark.slow
 def test_fit__standardises_by_all_processes(images: Path, tmp_path: Path) -> None:
     model = ["--model=dfl.heads.LinearProbeTask", *_backbone("model.", images), *OPTIMIZER]
     args = ["fit", *FIT, *model, *image_data(images), "--data.batch_size=2"]

@@ -142,6 +142,7 @@ def test_ended_when_asked__a_library_that_lets_no_signal_through(tmp_path: Path)
         assert ran.wait(timeout=5) == 128 + signal.SIGTERM
 
 
+@pytest.mark.slow
 def test_end_worker_with_parent__that_was_killed_before_it_began(tmp_path: Path) -> None:
     """The worker begins a second after its parent has ended."""
     code = f"""

@@ -106,7 +106,7 @@ class Edges(Backbone):
         return {"edges": self.network(image).flatten(1)}
 
 
-@pytest.mark.parametrize("engine", ["eager", "openvino"])
+@pytest.mark.parametrize("engine", ["eager", pytest.param("openvino", marks=pytest.mark.slow)])
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 def test_mixed__sees_faint_traces_that_autocast_blurs(engine) -> None:
     if engine == "openvino":
@@ -216,6 +216,7 @@ def test_is_linear__not_with_groups() -> None:
     assert not _is_linear(nn.Conv2d(3, 6, 3, groups=3))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 def test_openvino__a_network_it_cannot_convert_is_named(weights) -> None:
     pytest.importorskip("openvino", reason="needs the extra [openvino]")

@@ -21,7 +21,7 @@ from dfl.study.run.baselines import Baselines, FineTuning
 from dfl.study.run.cells import CellStore
 from dfl.study.run.finetuning import training_settings
 from dfl.study.run.study import Study
-from tests.processes import CONTEXT
+from tests.processes import CONTEXT, serve
 
 SCHEDULERS = {
     "none": None,
@@ -212,12 +212,14 @@ class QuickProcesses(ProcessPoolExecutor):
     """Processes that need not import torch, in place of those of loky, and are no children."""
 
     def __init__(self, count: int, **_: object) -> None:
+        serve()
         super().__init__(count, mp_context=CONTEXT)
 
     def shutdown(self, wait: bool = True, *, kill_workers: bool = False, **_: bool) -> None:
         super().shutdown(wait)
 
 
+@pytest.mark.slow
 def test_run__on_two_devices_at_once_as_one_after_the_other(
     data: ImageDataModule, tmp_path: Path, monkeypatch
 ) -> None:

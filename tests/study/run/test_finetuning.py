@@ -51,6 +51,7 @@ def tiny(lr: float = 3e-3, **arguments: Any) -> FineTuneTask:
 
 
 KEY = "ab" * 16
+EPOCHS = 2
 
 
 def run(data: ImageDataModule, folder: Path, **changes: Any) -> np.ndarray:
@@ -61,7 +62,7 @@ def run(data: ImageDataModule, folder: Path, **changes: Any) -> np.ndarray:
         "train": data.manifest,
         "store": Store(NETWORK, folder),
         "key": KEY,
-        "max_epochs": 3,
+        "max_epochs": EPOCHS,
         "patience": None,
         "seed": 1,
         "accelerator": "cpu",
@@ -104,8 +105,10 @@ def test_fine_tune__learns_and_leaves_task_and_random_state_alone(
     assert all("images/s" in line for line in captured.err.splitlines())
 
 
-@pytest.mark.parametrize("validated", [True, False])  # the best epoch counts, or the last
-@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize(
+    ("workers", "validated"),  # the best epoch counts, or the last
+    [(0, True), (1, False)],
+)
 def test_fine_tune__an_interrupted_one_ends_as_it_would_have(
     data: ImageDataModule,
     tmp_path: Path,
@@ -118,12 +121,12 @@ def test_fine_tune__an_interrupted_one_ends_as_it_would_have(
     data.num_workers = workers
     rows = data.manifest if validated else _training_images(data)
     whole = run(data, tmp_path / "whole", train=rows)
-    batches = len(steps) // 3
-    _stop_in_epoch_2(data, tmp_path / "cell", monkeypatch, train=rows)
+    batches = len(steps) // EPOCHS
+    _stop_in_last_epoch(data, tmp_path / "cell", monkeypatch, train=rows)
     (tmp_path / "cell").rename(tmp_path / "moved")
     steps.clear()
     np.testing.assert_array_equal(run(data, tmp_path / "moved", train=rows), whole)
-    assert steps == [2] * batches
+    assert steps == [EPOCHS - 1] * batches
     files = (tmp_path / name / KEY / "network.ckpt" for name in ("moved", "whole"))
     one, other = (torch.load(file, weights_only=True)["state_dict"] for file in files)
     assert all(torch.equal(one[name], other[name]) for name in other)
@@ -134,10 +137,10 @@ def _training_images(data: ImageDataModule) -> Manifest:
     return Manifest(frame, data.manifest.root)
 
 
-def _stop_in_epoch_2(data: ImageDataModule, folder: Path, monkeypatch, **changes: Any) -> Path:
+def _stop_in_last_epoch(data: ImageDataModule, folder: Path, monkeypatch, **changes: Any) -> Path:
     """Interrupt a training; give the folder that keeps it."""
     with monkeypatch.context() as patch:
-        patch.setattr(FineTuneTask, "on_train_epoch_start", _stop_at_epoch_2, raising=False)
+        patch.setattr(FineTuneTask, "on_train_epoch_start", _stop_at_last_epoch, raising=False)
         with pytest.raises(RuntimeError, match="stopped"):
             run(data, folder, **changes)
     assert not (folder / KEY).exists()
@@ -150,7 +153,7 @@ def test_fine_tune__begins_anew_where_its_last_epoch_cannot_be_read(
     data: ImageDataModule, tmp_path: Path, monkeypatch, caplog
 ) -> None:
     whole = run(data, tmp_path / "whole")
-    last = _stop_in_epoch_2(data, tmp_path / "cell", monkeypatch) / "last.ckpt"
+    last = _stop_in_last_epoch(data, tmp_path / "cell", monkeypatch) / "last.ckpt"
     last.write_bytes(last.read_bytes()[:1000])
     np.testing.assert_array_equal(run(data, tmp_path / "cell"), whole)
     assert "last.ckpt cannot be read" in caplog.text
@@ -168,8 +171,8 @@ def test_fine_tune__a_damaged_one_is_named_and_made_anew(
     assert steps
 
 
-def _stop_at_epoch_2(task: FineTuneTask) -> None:
-    if task.current_epoch == 2:
+def _stop_at_last_epoch(task: FineTuneTask) -> None:
+    if task.current_epoch == EPOCHS - 1:
         raise RuntimeError("stopped")
 
 
@@ -297,7 +300,7 @@ def test_fine_tune__resuming_needs_no_first_weights(
             super().__init__(model, **arguments | {"pretrained": False})
 
     monkeypatch.setattr(dfl.heads.tasks.finetune, "ImageClassifier", Counted)
-    _stop_in_epoch_2(data, tmp_path / "cell", monkeypatch, task=tiny(pretrained=True))
+    _stop_in_last_epoch(data, tmp_path / "cell", monkeypatch, task=tiny(pretrained=True))
     assert built == [True]
     run(data, tmp_path / "cell", task=tiny(pretrained=True))
     assert built == [True, False, False]

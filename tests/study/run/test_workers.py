@@ -88,6 +88,7 @@ def test_run__a_cell_loads_no_torch(tmp_path: Path) -> None:
         assert dict(workers.run(loaded, ["lda"], study, folder=study.folder)) == {0: []}
 
 
+@pytest.mark.slow
 def test_run__killed_it_leaves_no_process(tmp_path: Path) -> None:
     """One process works and one is idle when the one that started them is killed."""
     file = tmp_path / "pids"

@@ -1,5 +1,6 @@
 """The command `heads`: a feature folder in, fitted sklearn heads out."""
 
+import logging
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,6 +14,7 @@ from sklearn.pipeline import Pipeline
 from dfl.errors import HeadError
 from dfl.evaluation import SCORE_COLUMNS, known_rows, metric_table, write_scores
 from dfl.features.store import FeatureStore
+from dfl.heads.estimators.provenance import provenance_of, takes_provenance, unsaid
 from dfl.heads.estimators.reductions import reduced
 from dfl.heads.out_of_core.fit import OutOfCore, is_streamed
 from dfl.heads.out_of_core.stream import Stream
@@ -25,6 +27,8 @@ from dfl.heads.storage.head_folder import (
 from dfl.heads.storage.sklearn_head import SklearnHead
 from dfl.progress import progress
 from dfl.report.figures.terminal import print_comparison
+
+logger = logging.getLogger(__name__)
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _TITLES: Final = {"train": "Training images", "val": "Validation images", "test": "Test images"}
@@ -93,6 +97,10 @@ def heads(
         name: is_streamed(head.pipeline, *chosen.shape, out_of_core=out_of_core)
         for name, head in planned.items()
     }
+    provenance = provenance_of(table).iloc[train]
+    wanting = [name for name, head in planned.items() if takes_provenance([head.pipeline])]
+    if wanting and (line := unsaid(table.iloc[train])):
+        logger.warning("%s: %s (columns of the manifest)", ", ".join(wanting), line)
     stream = Stream(chosen, label)  # one for all heads: they share its passes
     # plain arrays: an estimator that keeps its input must not keep a map of the feature file
     matrix = None if all(streamed.values()) else chosen.read()
@@ -102,9 +110,9 @@ def heads(
         for name in planned:
             bar.set_description(f"fit {name}")
             if streamed[name] or matrix is None:
-                head = planned[name].fit_streamed(stream, scratch=out)
+                head = planned[name].fit_streamed(stream, scratch=out, provenance=provenance)
             else:
-                head = planned[name].fit(matrix, label)
+                head = planned[name].fit(matrix, label, provenance)
             results[name] = table.assign(score=head.score_rows(rows))
             with writing_head(head, out / name, counts=counts, overwrite=overwrite) as folder:
                 write_scores(results[name], folder / SCORES)

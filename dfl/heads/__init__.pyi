@@ -1,6 +1,9 @@
 from .estimators.autoencoder_step import Autoencoder as Autoencoder
 from .estimators.encoder_step import BottleneckEncoder as BottleneckEncoder
 from .estimators.linear_probe import LinearProbe as LinearProbe
+from .estimators.meta_estimators import Balanced as Balanced
+from .estimators.meta_estimators import OnePerFamily as OnePerFamily
+from .estimators.prototypes import Prototypes as Prototypes
 from .estimators.reductions import StoredEncoder as StoredEncoder
 from .estimators.text_estimators import LearnedText as LearnedText
 from .estimators.text_estimators import TextSimilarity as TextSimilarity

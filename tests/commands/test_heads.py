@@ -23,6 +23,7 @@ from dfl.heads.estimators import (
     linear_svm,
     logistic_regression,
     naive_bayes,
+    prototypes,
     rbf_svm,
 )
 from dfl.heads.estimators.reductions import pca
@@ -139,6 +140,28 @@ def test_heads__trains_on_an_image_once(tmp_path: Path) -> None:
 
     counts = HEAD.read(tmp_path / "out" / "lda")["trained_on"]
     assert counts == {"real": (train["label"] == 0).sum() - 1, "fake": (train["label"] == 1).sum()}
+
+
+def test_heads__say_what_stands_in_for_families_and_sources(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = store(tmp_path / "features")
+    table, _ = table_and_matrix(folder)
+    train = table[table["split"] == "train"].drop_duplicates("path")
+    fakes = int((train["label"] == 1).sum())
+
+    heads(folder, tmp_path / "out", heads={"lda": lda(), "kinds": prototypes()})
+
+    assert caplog.messages == [
+        f"kinds: {fakes} of the fakes have no family: their generator stands for it; "
+        f"{len(train) - fakes} of the photographs have no source: their dataset stands for it "
+        "(columns of the manifest)"
+    ]
+    kinds = load_head(tmp_path / "out" / "kinds").pipeline[-1].kinds_
+    assert kinds == [
+        *sorted(set(train["dataset"][train["label"] == 0])),
+        *sorted(set(train["generator"][train["label"] == 1])),
+    ]
 
 
 def test_heads__reports_every_head_and_split(

@@ -5,6 +5,7 @@ from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 from sklearn.pipeline import Pipeline
 
 from dfl.heads import estimators
@@ -27,7 +28,25 @@ ESTIMATORS: dict[str, Callable[[], Pipeline]] = {
     "knn": estimators.knn,
     "naive_bayes": estimators.naive_bayes,
     "gradient_boosting": lambda: estimators.gradient_boosting(max_iter=10, max_features=1.0),
+    "prototypes": estimators.prototypes,
 }
+
+WRAPPED: dict[str, Callable[[], Pipeline]] = {
+    "balanced": lambda: estimators.balanced(estimators.logistic_regression()),
+    "balanced_svm": lambda: estimators.balanced(estimators.linear_svm()),
+    "balanced_bayes": lambda: estimators.balanced(estimators.naive_bayes()),
+    "balanced_forest": lambda: estimators.balanced(estimators.random_forest(n_estimators=5)),
+    "one_per_family": lambda: estimators.one_per_family(estimators.lda()),
+    "one_per_family_balanced": lambda: estimators.one_per_family(
+        estimators.balanced(estimators.logistic_regression())
+    ),
+    "one_per_source": lambda: estimators.one_per_family(estimators.naive_bayes(), by="source"),
+    "one_per_family_forest": lambda: estimators.one_per_family(
+        estimators.random_forest(n_estimators=5)
+    ),
+    "prototypes": lambda: estimators.prototypes(by="generator", pool="max"),
+}
+"""Heads that learn of what kind images are."""
 
 
 def images(
@@ -38,6 +57,23 @@ def images(
     label = (np.arange(count) % 2).astype(np.int64)
     features = rng.normal(size=(count, DIM)) + 0.7 * label[:, None] * (np.arange(DIM) < 4)
     return (features * np.logspace(-2, 2, DIM)).astype(np.float32), label
+
+
+def provenance(label: npt.NDArray[np.int64], seed: int = 0) -> pd.DataFrame:
+    """Three unequal families of four generators, and two unequal sources of two datasets."""
+    rng = np.random.default_rng(seed)
+    fake = label == 1
+    generator = rng.choice(["gan1", "gan2", "diffusion", "vae"], len(label), p=[0.1, 0.4, 0.4, 0.1])
+    family = np.where(np.char.startswith(generator, "gan"), "gan", generator)
+    source = rng.choice(["web", "camera"], len(label), p=[0.8, 0.2])
+    return pd.DataFrame(
+        {
+            "generator": np.where(fake, generator, "real"),
+            "family": np.where(fake, family, ""),
+            "source": np.where(fake, "", source),
+            "dataset": rng.choice(["one", "two"], len(label), p=[0.3, 0.7]),
+        }
+    )
 
 
 def encoder(seed: int = 0) -> BottleneckEncoder:

@@ -5,6 +5,7 @@ checkpoint, never to score.
 """
 
 from dfl.heads.estimators.classifiers import (
+    balanced,
     decision_tree,
     gradient_boosting,
     knn,
@@ -13,6 +14,8 @@ from dfl.heads.estimators.classifiers import (
     linear_svm,
     logistic_regression,
     naive_bayes,
+    one_per_family,
+    prototypes,
     random_forest,
     rbf_svm,
 )
@@ -21,6 +24,7 @@ from dfl.heads.estimators.text_classifiers import learned_text, zero_shot
 
 __all__ = [
     "autoencoder",
+    "balanced",
     "bottleneck",
     "decision_tree",
     "gradient_boosting",
@@ -31,7 +35,9 @@ __all__ = [
     "linear_svm",
     "logistic_regression",
     "naive_bayes",
+    "one_per_family",
     "pca",
+    "prototypes",
     "random_forest",
     "rbf_svm",
     "zero_shot",

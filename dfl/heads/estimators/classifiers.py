@@ -21,6 +21,9 @@ from sklearn.svm import SVC, LinearSVC
 from sklearn.tree import DecisionTreeClassifier
 
 from dfl.heads.estimators.linear_probe import LinearProbe
+from dfl.heads.estimators.meta_estimators import Balanced, OnePerFamily
+from dfl.heads.estimators.prototypes import Prototypes
+from dfl.heads.estimators.provenance import By
 
 
 def linear_svm(C: float = 0.01, max_iter: int = 10_000) -> Pipeline:  # noqa: N803  # sklearn's name
@@ -226,6 +229,58 @@ def gradient_boosting(
         random_state=seed,
     )
     return Pipeline([("estimator", estimator)])
+
+
+def balanced(head: Pipeline, by: By = "family") -> Pipeline:
+    """Let both classes count alike in another head, and in each class every kind of image.
+
+    Args:
+        head: A head whose estimator takes weights: logistic_regression, linear_svm, rbf_svm,
+            linear_probe, naive_bayes, trees and their ensembles.
+        by: What a kind is: ``family`` (of a fake; of a photograph its source), ``generator`` (of a
+            photograph its source), or ``dataset``.
+
+    Returns:
+        The steps of the head, its estimator in `Balanced`.
+    """
+    return _wrapped(head, Balanced(head[-1], by=by))
+
+
+def one_per_family(
+    head: Pipeline, by: Literal["family", "generator", "source"] = "family"
+) -> Pipeline:
+    """Fit another head for each family of fakes, against all photographs, and average the scores.
+
+    Args:
+        head: Any head; ``balanced`` of one lets the photographs' sources count alike in each.
+        by: ``family`` or ``generator``: a head for each of the fakes', against all photographs;
+            ``source``: a head for each of the photographs', against all fakes.
+
+    Returns:
+        The steps of the head, its estimator in `OnePerFamily`.
+    """
+    return _wrapped(head, OnePerFamily(head[-1], by=by))
+
+
+def prototypes(
+    by: By = "family", pool: Literal["softmax", "max"] = "softmax", temperature: float = 0.1
+) -> Pipeline:
+    """Compare an image with the mean of each family of fakes and of each source of photographs.
+
+    Args:
+        by: What a kind is: ``family`` (of a fake; of a photograph its source), ``generator`` (of a
+            photograph its source), or ``dataset``.
+        pool: Whether all prototypes of a class count, the nearer the more, or the nearest alone.
+        temperature: Of the softmax of cosines, above 0.
+
+    Returns:
+        Scaling, because cosines are of all columns alike, then the estimator.
+    """
+    return _scaled(Prototypes(by=by, pool=pool, temperature=temperature))
+
+
+def _wrapped(head: Pipeline, estimator: ClassifierMixin) -> Pipeline:
+    return Pipeline([*head.steps[:-1], ("estimator", estimator)])
 
 
 def _scaled(estimator: ClassifierMixin) -> Pipeline:

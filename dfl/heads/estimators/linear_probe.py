@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from dfl.errors import HeadError
+from dfl.heads.estimators.margin import MarginClassifier
 from dfl.heads.settings import TrainingSettings
 from dfl.types import FAKE, REAL
 
@@ -19,7 +19,7 @@ Array = npt.NDArray[np.float64]
 
 
 @dataclass(eq=False, repr=False)
-class LinearProbe(TrainingSettings, ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sklearn is untyped
+class LinearProbe(TrainingSettings, MarginClassifier):
     """Train one linear layer by AdamW on the binary cross-entropy of batches.
 
     The head is that of `LinearProbeTask`, with the same loss. It trains on one CPU, without
@@ -40,12 +40,18 @@ class LinearProbe(TrainingSettings, ClassifierMixin, BaseEstimator):  # type: ig
     learning_rate: float = 1e-3
     weight_decay: float = 0.1
 
-    def fit(self, X: npt.NDArray[np.number], y: npt.ArrayLike) -> Self:  # noqa: N803  # sklearn's names
+    def fit(
+        self,
+        X: npt.NDArray[np.number],  # noqa: N803  # sklearn's name
+        y: npt.ArrayLike,
+        sample_weight: npt.ArrayLike | None = None,
+    ) -> Self:
         """Train the layer.
 
         Args:
             X: Features, shape ``(N, D)``.
             y: ``REAL`` or ``FAKE``, shape ``(N,)``.
+            sample_weight: What the loss of each row is multiplied by, shape ``(N,)``; 1 by default.
 
         Raises:
             HeadError: If a setting is out of its range, or training diverged.
@@ -57,7 +63,8 @@ class LinearProbe(TrainingSettings, ClassifierMixin, BaseEstimator):  # type: ig
         # only here: scoring with a stored head loads without torch
         from dfl.heads.modules.linear_training import train_linear
 
-        head = train_linear(features, label, self)
+        weight = None if sample_weight is None else np.asarray(sample_weight, dtype=np.float32)
+        head = train_linear(features, label, self, weight=weight)
         normalise = head.normalise
         deviation = np.sqrt(_array(normalise.running_var) + normalise.eps)
         self.coef_ = _array(head.linear.weight)[0] / deviation
@@ -81,11 +88,6 @@ class LinearProbe(TrainingSettings, ClassifierMixin, BaseEstimator):  # type: ig
         """
         check_is_fitted(self)
         return np.asarray(validate_data(self, X, reset=False) @ self.coef_ + self.intercept_)
-
-    def predict(self, X: npt.NDArray[np.number]) -> npt.NDArray[np.int64]:  # noqa: N803  # sklearn's name
-        """Predict classes: ``FAKE`` where the score is above 0, else ``REAL``; shape ``(N,)``."""
-        score = self.decision_function(X)
-        return np.asarray(self.classes_[(score > 0).astype(int)])
 
 
 def _array(tensor: "Tensor") -> Array:

@@ -20,11 +20,11 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize
 from scipy.special import expit
-from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from dfl.errors import HeadError
+from dfl.heads.estimators.margin import MarginClassifier
 from dfl.types import FAKE, REAL
 
 Array = npt.NDArray[np.float64]
@@ -36,7 +36,7 @@ _TOLERANCE: Final = 1e-6  # of the gradient of a loss that starts near log 2
 
 
 @dataclass(eq=False, repr=False)
-class TextClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]  # sklearn is untyped
+class TextClassifier(MarginClassifier, ABC):
     """An image is scored by how much nearer it is to what is fake than to what is real.
 
     Args:
@@ -93,14 +93,10 @@ class TextClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
             several vectors of a class, the nearest one counts.
         """
         check_is_fitted(self)
-        images = _unit(validate_data(self, X, reset=False))
+        images = unit_rows(validate_data(self, X, reset=False))
         fake = (images @ self.fake_vectors_.T).max(axis=1)
         real = (images @ self.real_vectors_.T).max(axis=1)
         return np.asarray(self.logit_scale_ * (fake - real))
-
-    def predict(self, X: Features) -> npt.NDArray[np.int64]:  # noqa: N803  # sklearn's name
-        """Predict classes: ``FAKE`` where the score is above 0, else ``REAL``; shape ``(N,)``."""
-        return np.asarray(self.classes_[(self.decision_function(X) > 0).astype(int)])
 
     def _check_options(self) -> None:
         """Refuse options that are out of range."""
@@ -201,12 +197,12 @@ class LearnedText(TextClassifier):
     max_iter: int = 1000
 
     def _set_vectors(self, texts: Sides, features: Features, label: npt.ArrayLike | None) -> None:
-        images = _unit(features)
+        images = unit_rows(features)
         truth = _checked_label(label, len(images))
         share = self.image_weight
         self.start_ = np.stack(
             [
-                _unit(
+                unit_rows(
                     (1 - share) * _mean_unit(texts[side])
                     + share * _mean_unit(images[truth == side])
                 )
@@ -216,7 +212,7 @@ class LearnedText(TextClassifier):
         if not self.start_.any(axis=1).all():
             raise HeadError("the vectors of a class cancel out; choose another image_weight")
         self.n_iter_ = 0
-        learnt = _unit(self._minimise(images, truth)) if self.max_iter else self.start_
+        learnt = unit_rows(self._minimise(images, truth)) if self.max_iter else self.start_
         self.real_vectors_, self.fake_vectors_ = learnt[:1].copy(), learnt[1:].copy()
 
     def _minimise(self, images: Array, truth: npt.NDArray[np.int64]) -> Array:
@@ -284,7 +280,7 @@ def prototype_loss(
     return float(loss), by_vector.ravel()
 
 
-def _unit(vectors: npt.ArrayLike) -> Array:
+def unit_rows(vectors: npt.ArrayLike) -> Array:
     """Scale rows to length 1; a row of zeros stays."""
     rows = np.asarray(vectors, dtype=np.float64)
     norm = np.linalg.norm(rows, axis=-1, keepdims=True)
@@ -293,4 +289,4 @@ def _unit(vectors: npt.ArrayLike) -> Array:
 
 def _mean_unit(units: Array) -> Array:
     """Average rows, and scale the mean to length 1."""
-    return _unit(units.mean(axis=0))
+    return unit_rows(units.mean(axis=0))

@@ -10,7 +10,11 @@ from dfl.heads.settings import TrainingSettings
 
 
 def train_linear(
-    features: npt.NDArray[np.float32], label: npt.NDArray[np.int64], settings: TrainingSettings
+    features: npt.NDArray[np.float32],
+    label: npt.NDArray[np.int64],
+    settings: TrainingSettings,
+    *,
+    weight: npt.NDArray[np.float32] | None = None,
 ) -> LinearHead:
     """Train a linear head on the CPU; no random number of torch's own is drawn.
 
@@ -18,6 +22,7 @@ def train_linear(
         features: Shape ``(N, D)``; a memory map is read batch by batch.
         label: ``REAL`` or ``FAKE``, shape ``(N,)``.
         settings: Without a problem.
+        weight: What the loss of each row is multiplied by, shape ``(N,)``.
 
     Returns:
         The head, in evaluation mode.
@@ -38,6 +43,8 @@ def train_linear(
             loss = cross_entropy(
                 head(torch.from_numpy(features[rows])), torch.from_numpy(label[rows])
             )
+            if weight is not None:
+                loss = loss * torch.from_numpy(weight[rows])
             optimizer.zero_grad()
             loss.mean().backward()  # type: ignore[no-untyped-call]
             optimizer.step()

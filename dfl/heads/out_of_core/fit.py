@@ -3,18 +3,21 @@
 Scaling, principal components, a trained bottleneck and Nystroem's features, before LDA, logistic
 regression, a linear SVM or naive Bayes, come from passes over the rows. What is iterative is taken
 to the optimum of sklearn's objective, before which sklearn stops at its own default tolerance; the
-rest is what sklearn computes in memory, up to rounding. An RBF SVM becomes a linear one on
+rest is what sklearn computes in memory, up to rounding. `Balanced` and `OnePerFamily` of these give
+rows weights, 0 for those that a classifier does not learn from. An RBF SVM becomes a linear one on
 Nystroem's features (Williams and Seeger 2001). Trees and neighbours need all rows at once.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from copy import deepcopy
 from pathlib import Path
 from typing import Any, Final, Literal
 
 import numpy as np
+import numpy.typing as npt
+import pandas as pd
 from sklearn.base import BaseEstimator, clone
 from sklearn.decomposition import PCA
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
@@ -27,6 +30,14 @@ from sklearn.svm import SVC, LinearSVC
 
 from dfl.errors import HeadError
 from dfl.heads.estimators.encoder_step import BottleneckEncoder
+from dfl.heads.estimators.margin import margin
+from dfl.heads.estimators.meta_estimators import (
+    Balanced,
+    OnePerFamily,
+    innermost,
+    with_innermost,
+)
+from dfl.heads.estimators.prototypes import Prototypes
 from dfl.heads.estimators.text_estimators import TextSimilarity
 from dfl.heads.out_of_core.gaussian import fit_lda, fit_naive_bayes
 from dfl.heads.out_of_core.linear import fit_linear_svm, fit_logistic_regression
@@ -47,10 +58,14 @@ from dfl.heads.out_of_core.steps import (
     nystroem_of,
 )
 from dfl.heads.out_of_core.stream import Stream
+from dfl.types import FeatureSpec
 
 logger = logging.getLogger(__name__)
 
 OutOfCore = Literal["auto", "always", "never"]
+Array = npt.NDArray[np.float64]
+Matrix = npt.NDArray[np.float32]
+Rows = npt.NDArray[np.bool_]
 
 _FIRST: Final = np.zeros(1, dtype=np.int64)
 _NEWTON_STEPS: Final = 10_000  # as `linear_svm` has it
@@ -84,7 +99,8 @@ def is_streamed(pipeline: Pipeline, rows: int, dim: int, *, out_of_core: OutOfCo
     if out_of_core == "always" and obstacle is not None:
         raise HeadError(f"{obstacle} needs all rows at once, not out_of_core; {instead}")
     at_once, in_passes = (need(pipeline, rows, dim) for need in (need_at_once, need_of_passes))
-    is_long = type(pipeline[-1]) is SVC and rows > EXACT_RBF_ROWS
+    classifier = innermost(pipeline[-1])
+    is_long = type(classifier) is SVC and rows > EXACT_RBF_ROWS
     is_large = 4 * rows * dim > IN_MEMORY_BYTES and in_passes < at_once
     wanted = out_of_core == "auto" and obstacle is None and (is_long or is_large)
     is_passed = wanted or out_of_core == "always"
@@ -106,18 +122,27 @@ def is_streamed(pipeline: Pipeline, rows: int, dim: int, *, out_of_core: OutOfCo
             else f"all {rows:,} x {dim:,} training features at once, about {readable(need)} with "
             "sklearn's copies"
         )
-        name = obstacle or type(pipeline[-1]).__name__
+        name = obstacle or type(classifier).__name__
         raise HeadError(f"{name} needs {what}, and {readable(free)} are free; {instead}")
     return is_passed
 
 
-def fit_streamed(pipeline: Pipeline, stream: Stream, *, scratch: Path) -> Pipeline:
+def fit_streamed(
+    pipeline: Pipeline,
+    stream: Stream,
+    *,
+    scratch: Path,
+    spec: FeatureSpec = (),
+    provenance: pd.DataFrame | None = None,
+) -> Pipeline:
     """Fit a copy of a pipeline.
 
     Args:
         pipeline: Unfitted; one that `is_streamed` accepts.
         stream: The training features and labels.
         scratch: On whose disk to keep what a reduction makes of them; nothing stays there.
+        spec: The layers of the features, for steps that ask for them.
+        provenance: Of what kind the images are, for an estimator that asks for it.
 
     Returns:
         The fitted pipeline; ``SVC`` is replaced by ``Nystroem`` and ``LinearSVC`` in it.
@@ -127,25 +152,73 @@ def fit_streamed(pipeline: Pipeline, stream: Stream, *, scratch: Path) -> Pipeli
         ValueError: If sklearn refuses a setting.
     """
     *before, (last, estimator) = clone(pipeline).steps
-    if type(estimator) is not TextSimilarity:
-        fit_few_rows(estimator)
+    classifier = innermost(estimator)
+    if type(classifier) not in _OWN:  # what sklearn refuses is refused before the rows are read
+        fit_few_rows(clone(classifier))
     fitted: list[tuple[str, BaseEstimator]] = []
     with ExitStack() as files:
         for name, step in before:
             step, stream = _pass_through(step, stream, files, scratch)
             fitted.append((name, step))
-        if type(estimator) is SVC:
+        if type(classifier) is SVC:
             logger.warning(
                 "%s training images are many for an exact RBF SVM: a linear SVM on Nystroem's "
                 "features of %d of them stands in",
                 f"{stream.n_rows:,}",
                 min(LANDMARKS, stream.n_rows),
             )
-            step, stream = _pass_through(nystroem_of(estimator, stream), stream, files, scratch)
+            step, stream = _pass_through(nystroem_of(classifier, stream), stream, files, scratch)
             fitted.append(("kernel", step))
-            estimator = fit_few_rows(LinearSVC(C=estimator.C, dual=False, max_iter=_NEWTON_STEPS))
-        _ESTIMATORS[type(estimator)](estimator, stream)
+            linear = LinearSVC(C=classifier.C, dual=False, max_iter=_NEWTON_STEPS)
+            estimator = with_innermost(estimator, linear)
+        _fit_estimator(estimator, stream, provenance)
     return Pipeline([*fitted, (last, estimator)])
+
+
+def _fit_estimator(
+    estimator: BaseEstimator, stream: Stream, provenance: pd.DataFrame | None
+) -> BaseEstimator:
+    """Fit in place; rows whose weight is 0 are as if they were not there."""
+    label = stream.label
+    there = np.ones(len(label), bool) if stream.weight is None else stream.weight > 0
+    own = None if provenance is None else provenance[there]
+    if isinstance(estimator, Balanced):
+        weight = np.zeros(len(label))
+        weight[there] = estimator.weights(label[there], own)
+        inner = clone(estimator.estimator)
+        return estimator.adopt(_fit_estimator(inner, stream.weighted(weight), provenance))
+    if isinstance(estimator, OnePerFamily):
+        members, kinds = [], []
+        for kind, rows in estimator.shares(label[there], own):
+            weight = np.zeros(len(label))
+            weight[there] = rows
+            inner = clone(estimator.estimator)
+            members.append(_fit_estimator(inner, stream.weighted(weight), provenance))
+            kinds.append(kind)
+        return estimator.adopt(members, _spreads(members, stream, there), kinds)
+    if isinstance(estimator, Prototypes):
+        return estimator.fit_blocks(_only(stream, there), label[there], own)
+    if type(estimator) not in _OWN:
+        fit_few_rows(estimator)
+    _ESTIMATORS[type(estimator)](estimator, stream)
+    return estimator
+
+
+def _spreads(members: Sequence[BaseEstimator], stream: Stream, there: Rows) -> Array:
+    """Measure the standard deviation of each classifier's scores, shape ``(K,)``."""
+    scores = StandardScaler()
+    for rows in _only(stream, there):
+        if len(rows):
+            scores.partial_fit(np.column_stack([margin(member, rows) for member in members]))
+    return np.asarray(np.sqrt(scores.var_))
+
+
+def _only(stream: Stream, there: Rows) -> Iterator[Matrix]:
+    """Pass over some of the rows."""
+    start = 0
+    for rows, label in stream.blocks():
+        yield rows[there[start : start + len(label)]]
+        start += len(label)
 
 
 def _pass_through(
@@ -172,8 +245,9 @@ def _obstacle(pipeline: Pipeline) -> str | None:
     for _, step in before:
         if type(step) not in _STEPS and type(step) is not StandardScaler:
             return type(step).__name__
-    known = type(estimator) in _ESTIMATORS or type(estimator) is SVC
-    return None if known and _has_known_settings(estimator) else type(estimator).__name__
+    classifier = innermost(estimator)
+    known = type(classifier) in (*_ESTIMATORS, Prototypes, SVC)
+    return None if known and _has_known_settings(classifier) else type(classifier).__name__
 
 
 def _has_known_settings(estimator: BaseEstimator) -> bool:
@@ -195,6 +269,8 @@ _ESTIMATORS: Final[dict[type, Callable[[Any, Stream], None]]] = {
     GaussianNB: fit_naive_bayes,
     TextSimilarity: _fit_width,
 }
+_OWN: Final = (TextSimilarity, Prototypes)
+"""Estimators of this package, which refuse settings by themselves."""
 _SETTINGS: Final[dict[type, dict[str, tuple[object, ...]]]] = {
     LinearDiscriminantAnalysis: {
         "solver": ("svd", "lsqr"),

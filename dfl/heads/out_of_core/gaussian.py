@@ -37,7 +37,7 @@ def fit_naive_bayes(estimator: GaussianNB, stream: Stream) -> None:
     moments = stream.moments()
     estimator.class_count_, estimator.class_prior_ = moments.count, moments.prior
     estimator.theta_ = moments.mean
-    variance = np.diagonal(moments.joint_scatter()) / moments.n_rows
+    variance = np.diagonal(moments.joint_scatter()) / moments.total
     estimator.epsilon_ = estimator.var_smoothing * float(variance.max())
     estimator.var_ = _variances(moments) + estimator.epsilon_
     estimator.n_features_in_ = stream.dim
@@ -51,7 +51,7 @@ def _variances(moments: Moments) -> Array:
 
 def _solve_eigen(estimator: LinearDiscriminantAnalysis, moments: Moments) -> tuple[Array, Array]:
     """Whiten by the eigenvectors of the scatter within classes: the SVD's, squared."""
-    within = (moments.scatter[0] + moments.scatter[1]) / moments.n_rows
+    within = (moments.scatter[0] + moments.scatter[1]) / moments.total
     std = np.sqrt(np.diagonal(within))
     std = np.where(std == 0, 1.0, std)
     values, vectors = np.linalg.eigh(within / (std[:, None] * std))
@@ -94,12 +94,16 @@ def _fourth_power(stream: Stream, scale: Array) -> Array:
     centre = stream.moments().mean * divisor + shift
     weight = 1 / (scale * divisor) ** 2
     total = np.zeros(2)
+    start = 0
     for block, label in stream.unscaled(CACHED_ROWS):
+        given = None if stream.weight is None else stream.weight[start : start + len(label)]
+        start += len(label)
         for side in (REAL, FAKE):
             difference = block[label == side].astype(np.float64)
             difference -= centre[side]
             np.square(difference, out=difference)
-            total[side] += np.square(difference @ weight[side]).sum()
+            power = np.square(difference @ weight[side])
+            total[side] += power.sum() if given is None else power @ given[label == side]
     return total
 
 

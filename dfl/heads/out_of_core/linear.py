@@ -40,17 +40,17 @@ class _Loss:
     """A convex loss of the margin ``y * score``, which is larger the surer a right decision is.
 
     Attributes:
-        of: Gives its sum, and its slope at every margin.
+        of: Gives it, and its slope, at every margin.
         curvature: Gives its second derivative at every margin.
     """
 
-    of: Callable[[Array], tuple[float, Array]]
+    of: Callable[[Array], tuple[Array, Array]]
     curvature: Callable[[Array], Array]
 
 
 def fit_logistic_regression(estimator: LogisticRegression, stream: Stream) -> None:
     """Fit in place; the penalty leaves the intercept alone, as in sklearn."""
-    penalty = 1 / (estimator.C * stream.n_rows)
+    penalty = 1 / (estimator.C * stream.total)
     ridge = np.append(np.full(stream.dim, penalty), 0.0)
     steps = _minimise(estimator, stream, _LOG_LOSS, ridge)
     estimator.n_iter_ = np.array([steps], dtype=np.int32)
@@ -58,19 +58,19 @@ def fit_logistic_regression(estimator: LogisticRegression, stream: Stream) -> No
 
 def fit_linear_svm(estimator: LinearSVC, stream: Stream) -> None:
     """Fit in place; the penalty covers the intercept, as in liblinear."""
-    ridge = np.full(stream.dim + 1, 1 / (estimator.C * stream.n_rows))
+    ridge = np.full(stream.dim + 1, 1 / (estimator.C * stream.total))
     # liblinear takes the intercept for the weight of a column of this value
     ridge[-1] /= estimator.intercept_scaling**2
     estimator.n_iter_ = _minimise(estimator, stream, _SQUARED_HINGE, ridge)
 
 
-def _log_loss(margin: Array) -> tuple[float, Array]:
-    return float(np.logaddexp(0, -margin).sum()), -expit(-margin)
+def _log_loss(margin: Array) -> tuple[Array, Array]:
+    return np.logaddexp(0, -margin), -expit(-margin)
 
 
-def _squared_hinge(margin: Array) -> tuple[float, Array]:
+def _squared_hinge(margin: Array) -> tuple[Array, Array]:
     short = np.maximum(1 - margin, 0)
-    return float(short @ short), -2 * short
+    return short * short, -2 * short
 
 
 _LOG_LOSS: Final = _Loss(_log_loss, lambda margin: expit(margin) * expit(-margin))
@@ -82,7 +82,7 @@ def _minimise(
 ) -> int:
     """Minimise mean loss + ridge @ w**2 / 2 over coefficients and intercept; count the steps."""
     objective = _Objective(stream, loss, ridge)
-    at_zero, _ = loss.of(np.zeros(1))
+    at_zero = float(loss.of(np.zeros(1))[0][0])
     most = min(_STEPS, estimator.max_iter)
     options = {"maxiter": most, "gtol": _TOLERANCE, "ftol": _LEAST}
     found = minimize(objective, np.zeros(len(ridge)), jac=True, method="L-BFGS-B", options=options)
@@ -115,7 +115,7 @@ class _Objective:
         moments = stream.moments()
         mean = moments.joint_mean()
         hessian = np.empty((len(ridge), len(ridge)))
-        hessian[:-1, :-1] = moments.joint_scatter() / moments.n_rows + np.outer(mean, mean)
+        hessian[:-1, :-1] = moments.joint_scatter() / moments.total + np.outer(mean, mean)
         hessian[-1, :-1] = hessian[:-1, -1] = mean
         hessian[-1, -1] = 1
         hessian *= loss.curvature(np.zeros(1))
@@ -132,26 +132,35 @@ class _Objective:
         weights = self.weights(point)
         slope, intercept = self._unscaled(weights)
         total, pull, push = 0.0, 0.0, np.zeros_like(slope)
+        start = 0
         for block, label in self.stream.unscaled(CACHED_ROWS):
             rows = block.astype(np.float64)
             sign = np.where(label == FAKE, 1.0, -1.0)
             value, change = self.loss.of(sign * (rows @ slope + intercept))
+            if self.stream.weight is not None:
+                weight = self.stream.weight[start : start + len(label)]
+                value, change = value * weight, change * weight
+            start += len(label)
             change *= sign
-            total += value
+            total += float(value.sum())
             push += change @ rows
             pull += float(change.sum())
-        gradient = np.append((push - self.mean * pull) / self.scale, pull) / self.stream.n_rows
+        gradient = np.append((push - self.mean * pull) / self.scale, pull) / self.stream.total
         gradient = solve_triangular(self.factor, gradient + self.ridge * weights, trans="T")
-        return total / self.stream.n_rows + 0.5 * float(self.ridge @ weights**2), gradient
+        return total / self.stream.total + 0.5 * float(self.ridge @ weights**2), gradient
 
     def hessian(self, point: Array) -> Array:
         """Sum up the second derivatives, shape ``(D + 1, D + 1)``."""
         slope, intercept = self._unscaled(self.weights(point))
         hessian = np.diag(self.ridge)
+        start = 0
         for block, label in gathered(self.stream.unscaled(), len(slope)):
             sign = np.where(label == FAKE, 1.0, -1.0)
             rows = block.astype(np.float64)
-            curvature = self.loss.curvature(sign * (rows @ slope + intercept)) / self.stream.n_rows
+            curvature = self.loss.curvature(sign * (rows @ slope + intercept)) / self.stream.total
+            if self.stream.weight is not None:
+                curvature = curvature * self.stream.weight[start : start + len(label)]
+            start += len(label)
             counts = curvature > 0
             rows = (rows[counts] - self.mean) / self.scale
             rows = np.column_stack([rows, np.ones(len(rows))])

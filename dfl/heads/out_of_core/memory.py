@@ -16,6 +16,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC, LinearSVC
 
 from dfl.heads.estimators.encoder_step import BottleneckEncoder
+from dfl.heads.estimators.meta_estimators import innermost
 from dfl.heads.out_of_core.steps import LANDMARKS
 
 IN_MEMORY_BYTES: Final = 2**26
@@ -84,7 +85,8 @@ def _has_covariance(step: BaseEstimator) -> bool:
 
 def _widths(pipeline: Pipeline, rows: int, dim: int) -> Iterator[tuple[BaseEstimator, int]]:
     """Go through the steps, each with the columns that it takes."""
-    for _, step in pipeline.steps:
+    for _, each in pipeline.steps:
+        step = innermost(each)
         yield step, dim
         if type(step) is BottleneckEncoder:
             dim = len(step.biases[-1])

@@ -50,7 +50,7 @@ def fit_pca(step: PCA, stream: Stream) -> None:
             a number of them nor a fraction of the variance.
     """
     moments = stream.moments()
-    rows, width = moments.n_rows, stream.dim
+    rows, width = stream.n_rows, stream.dim
     most = min(rows, width)
     given = step.n_components
     wanted = most if given is None else given
@@ -110,6 +110,6 @@ def fit_nystroem(step: Nystroem, stream: Stream) -> None:
 def _variance_of_all(stream: Stream) -> float:
     moments = stream.moments()
     mean = moments.joint_mean()
-    column = np.diagonal(moments.joint_scatter()) / moments.n_rows
+    column = np.diagonal(moments.joint_scatter()) / moments.total
     result: np.float64 = column.mean() + mean.var()
     return float(result)

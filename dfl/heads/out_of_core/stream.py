@@ -45,7 +45,7 @@ class Moments:
     """Size, mean and scatter of each class; ``REAL`` and ``FAKE`` index them.
 
     Attributes:
-        count: Rows, shape ``(2,)``.
+        count: Rows, or the sum of their weights, shape ``(2,)``.
         mean: Shape ``(2, D)``.
         scatter: Sum of the outer products of the rows' differences from their class's mean, shape
             ``(2, D, D)``.
@@ -56,29 +56,43 @@ class Moments:
     scatter: Array
 
     @classmethod
-    def of(cls, blocks: Blocks, dim: int) -> Self:
-        """Sum up the rows of blocks, each with its labels."""
+    def of(cls, blocks: Blocks, dim: int, weight: Array | None = None) -> Self:
+        """Sum up the rows of blocks, each with its labels; a weight of 2 is a row that comes twice.
+
+        Args:
+            blocks: Rows with their labels.
+            dim: D.
+            weight: Of the rows in their order, shape ``(N,)``; 1 each by default.
+        """
         count = np.zeros(_CLASSES)
+        start = 0
         mean, scatter = np.zeros((_CLASSES, dim)), np.zeros((_CLASSES, dim, dim))
         for block, label in gathered(blocks, dim):
+            given = None if weight is None else weight[start : start + len(label)]
+            start += len(label)
             for side in range(_CLASSES):
-                rows = block[label == side].astype(np.float64)
+                chosen = label == side
+                if given is not None:
+                    chosen &= given > 0
+                rows = block[chosen].astype(np.float64)
                 if not len(rows):
                     continue
-                own = rows.mean(axis=0)
+                each = None if given is None else given[chosen]
+                size = float(len(rows)) if each is None else float(each.sum())
+                own = rows.mean(axis=0) if each is None else each @ rows / size
                 rows -= own
-                total = count[side] + len(rows)
+                total = count[side] + size
                 delta = own - mean[side]
-                scatter[side] += rows.T @ rows
-                scatter[side] += np.outer(delta, delta * (count[side] * len(rows) / total))
-                mean[side] += delta * (len(rows) / total)
+                scatter[side] += rows.T @ (rows if each is None else rows * each[:, None])
+                scatter[side] += np.outer(delta, delta * (count[side] * size / total))
+                mean[side] += delta * (size / total)
                 count[side] = total
         return cls(count, mean, scatter)
 
     @property
-    def n_rows(self) -> int:
-        """How many rows both classes have."""
-        return int(self.count.sum())
+    def total(self) -> float:
+        """How many rows both classes have, or the sum of their weights."""
+        return float(self.count.sum())
 
     @property
     def prior(self) -> Array:
@@ -110,12 +124,18 @@ class Stream:
         source: The rows.
         label: ``REAL`` or ``FAKE``, shape ``(N,)``.
         scaler: What they are scaled by, fitted.
+        weight: How much a row counts for an estimator, shape ``(N,)``, at least 0; 1 each by
+            default. Scaling and steps before an estimator take no weights, as in sklearn.
     """
 
     def __init__(
-        self, source: RowReader, label: Labels, scaler: StandardScaler | None = None
+        self,
+        source: RowReader,
+        label: Labels,
+        scaler: StandardScaler | None = None,
+        weight: Array | None = None,
     ) -> None:
-        self.source, self.label, self.scaler = source, label, scaler
+        self.source, self.label, self.scaler, self.weight = source, label, scaler, weight
         self.n_rows, self.dim = source.shape
         self._moments: Moments | None = None
         self._standardised: Stream | None = None
@@ -161,10 +181,19 @@ class Stream:
             self._standardised = Stream(self.source, self.label, scaler)
         return self._standardised
 
+    def weighted(self, weight: Array) -> "Stream":
+        """Give the same rows with other weights, of shape ``(N,)``."""
+        return Stream(self.source, self.label, self.scaler, weight)
+
+    @property
+    def total(self) -> float:
+        """How many rows there are, or the sum of their weights."""
+        return float(self.n_rows) if self.weight is None else float(self.weight.sum())
+
     def moments(self) -> Moments:
         """Sum up means and scatter, once; scaling is made up for in the sums."""
         if self._moments is None:
-            found = Moments.of(self.unscaled(), self.dim)
+            found = Moments.of(self.unscaled(), self.dim, self.weight)
             self._moments = found.rescale(*self.affine())
         return self._moments
 

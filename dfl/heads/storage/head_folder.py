@@ -297,7 +297,7 @@ def _plain(value: object) -> Plain:
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     if isinstance(value, BaseEstimator):
-        value = value.get_params(deep=False)
+        value = {"class": public_name(type(value))} | value.get_params(deep=False)
     if isinstance(value, dict):
         return {str(key): _plain(item) for key, item in value.items()}
     return public_name(type(value))

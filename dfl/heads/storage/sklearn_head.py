@@ -10,20 +10,20 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.pipeline import Pipeline
 
 from dfl.errors import HeadError, one_line
 from dfl.heads.estimators.encoder_step import BottleneckEncoder
+from dfl.heads.estimators.margin import margin
+from dfl.heads.estimators.provenance import fit_parameters
 from dfl.heads.out_of_core.fit import fit_streamed
 from dfl.heads.out_of_core.stream import RowReader, Stream, check_finite
 from dfl.types import FAKE, REAL, FeatureOrigin, FeatureSpec, spec_difference
 
 logger = logging.getLogger(__name__)
-
-PROBABILITY_EPS: Final = 1e-6
-"""Probabilities are clipped to [eps, 1 - eps] before they become log-odds, within +-13.8 then."""
 
 _ALIKE: Final = (
     "the features of the images of a class are all but equal; look whether the images, or the "
@@ -56,12 +56,19 @@ class SklearnHead:
         """How many columns it takes."""
         return sum(layer.dim for layer in self.spec)
 
-    def fit(self, features: npt.NDArray[np.float32], label: npt.ArrayLike) -> "SklearnHead":
+    def fit(
+        self,
+        features: npt.NDArray[np.float32],
+        label: npt.ArrayLike,
+        provenance: pd.DataFrame | None = None,
+    ) -> "SklearnHead":
         """Fit a copy of the pipeline.
 
         Args:
             features: Shape ``(N, D)``, D as in `spec`.
             label: ``REAL`` or ``FAKE``, shape ``(N,)``, both of them present.
+            provenance: Of what kind the images are, as `provenance_of` gives it; a pipeline that
+                does not ask for it is not told.
 
         Returns:
             A fitted head, whose threshold and calibration are those of a new one; this one stays
@@ -69,22 +76,27 @@ class SklearnHead:
 
         Raises:
             HeadError: If the features or labels cannot be used, a bottleneck was trained on other
-                features, or sklearn refuses a setting.
+                features, the pipeline asks for the provenance and there is none, or sklearn refuses
+                a setting.
         """
         self._check(features)
         truth = _checked_labels(label, len(features))
         check_encoders(self.pipeline, self.spec)
         pipeline: Pipeline = clone(self.pipeline)
+        asked = fit_parameters(pipeline, self.spec, provenance)
         with _refusals_reported(pipeline):
-            pipeline.fit(features, truth)
+            pipeline.fit(features, truth, **asked)
         return SklearnHead(pipeline, self.spec, self.origin)
 
-    def fit_streamed(self, stream: Stream, *, scratch: Path) -> "SklearnHead":
+    def fit_streamed(
+        self, stream: Stream, *, scratch: Path, provenance: pd.DataFrame | None = None
+    ) -> "SklearnHead":
         """Fit a copy of the pipeline in passes over rows that need not fit in memory.
 
         Args:
             stream: Features of D columns, as in `spec`, with their labels.
             scratch: Folder for what a reduction makes of them; nothing stays there.
+            provenance: As of `fit`.
 
         Returns:
             A fitted head, as of `fit`.
@@ -96,7 +108,9 @@ class SklearnHead:
         _checked_labels(stream.label, stream.n_rows)
         check_encoders(self.pipeline, self.spec)
         with _refusals_reported(self.pipeline):
-            pipeline = fit_streamed(self.pipeline, stream, scratch=scratch)
+            pipeline = fit_streamed(
+                self.pipeline, stream, scratch=scratch, spec=self.spec, provenance=provenance
+            )
         return SklearnHead(pipeline, self.spec, self.origin)
 
     def score_rows(self, rows: RowReader) -> npt.NDArray[np.float64]:
@@ -124,10 +138,7 @@ class SklearnHead:
     def score(self, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
         """Score images.
 
-        The score is the estimator's ``decision_function`` where it has one; for Gaussian naive
-        Bayes the difference of the two joint log-likelihoods, which does not saturate; otherwise
-        the log-odds of its probabilities, clipped by `PROBABILITY_EPS`. In each case ``score > 0``
-        where the estimator predicts fake; a tie is real.
+        The score is the estimator's `margin`: ``score > 0`` where it predicts fake; a tie is real.
 
         Args:
             features: Shape ``(N, D)``, D as in `spec`.
@@ -189,21 +200,8 @@ class SklearnHead:
 
 
 def _margin(pipeline: Pipeline, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-    if hasattr(pipeline, "decision_function"):
-        return np.asarray(pipeline.decision_function(features), dtype=np.float64)
-    estimator = pipeline[-1]
-    if hasattr(estimator, "predict_joint_log_proba"):
-        inner = pipeline[:-1].transform(features) if len(pipeline) > 1 else features
-        joint = np.asarray(estimator.predict_joint_log_proba(inner), dtype=np.float64)  # (N, 2)
-        return np.asarray(joint[:, FAKE] - joint[:, REAL])
-    if not hasattr(pipeline, "predict_proba"):
-        raise HeadError(
-            f"{_name(pipeline)} gives neither margins nor probabilities; "
-            "choose one of dfl.heads.estimators"
-        )
-    prob = np.asarray(pipeline.predict_proba(features), dtype=np.float64)  # (N, 2)
-    real, fake = np.clip(prob, PROBABILITY_EPS, 1 - PROBABILITY_EPS).T
-    return np.asarray(np.log1p((fake - real) / real))  # log(fake / real), 0 at a tie only
+    inner = pipeline[:-1].transform(features) if len(pipeline) > 1 else features
+    return margin(pipeline[-1], inner)
 
 
 @contextmanager

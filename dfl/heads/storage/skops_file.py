@@ -22,9 +22,12 @@ from dfl.recipe import public_name
 
 TRUSTED_TYPES: Final = (
     "dfl.heads.Autoencoder",  # plain arrays and numbers
+    "dfl.heads.Balanced",  # an estimator, which is checked as any other
     "dfl.heads.BottleneckEncoder",  # plain arrays and mappings
     "dfl.heads.LearnedText",  # plain arrays and texts
     "dfl.heads.LinearProbe",
+    "dfl.heads.OnePerFamily",  # estimators or plain arrays
+    "dfl.heads.Prototypes",  # plain arrays and texts
     "dfl.heads.TextSimilarity",
     *TREE_TYPES,  # their content is checked after loading, before anything is scored
 )

@@ -22,6 +22,7 @@ from sklearn.tree import DecisionTreeClassifier
 from dfl.errors import HeadError
 from dfl.heads.estimators.autoencoder_step import Autoencoder
 from dfl.heads.estimators.encoder_step import BottleneckEncoder
+from dfl.heads.estimators.meta_estimators import Balanced, OnePerFamily
 
 TREE_TYPES: Final = (
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
@@ -55,6 +56,10 @@ def check_trees(pipeline: Pipeline, file: Path) -> None:
 
 
 def _is_sound(estimator: ClassifierMixin) -> bool:
+    if type(estimator) is Balanced:
+        return _is_sound(estimator.estimator_)
+    if type(estimator) is OnePerFamily:
+        return all(_is_sound(member) for member in estimator.members_)
     if type(estimator) is DecisionTreeClassifier:
         return _tree_is_sound(estimator)
     if type(estimator) is RandomForestClassifier:

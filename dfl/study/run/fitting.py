@@ -7,12 +7,14 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 
 from dfl.errors import HeadError
 from dfl.evaluation import best_threshold, binary_metrics, calibrated, platt_scaling
 from dfl.features.matrices import Matrix
+from dfl.heads.estimators.provenance import fit_parameters, provenance_of, takes_provenance
 from dfl.heads.estimators.reductions import reduced
 from dfl.heads.out_of_core.fit import is_streamed
 from dfl.heads.out_of_core.stream import Stream
@@ -217,7 +219,9 @@ class _Fitter:
             x_train = self.rows.take(rows)
             reducer: Pipeline | None = None
             if (reduction := self.reductions[place]) is not None:
-                reducer = clone(reduction).fit(x_train, self.label[rows])
+                reducer = clone(reduction)
+                asked = fit_parameters(reducer, self.spec, self._provenance(reducer, rows))
+                reducer.fit(x_train, self.label[rows], **asked)
             self._reduced[place, fold] = _Reduced(reducer, _transform(reducer, x_train))
         return self._reduced[place, fold]
 
@@ -253,15 +257,23 @@ class _Fitter:
 
     def _fit(self, place: int, pipeline: Pipeline, fold: int | None = None) -> _Fitted:
         whole = reduced(pipeline, self.reductions[place])
-        stream = self._stream(fold)
+        stream, rows = self._stream(fold), self._learnt(fold)
+        provenance = self._provenance(whole, rows)
         if is_streamed(whole, *stream.source.shape, out_of_core="auto"):
             head = SklearnHead(whole, self.spec)
-            return _Fitted(None, head.fit_streamed(stream, scratch=self.study.folder))
+            scratch = self.study.folder
+            return _Fitted(
+                None, head.fit_streamed(stream, scratch=scratch, provenance=provenance)
+            )
         table = self._reduce(place, fold)
         spec = self.spec if table.reducer is None else _code_spec(table.x_train.shape[1])
         steps = pipeline if table.reducer is None else Pipeline([pipeline.steps[-1]])
-        label = self.label[self._learnt(fold)]
-        return _Fitted(table.reducer, SklearnHead(steps, spec).fit(table.x_train, label))
+        head = SklearnHead(steps, spec).fit(table.x_train, self.label[rows], provenance)
+        return _Fitted(table.reducer, head)
+
+    def _provenance(self, pipeline: Pipeline, rows: Rows) -> pd.DataFrame | None:
+        """Say of what kind rows are, where a step asks for it."""
+        return provenance_of(self.frame.iloc[rows]) if takes_provenance([pipeline]) else None
 
     def _check_rows(self) -> None:
         if not len(self.train):
@@ -305,8 +317,11 @@ def seeded(pipeline: Pipeline, seed: int) -> Pipeline:
     """Copy a pipeline so that all of its random numbers follow from a seed."""
     copy: Pipeline = clone(pipeline)
     for _, step in copy.steps:
-        names = step.get_params(deep=False) if hasattr(step, "get_params") else {}
-        given = {name: seed for name in ("random_state", "seed") if name in names}
+        names = step.get_params() if hasattr(step, "get_params") else {}
+        # also of an estimator within another one
+        given = {
+            name: seed for name in names if name.rpartition("__")[2] in ("random_state", "seed")
+        }
         if given:
             step.set_params(**given)
     return copy

@@ -13,6 +13,7 @@ from sklearn.pipeline import Pipeline
 
 from dfl.errors import ConfigError
 from dfl.evaluation import best_threshold, known_rows, platt_scaling, threshold_at_fpr
+from dfl.heads.estimators.provenance import provenance_of, takes_provenance
 from dfl.heads.storage.head_folder import settings
 from dfl.recipe import Plain, Recipe
 from dfl.study.design.folds import Folds, nested_folds
@@ -189,6 +190,8 @@ class Study:
             "head": self._described["head", cell.head],
             "sees": self.judged_condition(cell),
         }
+        if takes_provenance(self.heads[cell.head]):
+            recipe["provenance"] = self._provenance_hashes[cell.seed]
         return cell_key(cell.seed, self.recipe_of_rows(cell) | recipe)
 
     def recipe_of_rows(self, cell: Cell) -> Recipe:
@@ -237,6 +240,15 @@ class Study:
             (axis, name): [settings(pipeline) for pipeline in candidates]
             for axis, choices in axes.items()
             for name, candidates in choices.items()
+        }
+
+    @cached_property
+    def _provenance_hashes(self) -> dict[int, str]:
+        return {
+            seed: _sha256(
+                pd.util.hash_pandas_object(provenance_of(frame), index=False).to_numpy()
+            )
+            for seed, frame in self.frames.items()
         }
 
     @cached_property

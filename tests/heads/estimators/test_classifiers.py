@@ -9,7 +9,10 @@ from sklearn.preprocessing import StandardScaler
 from dfl.heads import estimators
 from tests.heads.sklearn_examples import ESTIMATORS, images
 
-OTHERS = {"autoencoder", "bottleneck", "pca", "learned_text", "zero_shot"}
+OTHERS = {
+    *("autoencoder", "bottleneck", "pca", "learned_text", "zero_shot"),
+    *("balanced", "one_per_family"),  # they take another head
+}
 FACTORIES = sorted(set(estimators.__all__) - OTHERS)
 
 
@@ -50,6 +53,31 @@ def test_lda__without_shrinkage_takes_the_solver_for_singular_covariances() -> N
 
     assert (plain.solver, plain.shrinkage) == ("svd", None)
     assert (shrunk.solver, shrunk.shrinkage) == ("lsqr", 0.3)
+
+
+def test_balanced__takes_a_head_that_takes_a_head() -> None:
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--head", type=Pipeline)
+    probe = {
+        "class_path": "dfl.heads.estimators.logistic_regression",
+        "init_args": {"C": 0.02},
+    }
+    inner = {"class_path": "dfl.heads.estimators.balanced", "init_args": {"head": probe}}
+    config = parser.parse_object(
+        {
+            "head": {
+                "class_path": "dfl.heads.estimators.one_per_family",
+                "init_args": {"head": inner, "by": "generator"},
+            }
+        }
+    )
+
+    head = parser.instantiate(config).head
+
+    assert [name for name, _ in head.steps] == ["scale", "estimator"]
+    assert head[-1].by == "generator"
+    assert head[-1].estimator.by == "family"
+    assert head[-1].estimator.estimator.C == 0.02
 
 
 @pytest.mark.parametrize(("text", "value"), [("0.1", 0.1), ("auto", "auto")])

@@ -16,6 +16,7 @@ from sklearn.svm import LinearSVC
 
 from dfl.errors import HeadError
 from dfl.heads.estimators import (
+    balanced,
     knn,
     lda,
     linear_svm,
@@ -24,13 +25,14 @@ from dfl.heads.estimators import (
     random_forest,
     rbf_svm,
 )
+from dfl.heads.estimators.meta_estimators import innermost, with_innermost
 from dfl.heads.estimators.reductions import autoencoder, pca, reduced
 from dfl.heads.out_of_core import fit, memory
 from dfl.heads.out_of_core.fit import fit_streamed, is_streamed
 from dfl.heads.out_of_core.stream import Moments, Stream, gathered
 from dfl.heads.storage.head_folder import load_head, save_head
 from dfl.heads.storage.sklearn_head import SklearnHead
-from tests.heads.sklearn_examples import REDUCTIONS, SPEC, images
+from tests.heads.sklearn_examples import REDUCTIONS, SPEC, WRAPPED, images, provenance
 
 PIPELINES = {
     "linear_svm": linear_svm(C=0.1),
@@ -150,6 +152,55 @@ def test_fit_streamed__equals_sklearn_in_memory(tmp_path: Path, name: str, data:
     found = fit_streamed(PIPELINES[name], stream, scratch=tmp_path)
 
     assert_same(found, reference(PIPELINES[name], features, label), features)
+
+
+@pytest.mark.parametrize("name", [name for name in WRAPPED if not name.endswith("forest")])
+def test_fit_streamed__of_weighted_rows_equals_sklearn_in_memory(tmp_path: Path, name: str) -> None:
+    features, label = images(240)
+    kinds = provenance(label)
+    wide = features.astype(np.float64)
+    expected = clone(WRAPPED[name]())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # at the limits of float64
+        if isinstance(innermost(expected[-1]), LogisticRegression | LinearSVC):
+            tight = clone(innermost(expected[-1])).set_params(tol=1e-10, max_iter=100_000)
+            expected.steps[-1] = ("estimator", with_innermost(expected[-1], tight))
+        expected.fit(wide, label, estimator__provenance=kinds)
+
+    head = SklearnHead(WRAPPED[name](), SPEC).fit_streamed(
+        Stream(ArrayRows(features), label), scratch=tmp_path, provenance=kinds
+    )
+
+    score = expected.decision_function(wide)
+    np.testing.assert_allclose(head.score(features), score, rtol=1e-4, atol=1e-4)
+    assert is_streamed(WRAPPED[name](), 240, 12, out_of_core="always")
+
+
+def test_fit_streamed__balanced_rbf_svm_is_a_balanced_linear_one(tmp_path: Path) -> None:
+    features, label = images(240)
+    kinds = provenance(label)
+
+    found = fit_streamed(
+        balanced(rbf_svm()),
+        Stream(ArrayRows(features), label),
+        scratch=tmp_path,
+        provenance=kinds,
+    )
+
+    assert [name for name, _ in found.steps] == ["scale", "kernel", "estimator"]
+    weight = found[-1].weights(label, kinds)
+    expected = LinearSVC(C=1.0, dual=False, tol=1e-10, max_iter=10_000)
+    expected.fit(found[:-1].transform(features.astype(np.float64)), label, sample_weight=weight)
+    np.testing.assert_allclose(
+        found.decision_function(features),
+        expected.decision_function(found[:-1].transform(features)),
+        atol=2e-3,
+    )
+
+
+def test_is_streamed__names_what_is_wrapped() -> None:
+    with pytest.raises(HeadError, match="RandomForestClassifier needs all rows at once"):
+        is_streamed(balanced(random_forest()), 240, 12, out_of_core="always")
 
 
 @pytest.mark.parametrize("sizes", [(1,), (119, 2), (1000,)])

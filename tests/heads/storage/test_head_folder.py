@@ -15,7 +15,7 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.svm import SVC
 
 from dfl.errors import CheckpointError, HeadError
-from dfl.heads.estimators import lda, rbf_svm
+from dfl.heads.estimators import balanced, lda, linear_svm, naive_bayes, rbf_svm
 from dfl.heads.estimators.reductions import bottleneck
 from dfl.heads.storage.head_folder import (
     HEAD,
@@ -27,7 +27,15 @@ from dfl.heads.storage.head_folder import (
 from dfl.heads.storage.sklearn_head import SklearnHead
 from dfl.heads.storage.skops_file import load_pipeline
 from dfl.recipe import Plain
-from tests.heads.sklearn_examples import ESTIMATORS, REDUCTIONS, SPEC, encoder, images
+from tests.heads.sklearn_examples import (
+    ESTIMATORS,
+    REDUCTIONS,
+    SPEC,
+    WRAPPED,
+    encoder,
+    images,
+    provenance,
+)
 from tests.heads.storage.test_sklearn_head import fitted
 
 
@@ -55,6 +63,28 @@ def test_round_trip__scores_are_equal_bit_for_bit(
     assert loaded.score(features).tobytes() == head.score(features).tobytes()
     assert loaded.spec == SPEC
     assert settings(loaded.pipeline) == settings(head.pipeline)
+
+
+@pytest.mark.parametrize("name", WRAPPED)
+def test_round_trip__of_heads_that_know_of_what_kind_images_are(tmp_path: Path, name: str) -> None:
+    features, label = images(200)
+    head = SklearnHead(WRAPPED[name](), SPEC).fit(features, label, provenance(label))
+
+    save_head(head, tmp_path / "head")
+    loaded = load_head(tmp_path / "head")
+
+    assert loaded.score(features).tobytes() == head.score(features).tobytes()
+    assert settings(loaded.pipeline) == settings(head.pipeline) == settings(WRAPPED[name]())
+
+
+def test_settings__name_what_a_head_wraps() -> None:
+    found = [settings(balanced(head))[-1]["params"] for head in (linear_svm(), naive_bayes())]
+
+    assert [each["estimator"]["class"] for each in found] == [
+        "sklearn.svm.LinearSVC",
+        "sklearn.naive_bayes.GaussianNB",
+    ]
+    assert found[0]["estimator"]["C"] == 0.01
 
 
 def test_save__says_what_it_stored(folder: Path) -> None:

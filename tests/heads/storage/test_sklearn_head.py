@@ -9,8 +9,9 @@ from sklearn.svm import SVC
 
 from dfl.errors import HeadError
 from dfl.heads.estimators import knn, logistic_regression, naive_bayes, rbf_svm
+from dfl.heads.estimators.margin import PROBABILITY_EPS
 from dfl.heads.estimators.reductions import reduced
-from dfl.heads.storage.sklearn_head import PROBABILITY_EPS, SklearnHead
+from dfl.heads.storage.sklearn_head import SklearnHead
 from tests.heads.sklearn_examples import ESTIMATORS, REDUCTIONS, SPEC, images
 
 

@@ -24,7 +24,7 @@ from sklearn.svm import SVC
 
 from dfl.errors import CheckpointError, ConfigError
 from dfl.evaluation import calibrated, platt_scaling
-from dfl.heads.estimators import lda, logistic_regression, random_forest, rbf_svm
+from dfl.heads.estimators import balanced, lda, logistic_regression, random_forest, rbf_svm
 from dfl.heads.estimators.encoder_step import BottleneckEncoder
 from dfl.heads.estimators.reductions import bottleneck, pca
 from dfl.heads.modules.bottleneck import Bottleneck
@@ -126,6 +126,31 @@ def test_fit_cells__behind_pca(study: Study) -> None:
         np.testing.assert_allclose(scores["none"], expected[plain.held], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("streaming", [False, True])
+def test_fit_cells__families_count_alike(
+    study: Study, monkeypatch: pytest.MonkeyPatch, streaming: bool
+) -> None:
+    """Alpha's 40 and 20 fakes are two families; its photographs are one source."""
+    monkeypatch.setattr("dfl.study.run.fitting.is_streamed", lambda *_, **__: streaming)
+    frame = study.frame.assign(family=study.frame["generator"], source="camera")
+    heads = {"kinds": [balanced(logistic_regression(C=0.1))]}
+    study = replace(study, frames={0: frame}, heads=heads)
+    plain = Plain(study, ["one.a"])
+    train = plain.train
+    kind = plain.table["generator"].to_numpy()[train]
+    count = {name: int((kind == name).sum()) for name in ("real", "g1", "g2")}
+    share = {"real": 1 / 2, "g1": 1 / 4, "g2": 1 / 4}
+    weight = np.array([len(train) * share[name] / count[name] for name in kind])
+    x = StandardScaler().fit(plain.x[train]).transform(plain.x)
+    probe = LogisticRegression(C=0.1, tol=1e-10, max_iter=10_000)
+    probe.fit(x[train].astype(np.float64), plain.label[train], sample_weight=weight)
+
+    [(scores, _)] = fitted(study, cell("kinds"))
+
+    expected = probe.decision_function(x[plain.held].astype(np.float64))
+    np.testing.assert_allclose(scores["none"], expected, atol=2e-3)
+
+
 def test_fit_cells__large_features_are_never_held_at_once(
     study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -142,9 +167,9 @@ def test_fit_cells__large_features_are_never_held_at_once(
     calls: list[int] = []
     streamed = SklearnHead.fit_streamed
 
-    def counted(self: SklearnHead, stream: Stream, *, scratch: Path) -> SklearnHead:
+    def counted(self: SklearnHead, stream: Stream, **options: object) -> SklearnHead:
         calls.append(stream.n_rows)
-        return streamed(self, stream, scratch=scratch)
+        return streamed(self, stream, **options)
 
     monkeypatch.setattr(SklearnHead, "fit_streamed", counted)
     monkeypatch.setattr("dfl.study.run.fitting.is_streamed", lambda *_, **__: True)

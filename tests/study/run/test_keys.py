@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dfl.heads.estimators import lda, naive_bayes
+from dfl.heads.estimators import lda, naive_bayes, prototypes
 from dfl.heads.estimators.reductions import pca
 from dfl.study.design.training_sets import training_sets
 from dfl.study.run.cells import CellStore, cell_key
@@ -62,6 +62,15 @@ def test_keys__of_nothing_else(study, tmp_path: Path) -> None:
         folder=tmp_path / "elsewhere",
     )
     assert key(more, cell("renamed", grid="another")) == key(study)
+
+
+def test_keys__of_what_kind_images_are_where_a_head_asks(study) -> None:
+    study = replace(study, heads={"lda": [lda()], "kinds": [prototypes()]})
+    family = images()["generator"].replace({"g1": "g", "g2": "g"})
+    other = replace(study, frames={0: images().assign(family=family)})
+
+    assert key(other) == key(study)
+    assert key(other, cell("kinds")) != key(study, cell("kinds"))
 
 
 def test_keys__features(study, tmp_path: Path) -> None:

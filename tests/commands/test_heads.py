@@ -26,6 +26,7 @@ from dfl.heads.estimators import (
     prototypes,
     rbf_svm,
 )
+from dfl.heads.estimators.provenance import provenance_of
 from dfl.heads.estimators.reductions import pca
 from dfl.heads.storage.head_folder import HEAD, load_head, save_head
 from dfl.types import FeatureSpec
@@ -154,12 +155,12 @@ def test_heads__say_what_stands_in_for_families_and_sources(
 
     assert caplog.messages == [
         f"kinds: {fakes} of the fakes have no family: their generator stands for it; "
-        f"{len(train) - fakes} of the photographs have no source: their dataset stands for it "
+        f"{len(train) - fakes} of the photographs have no source: their datasets stand for it "
         "(columns of the manifest)"
     ]
     kinds = load_head(tmp_path / "out" / "kinds").pipeline[-1].kinds_
     assert kinds == [
-        *sorted(set(train["dataset"][train["label"] == 0])),
+        *sorted(set(provenance_of(table)["source"][train.index][train["label"] == 0])),
         *sorted(set(train["generator"][train["label"] == 1])),
     ]
 
@@ -374,6 +375,7 @@ def test_command__fits_every_config(
         "all": set(ALL_HEADS),
         "svm": {"svm"},
         "lda": {"lda"},
+        "kinds": {"balanced", "one_per_family", "prototypes"},
         "text": {"zero_shot", "learned_text"},
     }
     assert names == expected[config.stem]

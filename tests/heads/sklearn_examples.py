@@ -28,7 +28,6 @@ ESTIMATORS: dict[str, Callable[[], Pipeline]] = {
     "knn": estimators.knn,
     "naive_bayes": estimators.naive_bayes,
     "gradient_boosting": lambda: estimators.gradient_boosting(max_iter=10, max_features=1.0),
-    "prototypes": estimators.prototypes,
 }
 
 WRAPPED: dict[str, Callable[[], Pipeline]] = {

@@ -52,7 +52,7 @@ def unsaid(frame: pd.DataFrame) -> str | None:
     }
     stands_in = {
         "family": "of the fakes have no family: their generator stands for it",
-        "source": "of the photographs have no source: their dataset stands for it",
+        "source": "of the photographs have no source: their datasets stand for it",
     }
     said = [f"{count:,} {stands_in[column]}" for column, count in lacking.items() if count]
     return "; ".join(said) or None
@@ -69,8 +69,8 @@ def kinds_of(label: npt.NDArray[np.int64], provenance: pd.DataFrame | None, by: 
 
     Args:
         label: ``REAL`` or ``FAKE``, shape ``(N,)``.
-        provenance: The columns `PROVENANCE_COLUMNS` of the same images; None if all images of a class are
-            of one kind.
+        provenance: The columns `PROVENANCE_COLUMNS` of the same images; None if all images of a
+            class are of one kind.
         by: ``family``: a fake's family, a photograph's source; ``generator``: a fake's generator, a
             photograph's source; ``dataset``: the dataset of both.
 
@@ -99,7 +99,9 @@ def kinds_of(label: npt.NDArray[np.int64], provenance: pd.DataFrame | None, by: 
 
 def _texts(provenance: pd.DataFrame, column: str) -> Kinds:
     if column not in provenance:
-        raise HeadError(f"provenance: no column {column!r}; it needs {', '.join(PROVENANCE_COLUMNS)}")
+        raise HeadError(
+            f"provenance: no column {column!r}; it needs {', '.join(PROVENANCE_COLUMNS)}"
+        )
     return provenance[column].to_numpy(dtype=object)
 
 

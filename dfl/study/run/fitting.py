@@ -262,9 +262,7 @@ class _Fitter:
         if is_streamed(whole, *stream.source.shape, out_of_core="auto"):
             head = SklearnHead(whole, self.spec)
             scratch = self.study.folder
-            return _Fitted(
-                None, head.fit_streamed(stream, scratch=scratch, provenance=provenance)
-            )
+            return _Fitted(None, head.fit_streamed(stream, scratch=scratch, provenance=provenance))
         table = self._reduce(place, fold)
         spec = self.spec if table.reducer is None else _code_spec(table.x_train.shape[1])
         steps = pipeline if table.reducer is None else Pipeline([pipeline.steps[-1]])

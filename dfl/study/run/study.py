@@ -245,9 +245,7 @@ class Study:
     @cached_property
     def _provenance_hashes(self) -> dict[int, str]:
         return {
-            seed: _sha256(
-                pd.util.hash_pandas_object(provenance_of(frame), index=False).to_numpy()
-            )
+            seed: _sha256(pd.util.hash_pandas_object(provenance_of(frame), index=False).to_numpy())
             for seed, frame in self.frames.items()
         }
 

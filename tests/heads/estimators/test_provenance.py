@@ -40,7 +40,7 @@ def test_provenance_of__generator_and_dataset_stand_in() -> None:
 def test_unsaid__counts_what_stands_in() -> None:
     assert unsaid(FRAME) == (
         "1 of the fakes have no family: their generator stands for it; "
-        "1 of the photographs have no source: their dataset stands for it"
+        "1 of the photographs have no source: their datasets stand for it"
     )
     assert unsaid(FRAME.iloc[[0, 2]]) is None
 

@@ -3,6 +3,7 @@
 from dfl.backbones.base import Backbone
 from dfl.backbones.fused import FusedBackbone
 from dfl.backbones.open_clip import OpenClipBackbone
+from dfl.backbones.sensitivity import Sensitivity
 from dfl.backbones.statistics import PixelStatistics
 from dfl.backbones.text import TextEmbeddings, encode_text
 from dfl.backbones.timm import TimmBackbone, from_zoo
@@ -14,6 +15,7 @@ __all__ = [
     "FusedBackbone",
     "OpenClipBackbone",
     "PixelStatistics",
+    "Sensitivity",
     "TextEmbeddings",
     "TimmBackbone",
     "ZooEntry",

@@ -100,6 +100,8 @@ def _backbones(path: Path, recipes: Plain, weights: Mapping[str, str]) -> dict[s
         )
     for name, file in weights.items():
         recipe = cast(dict[str, dict[str, Plain]], recipes[name])
+        while "backbone" in recipe["init_args"]:  # one that is made of another one
+            recipe = cast(dict[str, dict[str, Plain]], recipe["init_args"]["backbone"])
         if recipe["init_args"].get("pretrained") is False:  # that is, random ones
             del recipe["init_args"]["pretrained"]
         recipe["init_args"]["weights"] = file

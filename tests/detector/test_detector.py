@@ -12,11 +12,14 @@ from lightning.pytorch import Trainer
 from PIL import Image
 
 from dfl import Detector
-from dfl.backbones import FusedBackbone, TimmBackbone
+from dfl.backbones import FusedBackbone, PixelStatistics, Sensitivity, TimmBackbone
 from dfl.backbones.runner import Runner
 from dfl.commands.detect import detect
-from dfl.data import ImageDataModule, Pair, Pairs, Resize, Splits
+from dfl.commands.extract import extract
+from dfl.commands.heads import heads
+from dfl.data import CenterCrop, ImageDataModule, Pair, Pairs, Resize, Splits
 from dfl.errors import BackboneError, CheckpointError, ConfigError, DataError
+from dfl.heads.estimators import lda
 from dfl.heads.storage.checkpoint import CHECKPOINT_KEY, read_checkpoint
 from dfl.heads.storage.head_folder import load_head, save_head
 from dfl.heads.tasks.finetune import FineTuneTask
@@ -173,6 +176,29 @@ def test_load__weights_that_have_moved(folder: Path, tmp_path: Path) -> None:
     finally:
         shutil.move(moved, folder / "second.safetensors")
     assert len(detector(image)) == 1
+
+
+def test_load__backbones_without_weights_and_of_another_one(
+    folder: Path, image_root: Path, tmp_path: Path
+) -> None:
+    weights = shutil.copy(folder / "second.safetensors", tmp_path / "first.safetensors")
+    network = TimmBackbone("test_vit", weights=str(weights), input_size=32)
+    made = {"pixels": PixelStatistics(["dct", "residual"]), "floor": Sensitivity(network)}
+    data = ImageDataModule(
+        Pairs(image_root, {"alpha": Pair(real="alpha", fake="alpha")}),
+        crop=CenterCrop(32),
+        splits=Splits(folder=tmp_path / "splits"),
+    )
+    store = extract(data, made, tmp_path / "features", accelerator="cpu", devices=1)
+    layers = ["floor", "pixels.residual"]
+    heads(store.path, tmp_path / "heads", heads={"lda": lda()}, layers=layers)
+    expected = load_head(tmp_path / "heads" / "lda").score(store.matrix(layers))
+    moved = Path(weights).rename(tmp_path / "moved.safetensors")
+
+    detector = Detector.load(tmp_path / "heads" / "lda", weights={"floor": moved})
+
+    found = detector(store.manifest.paths())["score"]
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)
 
 
 def test_load__a_file_of_a_head_stands_for_its_folder(folder: Path) -> None:

@@ -58,8 +58,14 @@ HEADS = {
 REDUCTIONS = {"none": [], "pca": [reduction(n_components=2)], "wide": [reduction(n_components=99)]}
 GRIDS = {
     "frozen": {
-        "features": [["vit.block0.cls"], ["net"], ["vit.pooled", "net"]],
+        "features": [["vit.pooled", "net"]],
         "reductions": ["none", "pca"],
+        "heads": ["probe", "svm"],
+    },
+    "single": {
+        "features": [["vit.block0.cls"], ["net"]],
+        "reductions": ["none"],
+        "heads": ["lda"],
     },
     "wide": {"features": [["vit"]], "reductions": ["wide"], "heads": ["lda"]},
 }
@@ -239,20 +245,18 @@ def at_home(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_plan__counted_by_hand(finished: Finished) -> None:
-    # 3 sets of features x 2 reductions x 3 heads, and 1 that is too wide,
+    # a fusion with 2 reductions x 2 heads, 2 single layers with 1 head, and 1 that is too wide,
     # for 3 training sets and 2 conditions of training
     assert (
-        "cells: 114 (3 training sets, 2 training conditions, 1 seeds), 0 of them"
-        in finished.planned
+        "cells: 42 (3 training sets, 2 training conditions, 1 seeds), 0 of them" in finished.planned
     )
     assert (
         "forward passes: 144 (36 images x 2 conditions x 2 backbones), 0 made" in finished.planned
     )
     # of each set of 12 images 6 are learnt from and 6 scored; both pairs have the same real ones
     learnt_from, scored = (12 + 12 + 18), 3 * 18
-    # trained on none: scored under 2 conditions, on blur: 1; 2 sets of one backbone, 1 of both; the
-    # wide ones: vit
-    alone = (2 * learnt_from + 3 * scored) * (6 * (1 + 1 + 2) + 1)
+    # trained on none: scored under 2 conditions, on blur: 1; the fusion is of two backbones
+    alone = (2 * learnt_from + 3 * scored) * (4 * 2 + 2 + 1)
     assert f"; {alone - 144} saved" in finished.planned
     assert "time left: about" in finished.planned
 
@@ -265,7 +269,7 @@ def test_study__every_image_goes_through_every_backbone_once_a_condition(
 
 
 def test_study__a_failing_cell_is_reported_and_stops_no_other(finished: Finished) -> None:
-    assert len(finished.cells) == 108
+    assert len(finished.cells) == 36
     assert "6 cells failed" in finished.printed
     page = (finished.out / "report.html").read_text(encoding="utf-8")
     assert "n_components=99 must be between 0 and min(n_samples, n_features)=12" in page
@@ -282,9 +286,9 @@ def test_study__the_tables(finished: Finished) -> None:
     conditions = set(zip(table["train_condition"], table["test_condition"], strict=True))
     assert conditions == {("none", "none"), ("blur", "blur"), ("none", "blur")}
     cells = table.drop_duplicates(["features", "reduction", "head", "train_set", "train_condition"])
-    assert len(cells) == 108
+    assert len(cells) == 36
     # 2 datasets, 2 generators, pooled, macro, worst, seen, and unseen but for the combination
-    assert len(table) == (36 * 9 + 18 * 8) * 3 * 2
+    assert len(table) == (12 * 9 + 6 * 8) * 3 * 2
     pooled = table[(table["scope"] == "pooled") & (table["split"] == "test")]
     assert set(zip(pooled["n_real"], pooled["n_fake"], strict=True)) == {(4, 8)}
 
@@ -345,7 +349,7 @@ def test_study__again_there_is_nothing_to_do(home: Path, finished: Finished) -> 
     assert not seen.total()
     assert {cell.reduction for cell in sent} == {"wide"}  # what failed is tried again
     assert len(sent) == 6
-    assert "108 of them done before" in printed
+    assert "36 of them done before" in printed
     assert "144 made before" in printed
     assert {file: file.stat().st_mtime_ns for file in before} == before
 
@@ -548,9 +552,9 @@ def test_slurm__study(home: Path, finished: Finished, tmp_path: Path) -> None:
     ("changes", "more", "message"),
     [
         ({"heads": {}}, [], "heads: empty; name at least one"),
-        ({"heads": {"lda": []}}, [], "heads.lda: no candidate"),
+        ({"heads": {"lda": []}, "grids": None}, [], "heads.lda: no candidate"),
         ({"backbones": {}}, [], "backbones: empty"),
-        ({"heads": {"a b": HEADS["lda"]}}, [], "'a b' cannot be a name"),
+        ({"heads": {"a b": HEADS["lda"]}, "grids": None}, [], "'a b' cannot be a name"),
         ({"grids": {"mine": {"heads": ["x"]}}}, [], "grids.mine.heads: no 'x'"),
         ({"grids": {"mine": {"reductions": ["ica"]}}}, [], "grids.mine.reductions: no 'ica'"),
         ({"grids": {"mine": {"features": [["clip"]]}}}, [], "no layer 'clip'"),

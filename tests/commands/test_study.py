@@ -610,7 +610,7 @@ def test_study__leaves_out_families_and_sources(
     first = said.index("New generators, new photographs")
     assert first < said.index("training set by test set")
     table = pd.read_csv(out / "results.csv")
-    new = table[table["train_set"] == "without all that is like alpha"]
+    new = table[table["train_set"] == "without family and source of alpha"]
     (own,) = new[
         (new["scope"] == "dataset") & (new["name"] == "alpha") & (new["split"] == "test")
     ].to_dict("records")

@@ -22,16 +22,21 @@ _NONE: Final = -1
 class Folds:
     """How the images that a head learns from are divided for validation.
 
-    A head is fitted once for each fold, without all that is like the images validated in it, so
-    that every image has a score of a head to which its family, its source and its group are new.
+    A head is fitted once for each fold, without the families and sources of the images validated in
+    it, so that every image is scored by a head to which its family, its source and its group are
+    new. An imitation of a photograph, which has its group or its source, is validated beside it, or
+    not at all where its family belongs to another fold.
 
     Attributes:
-        validated: The fold in which each row is validated, -1 for rows not learnt from, ``(N,)``.
+        all_learnt: Which rows are learnt from in the end, shape ``(N,)``.
+        validated: The fold in which each row is validated, -1 for none, shape ``(N,)``.
         family: The fold that each row's family belongs to, -1 for none, shape ``(N,)``.
-        source: The fold that each row's source belongs to, -1 for none, shape ``(N,)``.
+        source: The fold that each row's source belongs to, or that of the photograph which it
+            imitates, -1 for none, shape ``(N,)``.
         groups: A number for each row's group, shape ``(N,)``.
     """
 
+    all_learnt: Mask
     validated: Numbers
     family: Numbers
     source: Numbers
@@ -47,7 +52,7 @@ class Folds:
         held = self.validated == fold
         kin = (self.family == fold) | (self.source == fold)
         shared = np.isin(self.groups, self.groups[held])
-        return np.asarray((self.validated != _NONE) & ~held & ~kin & ~shared)
+        return np.asarray(self.all_learnt & ~held & ~kin & ~shared)
 
 
 def nested_folds(
@@ -81,7 +86,7 @@ def nested_folds(
     )
     none = np.full(len(frame), _NONE)
     if count < 2:
-        return Folds(none, none, none, group)
+        return Folds(learnt, none, none, none, group)
     by_family, by_source = unit[FAKE] is family, unit[REAL] is source
     bundles = _bundles(unit, fake, real, dataset, matched if by_family and by_source else ())
     sizes = {
@@ -104,11 +109,16 @@ def nested_folds(
         fold_of |= dict.fromkeys(bundle, fold)
     of_family = np.array([fold_of.get((FAKE, name), _NONE) for name in unit[FAKE]])
     of_source = np.array([fold_of.get((REAL, name), _NONE) for name in unit[REAL]])
-    validated = np.where(fake, of_family, np.where(real, of_source, _NONE))
+    # an imitation belongs to the fold of its photograph too
+    imitated = np.full(group.max(initial=-1) + 1, _NONE)
+    imitated[group[real]] = of_source[real]
+    of_source = np.where(fake & (of_source == _NONE), imitated[group], of_source)
+    apart = fake & (of_source != _NONE) & (of_source != of_family)
+    validated = np.where(fake & ~apart, of_family, np.where(real, of_source, _NONE))
     return Folds(
+        learnt,
         validated,
         np.where(fake & by_family, of_family, _NONE),
-        # copies of photographs belong to the fold of their source too
         np.where(learnt & by_source, of_source, _NONE),
         group,
     )

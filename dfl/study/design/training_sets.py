@@ -43,8 +43,8 @@ class TrainingSet:
         generators: The generators whose fakes are among them.
         by_generator: Whether a generator was left out, so that what is unseen is a generator, not a
             dataset.
-        left_out: Which rows are of the families and sources that were left out, shape ``(N,)``: all
-            of them are tested, whatever their split. None where only a split keeps images apart.
+        left_out: Which rows were left out to be tested, all of them, whatever their split, shape
+            ``(N,)``. None where only a split keeps images apart.
         new: The dataset whose generators and photographs are both new; empty where one of them is
             not.
     """
@@ -65,11 +65,12 @@ def training_sets(frame: pd.DataFrame, train_on: Sequence[TrainOn]) -> dict[str,
         frame: The rows of a manifest, with its provenance where families or sources are left out.
         train_on: ``each``: every dataset alone; ``combined``: all of them; ``all_but_one``: all
             without one dataset; ``all_but_one_generator``: all without the fakes of one generator;
-            ``leave_one_family_out``: all without a family of generators; ``leave_one_source_out``:
+            ``leave_one_family_out``: all without a family of generators, of which imitations of
+            photographs are tested by their split; ``leave_one_source_out``:
             all without a source of photographs, and without copies of them;
-            ``leave_one_family_and_source_out``: for every dataset of both classes, all without the
-            families of its generators and the sources of its photographs. What shares a group with
-            an image that was left out is not trained on either.
+            ``leave_one_family_and_source_out``: for every dataset of both classes, and every source
+            of its photographs, all without that source and the families of its generators. What
+            shares a group with an image that is tested is not trained on either.
 
     Returns:
         Training sets by name. A dataset that lacks a class is no training set alone; with one
@@ -86,6 +87,8 @@ def training_sets(frame: pd.DataFrame, train_on: Sequence[TrainOn]) -> dict[str,
     dataset = frame["dataset"].to_numpy()
     generator = frame["generator"].to_numpy()
     fake = (frame["label"] == FAKE).to_numpy()
+    photographed = set(frame["group"][known & ~fake])
+    imitation = fake & frame["group"].isin(photographed).to_numpy()
     datasets = list(pd.unique(frame["dataset"]))
     makers = list(pd.unique(frame["generator"][fake]))
     found: dict[str, TrainingSet] = {}
@@ -114,10 +117,10 @@ def training_sets(frame: pd.DataFrame, train_on: Sequence[TrainOn]) -> dict[str,
             known_makers = tuple(m for m in makers if (rows & fake & (generator == m)).any())
             found[name] = TrainingSet(name, rows, seen, known_makers, by_generator, left_out, new)
 
-    def leave_out(name: str, left_out: Mask, new: str = "") -> None:
-        left_out = left_out & known
-        shared = frame["group"].isin(frame["group"][left_out].unique()).to_numpy()
-        add(name, ~(left_out | shared), left_out=left_out, new=new)
+    def leave_out(name: str, kin: Mask, tested: Mask, new: str = "") -> None:
+        tested = tested & known
+        shared = frame["group"].isin(frame["group"][tested].unique()).to_numpy()
+        add(name, ~(kin | tested | shared), left_out=tested, new=new)
         if name not in found:
             impossible.append(name)
 
@@ -137,14 +140,26 @@ def training_sets(frame: pd.DataFrame, train_on: Sequence[TrainOn]) -> dict[str,
             kind = "family" if way == "leave_one_family_out" else "source"
             of_class = fake if kind == "family" else ~fake
             for name in sorted(set(frame[kind][of_class & known]) - {""}):
-                leave_out(f"without {kind} {name}", (frame[kind] == name).to_numpy())
+                kin = (frame[kind] == name).to_numpy()
+                # imitations of photographs that are trained on are tested by their split
+                leave_out(f"without {kind} {name}", kin, kin & ~(imitation & (kind == "family")))
         elif way == "leave_one_family_and_source_out":
             for name in datasets:
                 own = (dataset == name) & known
-                if len(set(frame["label"][own])) == 2:
-                    kin = frame["family"].isin(set(frame["family"][own]) - {""})
-                    kin |= frame["source"].isin(set(frame["source"][own & ~fake]))
-                    leave_out(f"without all that is like {name}", kin.to_numpy(), name)
+                families = frame["family"].isin(set(frame["family"][own & fake])).to_numpy()
+                sources = list(pd.unique(frame["source"][own & ~fake]))
+                for source in sources if (own & fake).any() else []:
+                    from_source = (frame["source"] == source).to_numpy()
+                    photographs = own & ~fake & from_source
+                    # of fakes that imitate photographs, those that imitate these
+                    groups = set(frame["group"][photographs])
+                    alike = own & fake & frame["group"].isin(groups).to_numpy()
+                    fakes = alike if alike.any() and len(sources) > 1 else families & fake
+                    title = f"without family and source of {name}"
+                    if len(sources) > 1:
+                        title = f"without family of {name} and source {source}"
+                    tested = photographs | fakes | (from_source & (len(sources) == 1))
+                    leave_out(title, families & fake | from_source, tested, name)
     if impossible and not any(each.left_out is not None for each in found.values()):
         raise ConfigError(
             f"{named(impossible)}: nothing is left of one class to train on; add images of another "

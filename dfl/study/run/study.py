@@ -89,15 +89,18 @@ class Study:
     def rows(self, cell: Cell, split: str) -> Rows:
         """List the rows of a cell's training set that are in a split, each image once.
 
-        Where validation is nested, all that is neither left out nor tested is both learnt from
-        (``train``) and validated on (``val``).
+        Where validation is nested, all that is neither left out nor tested is learnt from
+        (``train``), and what has a fold is validated on as well (``val``).
         """
         key = cell.train_set, cell.seed, split, self.is_nested(cell)
         if key not in self._rows:
             training_set = self.training_sets[cell.train_set]
             frame = self.frames[cell.seed]
             splits = ("train", "val") if self.is_nested(cell) else (split,)
-            self._rows[key] = split_rows(frame, training_set, *splits)
+            rows = split_rows(frame, training_set, *splits)
+            if self.is_nested(cell) and split == "val":
+                rows = rows[self.folds(cell).validated[rows] >= 0]
+            self._rows[key] = rows
         return self._rows[key]
 
     def folds(self, cell: Cell) -> Folds:

@@ -299,7 +299,7 @@ def test_judge__what_was_left_out_is_tested_whole_and_apart(tmp_path: Path) -> N
         nested=True,
         matched=["gamma"],
     )
-    chosen = cell(train_set="without all that is like gamma")
+    chosen = cell(train_set="without family and source of gamma")
     frame, scored = study.frames[0], study.scored_rows(chosen)
     score = np.random.default_rng(0).normal(size=len(frame)) + frame["label"].to_numpy()
     score = score[pd.factorize(frame["path"])[0]]

@@ -127,10 +127,10 @@ def test_training_sets__a_dataset_left_out_with_all_that_is_like_it() -> None:
     frame = with_provenance(images())
     sets = training_sets(frame, ["leave_one_family_and_source_out"])
     assert {name: found.new for name, found in sets.items()} == {
-        "without all that is like alpha": "alpha",  # beta's photographs are alpha's
-        "without all that is like gamma": "gamma",
-    } | {"without all that is like beta": "beta"}
-    gamma = sets["without all that is like gamma"]
+        "without family and source of alpha": "alpha",  # beta's photographs are alpha's
+        "without family and source of gamma": "gamma",
+    } | {"without family and source of beta": "beta"}
+    gamma = sets["without family and source of gamma"]
     assert kinds(frame, gamma.rows) == {
         ("alpha", "real"),
         ("beta", "real"),
@@ -151,3 +151,46 @@ def test_training_sets__what_cannot_be_left_out_is_said(caplog: pytest.LogCaptur
     assert "without source all: nothing is left of one class" in caplog.text
     with pytest.raises(ConfigError, match="without source all: nothing is left of one class to tr"):
         training_sets(frame, ["combined", "leave_one_source_out"])
+
+
+def test_training_sets__of_several_sources_one_at_a_time() -> None:
+    """Fakes imitate photographs: only those of photographs that are left out are tested."""
+    kinds = {"people": range(3), "grass": range(3, 6)}
+    rows = [
+        (f"{maker}/{kind}{n}", int(maker != "real"), f"by_{dataset}", maker, f"{kind}{n}", kind)
+        for dataset in ("gan", "vae")
+        for maker in ("real", dataset)
+        for kind, numbers in kinds.items()
+        for n in numbers
+    ]
+    columns = ["path", "label", "dataset", "generator", "group", "source"]
+    frame = pd.DataFrame(rows, columns=columns).assign(split="train")
+    frame.loc[frame["label"] == 1, "source"] = ""
+    frame = with_provenance(frame)
+    sets = training_sets(frame, ["leave_one_family_and_source_out"])
+    assert [(name, each.new) for name, each in sets.items()] == [
+        (f"without family of by_{maker} and source {source}", f"by_{maker}")
+        for maker in ("gan", "vae")
+        for source in ("people", "grass")
+    ]
+    found = sets["without family of by_gan and source people"]
+    assert set(frame["path"][found.left_out]) == {
+        f"{maker}/people{n}" for maker in ("gan", "real") for n in range(3)
+    }
+    assert set(frame["path"][found.rows]) == {
+        f"{maker}/grass{n}" for maker in ("vae", "real") for n in range(3, 6)
+    }
+
+
+def test_training_sets__imitations_of_a_family_that_is_left_out_are_tested_by_split() -> None:
+    """Or else no photograph that they imitate could be learnt from."""
+    frame = with_provenance(images())
+    real = frame.index[(frame["dataset"] == "gamma") & (frame["label"] == 0)]
+    made = frame.index[(frame["dataset"] == "gamma") & (frame["label"] == 1)]
+    frame.loc[made, "generator"] = frame.loc[made, "family"] = "pix2pix"
+    frame.loc[made, ["group", "split"]] = frame.loc[real, ["group", "split"]].to_numpy()
+    found = training_sets(frame, ["leave_one_family_out"])["without family pix2pix"]
+    assert found.rows[real].all()
+    assert not found.rows[made].any()
+    tested = rows_to_test(frame, found)
+    assert (tested[made] == (frame["split"][made] == "test")).all()

@@ -1,9 +1,11 @@
 from .images.crops import CenterCrop as CenterCrop
 from .images.crops import Crop as Crop
 from .images.crops import MultiCrop as MultiCrop
+from .images.crops import MultiScale as MultiScale
 from .images.crops import RandomCrop as RandomCrop
 from .images.crops import Resize as Resize
 from .images.crops import Squash as Squash
+from .images.crops import TexturedCrops as TexturedCrops
 from .images.dataset import ImageDataset as ImageDataset
 from .images.dataset import collate as collate
 from .images.transforms import JPEG as JPEG

@@ -172,6 +172,43 @@ class FeatureRows:
         return kept
 
 
+class StackedRows:
+    """Rows of several matrices of the same columns, one matrix below the other.
+
+    Args:
+        parts: The rows of each, at least one.
+
+    Attributes:
+        shape: ``(N, D)``.
+    """
+
+    def __init__(self, parts: Sequence[FeatureRows]) -> None:
+        self._parts = tuple(parts)
+        self._ends = np.cumsum([len(part) for part in self._parts])
+        self.shape = (int(self._ends[-1]), self._parts[0].shape[1])
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def blocks(self) -> Iterator[Matrix]:
+        """Read all rows in their order, as `FeatureRows.blocks` does."""
+        for part in self._parts:
+            yield from part.blocks()
+
+    def take(self, positions: Indices) -> Matrix:
+        """Read some of these rows, in the order asked for, shape ``(len(positions), D)``."""
+        out = np.empty((len(positions), self.shape[1]), dtype=np.float32)
+        of_part = np.searchsorted(self._ends, positions, side="right")
+        for place, part in enumerate(self._parts):
+            own = of_part == place
+            out[own] = part.take(positions[own] - (self._ends[place] - len(part)))
+        return out
+
+    def read(self) -> Matrix:
+        """Read all rows into memory, shape ``(N, D)``."""
+        return np.concatenate([part.read() for part in self._parts])
+
+
 def _fill(out: Matrix, descriptor: int, file: MatrixFile, row: int) -> None:
     """Read consecutive rows, from one on."""
     view, place = out.data.cast("B"), file.offset + 4 * file.dim * row

@@ -9,7 +9,7 @@ import pytest
 
 from dfl.errors import FeatureError
 from dfl.features import matrices as module
-from dfl.features.matrices import FeatureRows, MatrixFile, WrittenMatrix
+from dfl.features.matrices import FeatureRows, MatrixFile, StackedRows, WrittenMatrix
 from dfl.features.store import FeatureStore
 from dfl.folders import replace_folder
 from tests.heads.small_tasks import feature_folder
@@ -221,3 +221,21 @@ def test_written_matrix__room_is_taken_without_writing(tmp_path: Path, monkeypat
     monkeypatch.setattr("os.posix_fallocate", lambda *_: 1 / 0)
     _create(tmp_path / "a.npy", (2**18, 4))
     assert (tmp_path / "a.npy").stat().st_blocks * 512 >= 2**22
+
+
+def test_stacked_rows__are_those_of_the_matrices_one_below_the_other(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = FeatureStore.open(folder)
+    chosen = [np.array([5, 2, 9]), np.arange(0), np.array([1]), np.arange(6)]
+    stacked = StackedRows([store.rows(["clip"], rows) for rows in chosen])
+    expected = np.concatenate([whole(folder, "clip")[rows] for rows in chosen])
+    assert stacked.shape == expected.shape
+    assert len(stacked) == 10
+    np.testing.assert_array_equal(stacked.read(), expected)
+    monkeypatch.setattr(module, "BLOCK_BYTES", 4 * 2 * expected.shape[1])
+    blocks = list(stacked.blocks())
+    assert len(blocks) > 4
+    np.testing.assert_array_equal(np.concatenate(blocks), expected)
+    positions = np.array([9, 0, 3, 3, 2, 8])
+    np.testing.assert_array_equal(stacked.take(positions), expected[positions])

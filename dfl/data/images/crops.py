@@ -150,6 +150,85 @@ class MultiCrop(Crop):
         return torch.stack([_window(image, place, self.size, self.size) for place in places])
 
 
+class TexturedCrops(Crop):
+    """Cut the squares with the most texture, whose features are averaged; no pixel is resampled.
+
+    Smooth parts, such as sky, hold little of what a generator leaves behind (Konstantinidou,
+    Koutlis and Papadopoulos, TextureCrop, 2024). The squares are chosen from the smallest grid that
+    covers the image from edge to edge, by the mean difference of brightness between neighbouring
+    pixels. An image whose grid has fewer squares gives them again, in the same order; a smaller
+    image is continued as in ``CenterCrop``.
+
+    Args:
+        size: Height and width of each square, in pixels.
+        count: How many squares.
+
+    Raises:
+        ConfigError: If ``count`` is less than 1.
+    """
+
+    def __init__(self, size: int, count: int = 5) -> None:
+        super().__init__(size)
+        if count < 1:
+            raise ConfigError(f"count: must be at least 1, got {count}")
+        self.count = count
+
+    def __call__(self, image: Tensor) -> Tensor:
+        """Return squares, the most textured first, shape ``(count, 3, size, size)``."""
+        image = _at_least(image, self.size)
+        rows, columns = (_covering(side, self.size) for side in image.shape[-2:])
+        grid = [(row, column) for row in rows for column in columns]
+        squares = [_window(image, place, self.size, self.size) for place in grid]
+        # sorted is stable: of equally textured ones the first in reading order
+        best = sorted(squares, key=_texture, reverse=True)
+        return torch.stack([best[place % len(best)] for place in range(self.count)])
+
+
+class MultiScale(Crop):
+    """Cut squares of several sizes from the middle, whose features are averaged.
+
+    The smallest shows pixels as they are, the larger ones show more of the content, resized to the
+    same square (bicubic with antialiasing).
+
+    Args:
+        size: Height and width of each result, in pixels.
+        reach: The side of each square in the image over ``size``, at least 1; one that is larger
+            than the image is the largest that it has. A smaller image is continued as in
+            ``CenterCrop``.
+
+    Raises:
+        ConfigError: If there is no reach, or one is less than 1.
+    """
+
+    def __init__(self, size: int, reach: list[float] | None = None) -> None:
+        super().__init__(size)
+        self.reach = [1.0, 2.0] if reach is None else list(reach)
+        if not self.reach or min(self.reach) < 1:
+            raise ConfigError(f"reach: give numbers of at least 1, got {reach}")
+
+    def __call__(self, image: Tensor) -> Tensor:
+        """Return a square for each reach, shape ``(len(reach), 3, size, size)``."""
+        image = _at_least(image, self.size)
+        squares = []
+        for reach in self.reach:
+            side = min(round(reach * self.size), *image.shape[-2:])
+            square = _window(image, _middle(image, side, side), side, side)
+            squares.append(square if side == self.size else _bicubic(square, [self.size] * 2))
+        return torch.stack(squares)
+
+
+def _covering(side: int, size: int) -> list[int]:
+    """Say where squares begin that cover a side from edge to edge, as few as do."""
+    count = -(-side // size)
+    return [round((side - size) * place / max(1, count - 1)) for place in range(count)]
+
+
+def _texture(square: Tensor) -> int:
+    """Sum up differences of brightness between neighbours, exactly."""
+    brightness = square.sum(dim=0, dtype=torch.int64)
+    return sum(int(brightness.diff(dim=dim).abs().sum()) for dim in (0, 1))
+
+
 def _middle(image: Tensor, height: int, width: int) -> tuple[int, int]:
     return round((image.shape[-2] - height) / 2), round((image.shape[-1] - width) / 2)
 

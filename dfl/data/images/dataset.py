@@ -7,7 +7,7 @@ from torch.utils.data import Dataset
 
 from dfl.data.images.crops import Crop
 from dfl.data.images.decode import OnDamaged, decode_noting, read_image
-from dfl.data.images.preprocess import Preprocess
+from dfl.data.images.preprocess import Draw, Preprocess
 from dfl.data.images.transforms import Augmentation
 from dfl.data.manifest.manifest import Manifest
 from dfl.types import PADDING, Batch, Sample
@@ -28,6 +28,7 @@ class ImageDataset(Dataset[Sample]):
         seed: The seed of augmentations and random crops.
         rows: The rows of the manifest that are in the dataset, in its order; all by default.
         on_damaged: What an image is whose decoder had to get over damage: read, or an error.
+        draw: Which of several draws of the images this is, if it is one.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class ImageDataset(Dataset[Sample]):
         seed: int = 0,
         rows: Sequence[int] | None = None,
         on_damaged: OnDamaged = "warn",
+        draw: Draw | None = None,
     ) -> None:
         self.manifest = manifest
         self.rows = range(len(manifest)) if rows is None else rows
@@ -46,6 +48,7 @@ class ImageDataset(Dataset[Sample]):
         self.transforms = tuple(transforms)
         self.seed = seed
         self.on_damaged = on_damaged
+        self.draw = draw
         # In shared memory: workers that live longer than an epoch see it change.
         self._epoch = torch.zeros((), dtype=torch.int64)
         self._epoch.share_memory_()  # type: ignore[no-untyped-call]  # torch leaves it untyped
@@ -81,9 +84,10 @@ class ImageDataset(Dataset[Sample]):
         path = str(frame["path"].iloc[row])
         file = self.manifest.resolve(path)
         decoded = decode_noting(read_image(file), str(file), self.on_damaged)
-        view = Preprocess(self.crop, self.transforms, self.seed)
+        view = Preprocess(self.crop, self.transforms, self.seed, self.draw)
+        group = str(frame["group"].iloc[row])
         return Sample(
-            image=view.of(decoded.pixels, path, epoch=self.epoch),
+            image=view.of(decoded.pixels, path, group=group, epoch=self.epoch),
             label=int(frame["label"].iloc[row]),
             path=path,
             dataset=str(frame["dataset"].iloc[row]),

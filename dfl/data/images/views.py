@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import TypedDict
 
+import pandas as pd
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -49,6 +50,7 @@ class ViewsDataset(Dataset[ViewsBatch]):
         views: By name, what becomes of a decoded image.
         batches: The batches, in their order; an item of the dataset is one of them.
         on_damaged: As in `ImageDataset`.
+        groups: The group of each row, for views that are draws; that of the manifest by default.
     """
 
     def __init__(
@@ -57,10 +59,12 @@ class ViewsDataset(Dataset[ViewsBatch]):
         views: Mapping[str, Preprocess],
         batches: Sequence[FixedBatch],
         on_damaged: OnDamaged = "warn",
+        groups: "pd.Series[str] | None" = None,
     ) -> None:
         self._root = Manifest(manifest.frame[:0], manifest.root)
         # one look at the table a batch; as Python's texts, each worker would get a copy of all
         self._paths = manifest.frame["path"]
+        self._groups = manifest.frame["group"] if groups is None else groups
         self._labels = torch.from_numpy(manifest.frame["label"].to_numpy(copy=True))
         self._views = dict(views)
         self._batches = batches
@@ -79,15 +83,18 @@ class ViewsDataset(Dataset[ViewsBatch]):
         seen: dict[str, list[Tensor]] = {name: [] for name in batch.views}
         hashes: list[bytes] = []
         damage: list[str] = []
-        paths = self._paths.iloc[batch.rows.start : batch.rows.stop].tolist()
-        for path in paths:
+        paths, groups = (
+            column.iloc[batch.rows.start : batch.rows.stop].tolist()
+            for column in (self._paths, self._groups)
+        )
+        for path, group in zip(paths, groups, strict=True):
             file = self._root.resolve(path)
             data = read_image(file)
             hashes.append(named_hash(path, sha256(data).hexdigest()))
             decoded = decode_noting(data, str(file), self._on_damaged)
             damage.append(decoded.damage)
             for name, views in seen.items():
-                views.append(self._views[name].of(decoded.pixels, path))
+                views.append(self._views[name].of(decoded.pixels, path, group=group))
         return ViewsBatch(
             images={name: torch.stack(views) for name, views in seen.items()},
             label=self._labels[batch.rows.start : batch.rows.stop],

@@ -6,10 +6,12 @@ import re
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 from typing import ClassVar, Literal, Self
 
 from lightning.pytorch import LightningDataModule, Trainer
+from pandas.util import hash_pandas_object
 from torch.utils.data import DataLoader
 
 from dfl.data.checks.shortcuts import find_shortcuts, shortcut_warning
@@ -25,7 +27,7 @@ from dfl.data.checks.unreadable import (
 from dfl.data.images.crops import Crop
 from dfl.data.images.dataset import ImageDataset, collate
 from dfl.data.images.decode import OnDamaged, UnreadableImageError
-from dfl.data.images.preprocess import Preprocess
+from dfl.data.images.preprocess import Draw, Preprocess
 from dfl.data.images.transforms import Augmentation
 from dfl.data.images.views import FixedBatch, ViewsBatch, ViewsDataset
 from dfl.data.manifest.class_counts import log_counts
@@ -119,6 +121,7 @@ class ImageDataModule(LightningDataModule):
         self.max_unreadable = max_unreadable
         self.on_damaged: OnDamaged = on_damaged
         self.seed = seed
+        self.draw: Draw | None = None
         self._unreadable_file = unreadable_file
         self._manifest: Manifest | None = None
         self._damaged = DamagedImages()
@@ -337,6 +340,8 @@ class ImageDataModule(LightningDataModule):
         train_transforms: Sequence[Augmentation] | None = None,
         eval_transforms: Sequence[Augmentation] | None = None,
         seed: int | None = None,
+        crop: Crop | None = None,
+        draw: Draw | None = None,
     ) -> Self:
         """Return a copy that gives the images of a manifest as this one gives its own.
 
@@ -345,6 +350,9 @@ class ImageDataModule(LightningDataModule):
             train_transforms: Augmentations of training; those of this module by default.
             eval_transforms: Augmentations of everything else; those of this module by default.
             seed: The seed of the order of training, of augmentations and random crops; that of this
+                module by default.
+            crop: How an image becomes a square, but for training; that of this module by default.
+            draw: Which of several draws of its images it gives, but for training; that of this
                 module by default.
         """
         other = self.reseeded(self.seed if seed is None else seed)
@@ -355,17 +363,33 @@ class ImageDataModule(LightningDataModule):
             other.train_transforms = list(train_transforms)
         if eval_transforms is not None:
             other.eval_transforms = list(eval_transforms)
+        other.crop, other.draw = crop or self.crop, draw or self.draw
         return other
 
     def preprocess(self) -> Plain:
-        """Describe crop, transforms of a test and, where one of them is random, the seed."""
+        """Describe crop, transforms of a test and, where one of them is random, the seed.
+
+        Of a draw, the description holds its number and, where groups share its random numbers,
+        what the groups are.
+        """
         looks: dict[str, object] = {
             "version": PREPROCESS_VERSION,
             "crop": self.crop,
             "transforms": self.eval_transforms,
         }
         is_random = self.crop.is_random or any(each.is_random for each in self.eval_transforms)
-        return describe(looks | ({"seed": self.seed} if is_random else {}))
+        if is_random:
+            looks["seed"] = self.seed
+            if self.draw is not None:
+                looks |= {"draw": self.draw.number, "same_for": self.draw.same_for}
+                if self.draw.same_for == "group":
+                    looks["groups"] = self._groups_hash
+        return describe(looks)
+
+    @cached_property
+    def _groups_hash(self) -> str:
+        hashes = hash_pandas_object(self.manifest.frame["group"], index=False)
+        return sha256(hashes.to_numpy().tobytes()).hexdigest()
 
     def reseeded(self, seed: int) -> Self:
         """Return a copy with another seed, whose splits are still to be made.
@@ -375,7 +399,8 @@ class ImageDataModule(LightningDataModule):
         """
         other = copy.copy(self)
         other.seed = seed
-        other.__dict__.pop("_file_stem", None)  # of files of its own
+        for cached in ("_file_stem", "_groups_hash"):  # of files and groups of its own
+            other.__dict__.pop(cached, None)
         other.trainer = None
         other._manifest = None
         return other
@@ -397,11 +422,14 @@ class ImageDataModule(LightningDataModule):
             pin_memory: Whether they go on to a CUDA device.
         """
         seen = {
-            name: Preprocess(view.crop, tuple(view.eval_transforms), view.seed)
+            name: Preprocess(view.crop, tuple(view.eval_transforms), view.seed, view.draw)
             for name, view in views.items()
         }
+        # of the views' own tables, since one whose features depend on no group may have none
+        drawn = next((view.manifest.frame for view in views.values() if view.draw), None)
+        groups = None if drawn is None else drawn.drop_duplicates("path")["group"]
         return DataLoader(
-            dataset=ViewsDataset(manifest, seen, batches, self.on_damaged),
+            dataset=ViewsDataset(manifest, seen, batches, self.on_damaged, groups),
             batch_size=None,  # an item is a batch
             num_workers=self.num_workers,
             worker_init_fn=end_worker_with_parent,
@@ -461,6 +489,7 @@ class ImageDataModule(LightningDataModule):
             seed=self.seed,
             rows=rows,
             on_damaged=self.on_damaged,
+            draw=self.draw,
         )
         replicas, rank = self._place()
         return self._loader(dataset, EvalSampler(dataset, num_replicas=replicas, rank=rank))

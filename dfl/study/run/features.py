@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -13,9 +14,10 @@ from dfl.app.prediction import device_kind
 from dfl.backbones import Backbone, FusedBackbone
 from dfl.backbones.precision import Precision, SettledPrecision, autocast
 from dfl.backbones.runner import Runner
-from dfl.data import ImageDataModule, Manifest
+from dfl.data import Crop, ImageDataModule, Manifest
+from dfl.data.images.preprocess import Draw, SameFor
 from dfl.data.images.transforms import Augmentation
-from dfl.errors import DataError
+from dfl.errors import ConfigError, DataError
 from dfl.evaluation import known_rows
 from dfl.features.extraction import ExtractionDataModule, Target
 from dfl.features.hashing import distinct_images
@@ -25,6 +27,70 @@ from dfl.study.run.condition_features import ConditionFeatures
 
 _TIMED = 4  # images
 _ADVICE = "name another folder with --features_dir, or delete this one"
+
+
+@dataclass
+class Draws:
+    """Seeded draws of the training images, all of which a head learns from.
+
+    An image weighs as much as without draws: the weights of its draws sum to one. Nothing is
+    validated or tested on draws.
+
+    Args:
+        transforms: What happens to images, after the data's own ``eval_transforms``; the same for
+            real and fake ones.
+        count: How many draws there are of each image.
+        crop: What a backbone sees of an image; the data's own crop by default.
+        same_for: Whether the images of a ``group``, as a photograph and its reconstruction, share
+            the random numbers of a draw, or each ``image`` has its own.
+        beside: Names of conditions whose images are learnt from as well, each as one more draw.
+    """
+
+    transforms: list[Augmentation] = field(default_factory=list)
+    count: int = 4
+    crop: Crop | None = None
+    same_for: SameFor = "group"
+    beside: list[str] = field(default_factory=list)
+
+
+def check_draws(
+    draws: Mapping[str, Draws],
+    conditions: Mapping[str, list[Augmentation]],
+    data: ImageDataModule,
+) -> None:
+    """Refuse draws that cannot be made, or that are no other images than there were.
+
+    Raises:
+        ConfigError: If there are any; all that is wrong is named.
+    """
+    faults: list[str] = []
+    for name, each in draws.items():
+        transforms = [*data.eval_transforms, *each.transforms]
+        is_random = any(step.is_random for step in transforms) or (each.crop or data.crop).is_random
+        if name in conditions:
+            faults.append(f"draws.{name}: a condition is called so too; rename one of them")
+        if each.count < 1:
+            faults.append(f"draws.{name}.count: must be at least 1, got {each.count}")
+        if not is_random:
+            faults.append(
+                f"draws.{name}: nothing is random in its transforms and its crop, so all draws are "
+                "the same; give ranges or probabilities, or make it a condition for training"
+            )
+        if unknown := [beside for beside in each.beside if beside not in conditions]:
+            faults.append(
+                f"draws.{name}.beside: no condition {', '.join(unknown)}; there are: "
+                f"{', '.join(conditions)}"
+            )
+    if faults:
+        raise ConfigError("; ".join(faults))
+
+
+def drawn_conditions(draws: Mapping[str, Draws]) -> dict[str, tuple[str, ...]]:
+    """Name the conditions that heads trained on draws learn from, those of the draws first."""
+    return {
+        name: (*(f"{name}.{number}" for number in range(1, each.count + 1)), *each.beside)
+        for name, each in draws.items()
+    }
 
 
 def frames_by_seed(data: ImageDataModule, seeds: Sequence[int]) -> dict[int, pd.DataFrame]:
@@ -69,6 +135,8 @@ class FeatureFolders:
         root: The folder of all feature folders.
         precision: Numeric precision of the backbones, as `settle_precision` takes it.
         accelerator: Lightning's accelerator.
+        draws: Draws by name; each is one more condition, ``NAME.1`` and so on. They are made of all
+            images: with several seeds, and whatever is left out, nearly every image is trained on.
     """
 
     def __init__(
@@ -80,14 +148,24 @@ class FeatureFolders:
         precision: Precision | None = None,
         *,
         accelerator: str = "auto",
+        draws: Mapping[str, Draws] | None = None,
     ) -> None:
-        # no feature depends on splits and groups: studies that differ in them share their features
+        # no feature depends on splits, and none but those of draws on groups: studies that differ
+        # in them share their features
         frame = data.manifest.frame.assign(split="", group="")
         images = Manifest(frame, data.manifest.root)
         self._data = {
             condition: data.of(images, eval_transforms=[*data.eval_transforms, *eval_transforms])
             for condition, eval_transforms in conditions.items()
         }
+        for name, each in (draws or {}).items():
+            for number in range(1, each.count + 1):
+                self._data[f"{name}.{number}"] = data.of(
+                    data.manifest,
+                    eval_transforms=[*data.eval_transforms, *each.transforms],
+                    crop=each.crop,
+                    draw=Draw(number, each.same_for),
+                )
         self._backbones = backbones
         self._runner = Runner(
             FusedBackbone(backbones), device=device_kind(accelerator), precision=precision
@@ -95,7 +173,7 @@ class FeatureFolders:
         self._timed: dict[str, float] = {}
         self.paths = {
             condition: {name: root / condition / name for name in backbones}
-            for condition in conditions
+            for condition in self._data
         }
         self.layers = [layer.name for layer in self._runner.spec]
         self.dims = {layer.name: layer.dim for layer in self._runner.spec}

@@ -4,7 +4,16 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from dfl.data.images.crops import CenterCrop, Crop, MultiCrop, RandomCrop, Resize, Squash
+from dfl.data.images.crops import (
+    CenterCrop,
+    Crop,
+    MultiCrop,
+    MultiScale,
+    RandomCrop,
+    Resize,
+    Squash,
+    TexturedCrops,
+)
 from dfl.errors import ConfigError
 
 SIZES = [(60, 90), (91, 64), (64, 64), (33, 40), (300, 31), (224, 225)]  # height, width
@@ -104,7 +113,60 @@ def test_multi_crop__places(count: int, places: list[tuple[int, int]]) -> None:
     assert MultiCrop(32, count)(image).shape == (count, 3, 32, 32)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("crop", [Resize, Squash, CenterCrop, RandomCrop, MultiCrop])
+def test_textured_crops__those_with_the_largest_gradients() -> None:
+    """A grid of 3 x 2 covers the image; each of its squares is noise of another strength."""
+    rng = np.random.default_rng(0)
+    strength = np.array([[10, 50], [0, 100], [30, 20]])
+    noise = rng.uniform(-1, 1, (3, 24, 16)) * np.kron(strength, np.ones((8, 8)))
+    image = torch.from_numpy((128 + noise).astype(np.uint8))
+    places = [(8, 8), (0, 8), (16, 0), (16, 8), (0, 0), (8, 0)]
+    expected = [image[:, top : top + 8, left : left + 8] for top, left in places]
+    assert torch.equal(TexturedCrops(8, 6)(image), torch.stack(expected))
+    assert torch.equal(TexturedCrops(8, 2)(image), torch.stack(expected[:2]))
+    again = TexturedCrops(8, 8)(image)  # there are six
+    assert torch.equal(again, torch.stack([*expected, *expected[:2]]))
+
+
+@pytest.mark.parametrize(("height", "width"), [(18, 20), (8, 8), (5, 30)])
+def test_textured_crops__by_numpys_gradient(height: int, width: int) -> None:
+    image = smooth(height, width)
+    found = TexturedCrops(8, 3)(image).numpy().astype(float)
+    padded = CenterCrop(8)(image).numpy() if max(height, width) < 8 else image.numpy()
+    if height < 8:
+        margins = [(0, 0), ((8 - height) // 2, (9 - height) // 2), (0, 0)]
+        padded = np.pad(image.numpy(), margins, mode="reflect")
+    brightness = padded.astype(float).sum(axis=0)
+    steps = [-(-side // 8) for side in brightness.shape]
+    squares = [
+        (top, left)
+        for top in np.linspace(0, brightness.shape[0] - 8, steps[0]).round().astype(int)
+        for left in np.linspace(0, brightness.shape[1] - 8, steps[1]).round().astype(int)
+    ]
+    texture = [
+        sum(np.abs(np.diff(brightness[y : y + 8, x : x + 8], axis=axis)).sum() for axis in (0, 1))
+        for y, x in squares
+    ]
+    order = np.argsort(-np.array(texture), kind="stable")
+    for place, crop in enumerate(found):
+        y, x = squares[order[place % len(order)]]
+        assert np.array_equal(crop, padded[:, y : y + 8, x : x + 8])
+
+
+def test_multi_scale__native_and_more_of_the_image() -> None:
+    image = smooth(61, 90)
+    native, half, most = MultiScale(16, [1, 2, 9])(image)
+    assert torch.equal(native, CenterCrop(16)(image))
+    for found, side in ((half, 32), (most, 61)):
+        top, left = round((61 - side) / 2), round((90 - side) / 2)
+        middle = pil(image).crop((left, top, left + side, top + side))
+        expected = np.array(middle.resize((16, 16), Image.Resampling.BICUBIC)).astype(int)
+        assert np.abs(found.permute(1, 2, 0).numpy() - expected).max() <= 2
+    assert MultiScale(16)(image[:, :9, :11]).shape == (2, 3, 16, 16)
+
+
+@pytest.mark.parametrize(
+    "crop", [Resize, Squash, CenterCrop, RandomCrop, MultiCrop, TexturedCrops, MultiScale]
+)
 def test_crops__refuse_no_size(crop: type[Crop]) -> None:
     with pytest.raises(ConfigError, match="size: must be at least 1 pixel, got 0"):
         crop(0)
@@ -113,3 +175,11 @@ def test_crops__refuse_no_size(crop: type[Crop]) -> None:
 def test_multi_crop__refuses_other_counts() -> None:
     with pytest.raises(ConfigError, match="count: must be 4, 5 or 9, got 3"):
         MultiCrop(8, 3)  # type: ignore[arg-type]
+
+
+def test_crops__refuse_other_settings() -> None:
+    with pytest.raises(ConfigError, match="count: must be at least 1, got 0"):
+        TexturedCrops(8, 0)
+    for reach in ([], [0.5, 1.0]):
+        with pytest.raises(ConfigError, match="reach: give numbers of at least 1"):
+            MultiScale(8, reach)

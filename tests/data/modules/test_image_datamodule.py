@@ -35,7 +35,11 @@ from dfl.data import (
     Splits,
     Tree,
 )
+from dfl.data.images.dataset import ImageDataset
+from dfl.data.images.preprocess import Draw, SameFor
+from dfl.data.images.views import FixedBatch
 from dfl.errors import ConfigError, DataError, DflError, ImageError, ManifestError
+from dfl.recipe import fingerprint_of
 from dfl.types import UNKNOWN, Batch
 from tests.conftest import REPOSITORY
 from tests.data.packing import pack_data
@@ -482,6 +486,57 @@ def test_image_module__view_tells_what_decides_a_feature(image_root: Path, tmp_p
         {"crop": RandomCrop(8)},
     ):
         assert view(seed=0, **drawn) != view(seed=1, **drawn)
+
+
+def test_image_module__view_tells_of_a_draw_what_decides_it(
+    image_root: Path, tmp_path: Path
+) -> None:
+    module = ready(pair_module(image_root, tmp_path, eval_transforms=[JPEG((30, 90))]))
+    frame = module.manifest.frame
+
+    def drawn(number: int = 1, same_for: SameFor = "group", **changed: object) -> ImageDataModule:
+        manifest = Manifest(frame.assign(**changed), module.manifest.root)
+        return module.of(manifest, draw=Draw(number, same_for))
+
+    before = module.preprocess()
+    assert drawn().preprocess() == drawn(split="").preprocess()
+    others = [
+        before,
+        drawn().preprocess(),
+        drawn(2).preprocess(),
+        drawn(group="g").preprocess(),
+        drawn(same_for="image").preprocess(),
+    ]
+    assert len({fingerprint_of(each) for each in others}) == len(others)
+    for_images = [drawn(same_for="image", group=group).preprocess() for group in "ab"]
+    assert for_images[0] == for_images[1]
+    assert module.preprocess() == before
+    fixed = module.of(module.manifest, eval_transforms=[JPEG(80)])
+    assert fixed.of(module.manifest, draw=Draw(1)).preprocess() == fixed.preprocess()
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_image_module__draws_are_of_their_own_groups(
+    image_root: Path, tmp_path: Path, num_workers: int
+) -> None:
+    """The table of the first view, which has no groups, is not asked; nor is a worker's number."""
+    transforms = [JPEG((30, 90)), ColorJitter(brightness=(0.2, 1.8))]
+    module = ready(
+        pair_module(image_root, tmp_path, eval_transforms=transforms, num_workers=num_workers)
+    )
+    blank = Manifest(module.manifest.frame.assign(group=""), module.manifest.root)
+    views = {"plain": module.of(blank), "draw": module.of(module.manifest, draw=Draw(3))}
+    images = blank.frame.drop_duplicates("path", ignore_index=True)
+    batches = [FixedBatch(range(start, start + 4), ("draw",)) for start in range(0, 12, 4)]
+    loader = module.views_loader(Manifest(images, blank.root), views, batches, pin_memory=False)
+    found = torch.cat([batch["images"]["draw"] for batch in loader])
+    rows = module.manifest.frame.drop_duplicates("path").index[:12]
+    alone = ImageDataset(
+        module.manifest, crop=CROP, transforms=transforms, seed=module.seed, draw=Draw(3)
+    )
+    assert torch.equal(found, torch.stack([alone[int(row)]["image"] for row in rows]))
+    loaded = next(iter(views["draw"].predict_dataloader()))["image"]
+    assert torch.equal(loaded[0], alone[0]["image"])
 
 
 def test_image_module__workers_use_one_thread(image_root: Path, tmp_path: Path) -> None:

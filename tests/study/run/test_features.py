@@ -1,20 +1,134 @@
+from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from dfl.data import ImageDataModule, ManifestFile, Resize
-from dfl.study.run.features import FeatureFolders
-from tests.features.small_extraction import backbone, images
+from dfl.data import ColorJitter, ImageDataModule, Manifest, ManifestFile, RandomCrop, Resize
+from dfl.errors import ConfigError, FeatureError
+from dfl.study.run.features import Draws, FeatureFolders, check_draws, drawn_conditions
+from tests.features.small_extraction import MeanColour, backbone, images
+
+
+def _data(tmp_path: Path, groups: str = "") -> ImageDataModule:
+    file = images(tmp_path / "images")
+    if groups:
+        manifest = Manifest.read(file)
+        places = manifest.frame["path"].str[:2].astype(int)
+        frame = manifest.frame.assign(group=[groups[place] for place in places])
+        Manifest(frame, manifest.root).write(file)
+    data = ImageDataModule(ManifestFile(file), crop=Resize(8), batch_size=2)
+    data.prepare_data()
+    data.setup()
+    return data
 
 
 def _folders(tmp_path: Path) -> FeatureFolders:
-    data = ImageDataModule(ManifestFile(images(tmp_path / "images")), crop=Resize(8), batch_size=2)
-    data.prepare_data()
-    data.setup()
     made = {"m": backbone(), "n": backbone(power=3)}
     root = tmp_path / "features"
-    return FeatureFolders(data, made, {"plain": []}, root, "32-true", accelerator="cpu")
+    return FeatureFolders(_data(tmp_path), made, {"plain": []}, root, "32-true", accelerator="cpu")
+
+
+DRAWS = {"dimmed": Draws([ColorJitter(brightness=(0.1, 0.9))], count=2)}
+
+
+def _drawn(
+    tmp_path: Path,
+    draws: Mapping[str, Draws] = DRAWS,
+    groups: str = "aabbccddeeff",
+    made: MeanColour | None = None,
+) -> FeatureFolders:
+    return FeatureFolders(
+        _data(tmp_path, groups),
+        {"m": made or backbone()},
+        {"plain": []},
+        tmp_path / "features",
+        "32-true",
+        accelerator="cpu",
+        draws=draws,
+    )
+
+
+def _bytes(tmp_path: Path) -> dict[str, bytes]:
+    """The features that are there, by file."""
+    root = tmp_path / "features"
+    return {str(file.relative_to(root)): file.read_bytes() for file in root.rglob("*.npy")}
+
+
+def test_draws__of_a_group_differ_in_the_image_alone(tmp_path: Path) -> None:
+    folders = _drawn(tmp_path)
+    folders.extract("cpu", 1, 1, "auto")
+    assert list(folders.conditions) == ["plain", "dimmed.1", "dimmed.2"]
+    rows = np.arange(18)
+    plain, *draws = (
+        folders.conditions[name].matrix(["m.mean"], rows) for name in folders.conditions
+    )
+    frame = folders.conditions["plain"].store("m").manifest.frame
+    number = frame["path"].str[:2].astype(int).to_numpy()
+    drawn = []
+    for each in draws:
+        # brightness is a factor, whatever colour it meets; 8 bit leave an error of half a level
+        factor = each.sum(axis=1) / plain.sum(axis=1)
+        assert ((factor > 0.09) & (factor < 0.91)).all()
+        for place in range(6):
+            own = factor[number // 2 == place]
+            np.testing.assert_allclose(own, own[0], atol=0.01)
+        drawn += np.unique(factor.round(2)).tolist()
+    assert len(set(drawn)) > 6  # two draws of six groups
+
+
+def test_draws__resume_with_the_same_bytes_and_cost_other_features_nothing(
+    tmp_path: Path,
+) -> None:
+    _drawn(tmp_path, {}).extract("cpu", 1, 1, "auto")
+    before = _bytes(tmp_path)
+    made = backbone(fail_after=7)
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        _drawn(tmp_path, made=made).extract("cpu", 1, 1, "auto")
+    again = backbone()
+    folders = _drawn(tmp_path, made=again)
+    assert folders.pending["plain", "m"] == 0
+    folders.extract("cpu", 1, 1, "auto")
+    assert sum(made.batches) + sum(again.batches) <= 2 * 12 + 7
+    resumed = _bytes(tmp_path)
+    assert before.items() < resumed.items()
+    other = tmp_path / "other"
+    _drawn(other).extract("cpu", 1, 1, "auto")
+    assert _bytes(other) == resumed
+    assert not any(_drawn(tmp_path).pending.values())
+
+
+def test_draws__of_other_groups_are_other_features(tmp_path: Path) -> None:
+    _drawn(tmp_path).extract("cpu", 1, 1, "auto")
+    with pytest.raises(FeatureError, match=r"dimmed\.1/m.*other features"):
+        _ = _drawn(tmp_path, groups="abcdefghijkl").pending
+    assert not any(_drawn(tmp_path, {}, groups="abcdefghijkl").pending.values())
+
+
+def test_draws__what_cannot_be_drawn_is_refused(tmp_path: Path) -> None:
+    fixed = Draws([ColorJitter(brightness=0.5)])
+    wrong = {"plain": DRAWS["dimmed"], "none": Draws([], count=0, beside=["plain", "blur"])}
+    data = _data(tmp_path)
+    with pytest.raises(ConfigError, match="nothing is random in its transforms and its crop"):
+        check_draws({"fixed": fixed}, {"plain": []}, data)
+    with pytest.raises(ConfigError) as caught:
+        check_draws(wrong, {"plain": []}, data)
+    for fault in (
+        "draws.plain: a condition is called so too",
+        "draws.none.count: must be at least 1, got 0",
+        "draws.none.beside: no condition blur; there are: plain",
+    ):
+        assert fault in str(caught.value)
+    check_draws({"cut": Draws(crop=RandomCrop(4)), **DRAWS}, {"plain": []}, data)
+
+
+def test_drawn_conditions__of_the_draws_and_beside_them() -> None:
+    draws = {**DRAWS, "more": Draws([], count=1, beside=["plain"])}
+    assert drawn_conditions(draws) == {
+        "dimmed": ("dimmed.1", "dimmed.2"),
+        "more": ("more.1", "plain"),
+    }
 
 
 def _hashes_nothing(*_: object) -> str:

@@ -24,7 +24,13 @@ from dfl.study.design.settings import Claim, Settings, check_names
 from dfl.study.design.training_sets import TrainOn, training_sets
 from dfl.study.publish import publish
 from dfl.study.run.baselines import Baselines, FineTuning
-from dfl.study.run.features import FeatureFolders, frames_by_seed
+from dfl.study.run.features import (
+    Draws,
+    FeatureFolders,
+    check_draws,
+    drawn_conditions,
+    frames_by_seed,
+)
 from dfl.study.run.missing import run_missing
 from dfl.study.run.plan import plan_study
 from dfl.study.run.study import Study
@@ -43,6 +49,7 @@ def study(
     finetuning: FineTuning | None = None,
     conditions: dict[str, list[Augmentation]] | None = None,
     condition_use: list[ConditionUse] | None = None,
+    draws: dict[str, Draws] | None = None,
     train_on: list[TrainOn] | None = None,
     families: dict[str, list[str]] | None = None,
     sources: dict[str, list[str]] | None = None,
@@ -94,6 +101,8 @@ def study(
             there is one condition, none, without transforms.
         condition_use: Whether a condition is for training and testing (both), training alone
             (train) or testing alone (test); both by default.
+        draws: By name, degraded or otherwise random draws of the training images, from all of which
+            a head learns; each name is one more condition of training.
         train_on: Training sets: each dataset, all of them (combined), all_but_one, all without
             one generator (all_but_one_generator); or all without a family of generators
             (leave_one_family_out), without a source of photographs (leave_one_source_out), and
@@ -148,6 +157,7 @@ def study(
             "give lightning.pytorch.loggers.WandbLogger, or none: results.csv is written anyway"
         )
     conditions = conditions or {"none": []}
+    draws = draws or {}
     reductions = reductions or {"none": []}
     settings = Settings(
         out=out,
@@ -158,7 +168,8 @@ def study(
         config=resolved_config(),
     )
     check_names(conditions=conditions, heads=heads, reductions=reductions, backbones=backbones)
-    check_names(baselines=baselines or {}, may_be_empty=True)
+    check_names(baselines=baselines or {}, draws=draws, may_be_empty=True)
+    check_draws(draws, conditions, data)
     if not 0 <= max_fpr < 1:
         raise ConfigError(f"max_fpr: a share must be in [0, 1), got {max_fpr}")
     train_on = train_on or ["each", "combined"]
@@ -166,7 +177,7 @@ def study(
         seed: with_provenance(frame, families, sources)
         for seed, frame in frames_by_seed(data, seeds or [data.seed]).items()
     }
-    tested = condition_plan(list(conditions), condition_use or ["both"])
+    tested = condition_plan(list(conditions), condition_use or ["both"], list(draws))
     features = FeatureFolders(
         data,
         backbones,
@@ -174,6 +185,7 @@ def study(
         (features_dir or out / "features").absolute(),  # workers may be elsewhere
         precision,
         accelerator=accelerator,
+        draws=draws,
     )
     sets = training_sets(next(iter(frames.values())), train_on)
     leaves_out = any(each.left_out is not None for each in sets.values())
@@ -197,6 +209,7 @@ def study(
         nested=validation == "nested" or (validation is None and leaves_out),
         matched=_matched(matched, data, needed=leaves_out),
         max_fpr=max_fpr,
+        draws=drawn_conditions(draws),
     )
     numbers = device_numbers(accelerator, devices)
     networks = Baselines(

@@ -204,10 +204,6 @@ class StackedRows:
             out[own] = part.take(positions[own] - (self._ends[place] - len(part)))
         return out
 
-    def read(self) -> Matrix:
-        """Read all rows into memory, shape ``(N, D)``."""
-        return np.concatenate([part.read() for part in self._parts])
-
 
 def _fill(out: Matrix, descriptor: int, file: MatrixFile, row: int) -> None:
     """Read consecutive rows, from one on."""

@@ -54,6 +54,7 @@ class Balanced(MetaEstimatorMixin, MarginClassifier):  # type: ignore[misc]  # s
         X: Features,  # noqa: N803  # sklearn's name
         y: npt.ArrayLike,
         provenance: pd.DataFrame | None = None,
+        sample_weight: npt.ArrayLike | None = None,
         **asked: object,
     ) -> Self:
         """Fit a copy of the classifier on weighted images.
@@ -63,12 +64,15 @@ class Balanced(MetaEstimatorMixin, MarginClassifier):  # type: ignore[misc]  # s
             y: ``REAL`` or ``FAKE``, shape ``(N,)``.
             provenance: Columns ``generator``, ``family``, ``source``, ``dataset`` of the same
                 images; None if all images of a class are of one kind.
+            sample_weight: What the weights are multiplied by, shape ``(N,)``; 1 by default.
             asked: Handed on to the classifier's `fit`.
 
         Raises:
             HeadError: If the classifier takes no weights, or the provenance does not fit.
         """
         weight = self.weights(np.asarray(y), provenance)
+        if sample_weight is not None:
+            weight = weight * np.asarray(sample_weight)
         inner = clone(self.estimator).fit(X, y, sample_weight=weight, **asked)
         return self.adopt(inner)
 
@@ -147,6 +151,7 @@ class OnePerFamily(MetaEstimatorMixin, MarginClassifier):  # type: ignore[misc] 
         X: Features,  # noqa: N803  # sklearn's name
         y: npt.ArrayLike,
         provenance: pd.DataFrame | None = None,
+        sample_weight: npt.ArrayLike | None = None,
         **asked: object,
     ) -> Self:
         """Fit the classifiers.
@@ -157,6 +162,8 @@ class OnePerFamily(MetaEstimatorMixin, MarginClassifier):  # type: ignore[misc] 
             provenance: Columns ``generator``, ``family``, ``source``, ``dataset`` of the same
                 images, handed on to a classifier that asks for it; None if all images of a class
                 are of one kind.
+            sample_weight: How much each image counts for the classifiers, shape ``(N,)``; 1 by
+                default.
             asked: Handed on to the classifiers' `fit`.
 
         Raises:
@@ -168,6 +175,8 @@ class OnePerFamily(MetaEstimatorMixin, MarginClassifier):  # type: ignore[misc] 
             own = dict(asked)
             if provenance is not None and asks_for(self.estimator, "provenance"):
                 own["provenance"] = provenance[rows]
+            if sample_weight is not None:
+                own["sample_weight"] = np.asarray(sample_weight)[rows]
             members.append(clone(self.estimator).fit(features[rows], label[rows], **own))
             scales.append(margin(members[-1], features).std())
             kinds.append(kind)

@@ -134,6 +134,7 @@ def fit_streamed(
     scratch: Path,
     spec: FeatureSpec = (),
     provenance: pd.DataFrame | None = None,
+    weight: Array | None = None,
 ) -> Pipeline:
     """Fit a copy of a pipeline.
 
@@ -143,6 +144,7 @@ def fit_streamed(
         scratch: On whose disk to keep what a reduction makes of them; nothing stays there.
         spec: The layers of the features, for steps that ask for them.
         provenance: Of what kind the images are, for an estimator that asks for it.
+        weight: How much each row counts for the estimator, shape ``(N,)``; 1 by default.
 
     Returns:
         The fitted pipeline; ``SVC`` is replaced by ``Nystroem`` and ``LinearSVC`` in it.
@@ -171,7 +173,7 @@ def fit_streamed(
             fitted.append(("kernel", step))
             linear = LinearSVC(C=classifier.C, dual=False, max_iter=_NEWTON_STEPS)
             estimator = with_innermost(estimator, linear)
-        _fit_estimator(estimator, stream, provenance)
+        _fit_estimator(estimator, stream if weight is None else stream.weighted(weight), provenance)
     return Pipeline([*fitted, (last, estimator)])
 
 
@@ -180,18 +182,19 @@ def _fit_estimator(
 ) -> BaseEstimator:
     """Fit in place; rows whose weight is 0 are as if they were not there."""
     label = stream.label
-    there = np.ones(len(label), bool) if stream.weight is None else stream.weight > 0
+    given = np.ones(len(label)) if stream.weight is None else stream.weight
+    there = given > 0
     own = None if provenance is None else provenance[there]
     if isinstance(estimator, Balanced):
-        weight = np.zeros(len(label))
-        weight[there] = estimator.weights(label[there], own)
+        weight = given.copy()
+        weight[there] *= estimator.weights(label[there], own)
         inner = clone(estimator.estimator)
         return estimator.adopt(_fit_estimator(inner, stream.weighted(weight), provenance))
     if isinstance(estimator, OnePerFamily):
         members, kinds = [], []
         for kind, rows in estimator.shares(label[there], own):
-            weight = np.zeros(len(label))
-            weight[there] = rows
+            weight = given.copy()
+            weight[there] *= rows
             inner = clone(estimator.estimator)
             members.append(_fit_estimator(inner, stream.weighted(weight), provenance))
             kinds.append(kind)

@@ -18,7 +18,7 @@ from sklearn.pipeline import Pipeline
 from dfl.errors import HeadError, one_line
 from dfl.heads.estimators.encoder_step import BottleneckEncoder
 from dfl.heads.estimators.margin import margin
-from dfl.heads.estimators.provenance import fit_parameters
+from dfl.heads.estimators.provenance import asks_for, fit_parameters
 from dfl.heads.out_of_core.fit import fit_streamed
 from dfl.heads.out_of_core.stream import RowReader, Stream, check_finite
 from dfl.types import FAKE, REAL, FeatureOrigin, FeatureSpec, spec_difference
@@ -61,6 +61,7 @@ class SklearnHead:
         features: npt.NDArray[np.float32],
         label: npt.ArrayLike,
         provenance: pd.DataFrame | None = None,
+        weight: npt.NDArray[np.float64] | None = None,
     ) -> "SklearnHead":
         """Fit a copy of the pipeline.
 
@@ -69,6 +70,8 @@ class SklearnHead:
             label: ``REAL`` or ``FAKE``, shape ``(N,)``, both of them present.
             provenance: Of what kind the images are, as `provenance_of` gives it; a pipeline that
                 does not ask for it is not told.
+            weight: How much each row counts for the classifier, shape ``(N,)``; 1 by default, and
+                for a classifier that takes no weights.
 
         Returns:
             A fitted head, whose threshold and calibration are those of a new one; this one stays
@@ -84,12 +87,19 @@ class SklearnHead:
         check_encoders(self.pipeline, self.spec)
         pipeline: Pipeline = clone(self.pipeline)
         asked = fit_parameters(pipeline, self.spec, provenance)
+        if weight is not None and asks_for(pipeline[-1], "sample_weight"):
+            asked[f"{pipeline.steps[-1][0]}__sample_weight"] = weight
         with _refusals_reported(pipeline):
             pipeline.fit(features, truth, **asked)
         return SklearnHead(pipeline, self.spec, self.origin)
 
     def fit_streamed(
-        self, stream: Stream, *, scratch: Path, provenance: pd.DataFrame | None = None
+        self,
+        stream: Stream,
+        *,
+        scratch: Path,
+        provenance: pd.DataFrame | None = None,
+        weight: npt.NDArray[np.float64] | None = None,
     ) -> "SklearnHead":
         """Fit a copy of the pipeline in passes over rows that need not fit in memory.
 
@@ -97,6 +107,7 @@ class SklearnHead:
             stream: Features of D columns, as in `spec`, with their labels.
             scratch: Folder for what a reduction makes of them; nothing stays there.
             provenance: As of `fit`.
+            weight: As of `fit`.
 
         Returns:
             A fitted head, as of `fit`.
@@ -107,9 +118,16 @@ class SklearnHead:
         self._check_width(stream.source.shape)
         _checked_labels(stream.label, stream.n_rows)
         check_encoders(self.pipeline, self.spec)
+        if not asks_for(self.pipeline[-1], "sample_weight"):
+            weight = None
         with _refusals_reported(self.pipeline):
             pipeline = fit_streamed(
-                self.pipeline, stream, scratch=scratch, spec=self.spec, provenance=provenance
+                self.pipeline,
+                stream,
+                scratch=scratch,
+                spec=self.spec,
+                provenance=provenance,
+                weight=weight,
             )
         return SklearnHead(pipeline, self.spec, self.origin)
 

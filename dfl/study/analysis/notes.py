@@ -47,6 +47,7 @@ def notes(study: Study, estimator: Estimator, manifest: Manifest) -> list[str]:
         *_tests(frame),
         *_shared(frame),
         *_trained_before(study),
+        *_aligned(study),
         *_unmatched(study),
         *_left_out(study),
     ]
@@ -114,6 +115,20 @@ def _shared(frame: pd.DataFrame) -> Iterator[str]:
                 f"{first} and {second} share {common} real images: trained on one, a detector is "
                 "tested on new fakes of the other, but on real images of a kind that it knows."
             )
+
+
+def _aligned(study: Study) -> Iterator[str]:
+    """Warn of reconstructions that are learnt from as they come."""
+    frame = study.frame[study.frame["split"] == "train"]
+    photographs = set(frame["group"][frame["label"] == REAL])
+    fakes = frame[(frame["label"] == FAKE) & frame["group"].isin(photographs)]
+    if len(fakes) and not study.draws:
+        yield (
+            f"{fakes['path'].nunique()} generated images that are learnt from are of a group with "
+            f"photographs, as reconstructions are ({named(list(fakes['generator'].unique()))}). A "
+            "head may learn no more than how sharp they are beside those, and take other sharp or "
+            "smooth photographs for fakes; draws, the same for a group, are against that."
+        )
 
 
 def _trained_before(study: Study) -> Iterator[str]:

@@ -60,13 +60,17 @@ class Cell:
         )
 
 
-def condition_plan(conditions: Sequence[str], use: Sequence[ConditionUse]) -> Conditions:
+def condition_plan(
+    conditions: Sequence[str], use: Sequence[ConditionUse], draws: Sequence[str] = ()
+) -> Conditions:
     """Say which heads are trained under which condition, and tested under which.
 
     Args:
         conditions: Names of the conditions; the first is how images come.
         use: ``both``: trained and tested under the same condition; ``train``: trained under a
             condition, tested on images as they come; ``test``: the other way round.
+        draws: Names of draws, which are for training; tested are those who learn from them on
+            images as they come and, with ``test``, under all conditions.
 
     Returns:
         By the condition of training, the conditions of testing.
@@ -84,6 +88,8 @@ def condition_plan(conditions: Sequence[str], use: Sequence[ConditionUse]) -> Co
             tested = plan.setdefault(train, [])
             if test not in tested:
                 tested.append(test)
+    for name in draws:
+        plan[name] = [*conditions] if "test" in use else [first]
     return plan
 
 

@@ -13,7 +13,7 @@ from sklearn.pipeline import Pipeline
 
 from dfl.errors import HeadError
 from dfl.evaluation import best_threshold, binary_metrics, calibrated, platt_scaling
-from dfl.features.matrices import Matrix
+from dfl.features.matrices import Matrix, StackedRows
 from dfl.heads.estimators.provenance import fit_parameters, provenance_of, takes_provenance
 from dfl.heads.estimators.reductions import reduced
 from dfl.heads.out_of_core.fit import is_streamed
@@ -37,6 +37,21 @@ class _Fitted:
 
     reducer: Pipeline | None
     head: SklearnHead
+
+
+@dataclass(frozen=True)
+class _Learnt:
+    """What heads learn from: images once, or several draws of each, which weigh as much together.
+
+    Attributes:
+        stream: The rows, one draw of all images below the other.
+        weight: How much each row counts; None for 1 each.
+        rows: Their rows in the manifest.
+    """
+
+    stream: Stream
+    weight: npt.NDArray[np.float64] | None
+    rows: Rows
 
 
 @dataclass(frozen=True)
@@ -113,7 +128,8 @@ def fit_head(cell: Cell, study: Study) -> tuple[SklearnHead, dict[str, int]]:
     """
     fitter = _Fitter(cell, study)
     best = fitter.choose(cell.head)
-    scores = {cell.train_condition: fitter.score_condition(best, cell.train_condition)}
+    condition = study.validated_condition(cell)
+    scores = {condition: fitter.score_condition(best, condition)}
     return fitter.head(best, scores), fitter.counts
 
 
@@ -125,10 +141,10 @@ class _Fitter:
         self.frame = study.frames[cell.seed]
         self.label = self.frame["label"].to_numpy(dtype=np.int64)
         self.train, self.val = study.rows(cell, "train"), study.rows(cell, "val")
-        own = study.features[cell.train_condition]
-        self.spec = own.spec(cell.features)
+        learnt = [study.features[condition] for condition in study.learnt_conditions(cell)]
+        self.spec = learnt[0].spec(cell.features)
         self._check_rows()
-        self.rows = own.rows(cell.features)
+        self.draws = [each.rows(cell.features) for each in learnt]
         given = [seeded(pipeline, cell.seed) for pipeline in study.reductions[cell.reduction]]
         self.settings: list[Plain] = [settings(pipeline) for pipeline in given]
         self.reductions: list[Pipeline | None] = [self._loaded(pipeline) for pipeline in given]
@@ -136,7 +152,7 @@ class _Fitter:
             self.settings, self.reductions = [None], [None]
         self.folds = study.folds(cell) if study.is_nested(cell) else None
         self._reduced: dict[tuple[int, int | None], _Reduced] = {}
-        self._streams: dict[int | None, Stream] = {}
+        self._learnt: dict[int | None, _Learnt] = {}
 
     @property
     def counts(self) -> dict[str, int]:
@@ -190,7 +206,7 @@ class _Fitter:
 
         Args:
             best: The candidate.
-            scores: Its scores under the condition of training, at least.
+            scores: Its scores under the condition of validation, at least.
         """
         cell = self.cell
         judged = self.study.features[self.study.judged_condition(cell)]
@@ -206,31 +222,33 @@ class _Fitter:
             calibration=calibration,
         )
 
-    def _learnt(self, fold: int | None) -> Rows:
-        """List the rows that a head learns from: all, or those of a fold."""
-        if self.folds is None or fold is None:
-            return self.train
-        return np.asarray(self.train[self.folds.learnt(fold)[self.train]])
+    def _learn(self, fold: int | None) -> _Learnt:
+        """Give what heads learn from: all rows, or those of a fold."""
+        if fold not in self._learnt:
+            rows = self.train
+            if self.folds is not None and fold is not None:
+                rows = rows[self.folds.learnt(fold)[rows]]
+            count = len(self.draws)
+            every = np.tile(rows, count)
+            self._learnt[fold] = _Learnt(
+                Stream(StackedRows([draw.chosen(rows) for draw in self.draws]), self.label[every]),
+                np.full(len(every), 1 / count) if count > 1 else None,
+                every,
+            )
+        return self._learnt[fold]
 
     def _reduce(self, place: int, fold: int | None) -> "_Reduced":
         """Fit a reduction once for all heads behind it."""
         if (place, fold) not in self._reduced:
-            rows = self._learnt(fold)
-            x_train = self.rows.take(rows)
+            learnt = self._learn(fold)
+            x_train = learnt.stream.source.take(np.arange(learnt.stream.n_rows))
             reducer: Pipeline | None = None
             if (reduction := self.reductions[place]) is not None:
                 reducer = clone(reduction)
-                asked = fit_parameters(reducer, self.spec, self._provenance(reducer, rows))
-                reducer.fit(x_train, self.label[rows], **asked)
+                asked = fit_parameters(reducer, self.spec, self._provenance(reducer, learnt.rows))
+                reducer.fit(x_train, learnt.stream.label, **asked)
             self._reduced[place, fold] = _Reduced(reducer, _transform(reducer, x_train))
         return self._reduced[place, fold]
-
-    def _stream(self, fold: int | None) -> Stream:
-        """Give the rows that heads learn from to those that need not hold them in memory."""
-        if fold not in self._streams:
-            rows = self._learnt(fold)
-            self._streams[fold] = Stream(self.rows.chosen(rows), self.label[rows])
-        return self._streams[fold]
 
     def _loaded(self, reduction: Pipeline) -> Pipeline:
         """Read the encoder of a trained bottleneck, where there is one in a reduction."""
@@ -241,15 +259,16 @@ class _Fitter:
 
     def _try(self, place: int, pipeline: Pipeline) -> _Tried:
         """Fit a candidate for validation, and rate it there."""
+        condition = self.study.validated_condition(self.cell)
         if self.folds is None:
             whole = self._fit(place, pipeline)
-            score = self._scores(whole, self.cell.train_condition, self.val)
+            score = self._scores(whole, condition, self.val)
             return _Tried(place, pipeline, (whole,), _merit(score, self.label[self.val]))
         fitted = tuple(self._fit(place, pipeline, fold) for fold in range(self.folds.count))
         score = np.empty(len(self.val))
         for fold, each in enumerate(fitted):
             at = self.folds.validated[self.val] == fold
-            score[at] = self._scores(each, self.cell.train_condition, self.val[at])
+            score[at] = self._scores(each, condition, self.val[at])
         sets = validation_sets(self.study, self.cell, self.val)
         merits = [_merit(score[at], self.label[self.val[at]]) for at in sets]
         means = np.mean(merits, axis=0).round(9).tolist() if merits else [0.0, 0.0, 0.0]
@@ -257,16 +276,22 @@ class _Fitter:
 
     def _fit(self, place: int, pipeline: Pipeline, fold: int | None = None) -> _Fitted:
         whole = reduced(pipeline, self.reductions[place])
-        stream, rows = self._stream(fold), self._learnt(fold)
-        provenance = self._provenance(whole, rows)
-        if is_streamed(whole, *stream.source.shape, out_of_core="auto"):
-            head = SklearnHead(whole, self.spec)
-            scratch = self.study.folder
-            return _Fitted(None, head.fit_streamed(stream, scratch=scratch, provenance=provenance))
+        learnt = self._learn(fold)
+        provenance = self._provenance(whole, learnt.rows)
+        if is_streamed(whole, *learnt.stream.source.shape, out_of_core="auto"):
+            head = SklearnHead(whole, self.spec).fit_streamed(
+                learnt.stream,
+                scratch=self.study.folder,
+                provenance=provenance,
+                weight=learnt.weight,
+            )
+            return _Fitted(None, head)
         table = self._reduce(place, fold)
         spec = self.spec if table.reducer is None else _code_spec(table.x_train.shape[1])
         steps = pipeline if table.reducer is None else Pipeline([pipeline.steps[-1]])
-        head = SklearnHead(steps, spec).fit(table.x_train, self.label[rows], provenance)
+        head = SklearnHead(steps, spec).fit(
+            table.x_train, learnt.stream.label, provenance, learnt.weight
+        )
         return _Fitted(table.reducer, head)
 
     def _provenance(self, pipeline: Pipeline, rows: Rows) -> pd.DataFrame | None:

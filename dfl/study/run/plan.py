@@ -13,7 +13,7 @@ from sklearn.pipeline import Pipeline
 from threadpoolctl import threadpool_limits
 
 from dfl.processes import is_one_of_several
-from dfl.study.design.grid import Cell, Conditions
+from dfl.study.design.grid import Cell
 from dfl.study.run.baselines import Baselines
 from dfl.study.run.cells import CellStore
 from dfl.study.run.features import FeatureFolders
@@ -36,6 +36,7 @@ class StudyPlan:
             were started, which do not wait for this one to read all images.
         images: How many distinct images there are.
         folders: How many conditions and backbones there are.
+        draws: How many of the conditions are draws of training images.
         passes: Forward passes of an image through a backbone that all of the study takes.
         passes_done: How many of them were made before.
         passes_saved: How many more it would be if every cell made its own.
@@ -50,6 +51,7 @@ class StudyPlan:
     networks: int
     images: int
     folders: tuple[int, int]
+    draws: int
     passes: int
     passes_done: int
     passes_saved: int
@@ -64,9 +66,10 @@ class StudyPlan:
             lines.append(
                 f"networks to fine-tune: {self.networks}, whose time is not in the estimate"
             )
+        drawn = f", {self.draws} of them draws," if self.draws else ""
         lines.append(
-            f"forward passes: {self.passes} ({self.images} images x {conditions} conditions x "
-            f"{backbones} backbones), {self.passes_done} made before; "
+            f"forward passes: {self.passes} ({self.images} images x {conditions} conditions{drawn} "
+            f"x {backbones} backbones), {self.passes_done} made before; "
             f"{self.passes_saved} saved against cells that each make their own"
         )
         if self.seconds is not None:
@@ -102,13 +105,16 @@ def plan_study(
 
     def has_features(cell: Cell) -> bool:
         backbones = {backbone_of(layer) for layer in cell.features}
-        seen = study.scored_conditions(cell)
+        seen = {*study.scored_conditions(cell), *study.learnt_conditions(cell)}
         return all(features.has(condition, name) for condition in seen for name in backbones)
 
-    def needs(cell: Cell) -> tuple[int, int]:
+    def needs(cell: Cell) -> int:
         learnt, scored = len(study.rows(cell, "train")), study.scored_rows(cell)
         images = study.frames[cell.seed]["path"].iloc[scored].nunique()
-        return learnt, max(0, images - learnt) if study.is_nested(cell) else images
+        others = max(0, images - learnt) if study.is_nested(cell) else images
+        return learnt * len(study.learnt_conditions(cell)) + others * len(
+            study.scored_conditions(cell)
+        )
 
     # cells whose features are not there cannot be
     keys = {cell: study.key(cell) for cell in cells if has_features(cell)}
@@ -116,7 +122,6 @@ def plan_study(
     missing = [cell for cell in cells if keys.get(cell) not in there]
     needed, done, saved = forward_passes(
         cells,
-        study.conditions,
         images=features.images,
         folders=features.pending,
         needs=needs,
@@ -137,6 +142,7 @@ def plan_study(
         networks=len(baselines.cells if is_one_of_several() else baselines.missing()),
         images=features.images,
         folders=(len(features.paths), len(features.paths[study.first_condition])),
+        draws=len({name for each in study.draws.values() for name in each} - set(study.conditions)),
         passes=needed,
         passes_done=done,
         passes_saved=saved,
@@ -148,20 +154,18 @@ def plan_study(
 
 def forward_passes(
     cells: Sequence[Cell],
-    conditions: Conditions,
     *,
     images: int,
     folders: Mapping[tuple[str, str], int],
-    needs: Callable[[Cell], tuple[int, int]],
+    needs: Callable[[Cell], int],
 ) -> tuple[int, int, int]:
     """Count forward passes: needed, made before, and saved by the store.
 
     Args:
         cells: The cells.
-        conditions: By condition of training, the conditions of testing.
         images: How many distinct images there are.
         folders: For every (condition, backbone) how many of the images are still to be seen.
-        needs: How many images a cell learns from, and how many others it scores.
+        needs: How many passes a cell would make through each of its backbones.
 
     Returns:
         Passes needed in all, made before, and saved: what the cells would make, each of its own
@@ -172,9 +176,7 @@ def forward_passes(
     alone = 0
     for cell in cells:
         backbones = {backbone_of(layer) for layer in cell.features}
-        scored = {cell.train_condition, *conditions[cell.train_condition]}
-        learnt_from, held = needs(cell)
-        alone += (learnt_from + held * len(scored)) * len(backbones)
+        alone += needs(cell) * len(backbones)
     return needed, done, max(0, alone - needed)
 
 
@@ -209,7 +211,8 @@ def cell_seconds(cells: Sequence[Cell], study: Study, dims: Mapping[str, int]) -
     total = 0.0
     groups: set[tuple[object, ...]] = set()
     for cell in cells:
-        count = len(study.rows(cell, "train")) / _ROWS
+        rows = len(study.rows(cell, "train")) * len(study.learnt_conditions(cell))
+        count = rows / _ROWS
         columns = sum(dims[layer] for layer in cell.features) / _COLUMNS
         reduced = bool(study.reductions[cell.reduction])
         total += head[cell.head] * count * (1 if reduced else columns)

@@ -1,7 +1,7 @@
 """The inputs of all cells of a study, and the key of each cell."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -46,6 +46,8 @@ class Study:
         matched: The datasets whose classes come from one pipeline and show the same subjects.
         max_fpr: The share of photographs of any source that may be called fake at the threshold,
             where validation is nested.
+        draws: By the name of draws, which is a condition of training, the conditions whose images
+            are learnt from together.
 
     Raises:
         ConfigError: If a head has no candidate.
@@ -62,6 +64,7 @@ class Study:
     nested: bool = False
     matched: tuple[str, ...] = ()
     max_fpr: float = 0.05
+    draws: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, candidates in self.heads.items():
@@ -143,9 +146,22 @@ class Study:
     def _scores_all(self, cell: Cell) -> bool:
         return self.is_nested(cell) or self.training_sets[cell.train_set].left_out is not None
 
+    def learnt_conditions(self, cell: Cell) -> list[str]:
+        """Name the conditions whose images a cell learns from: that of training, or its draws."""
+        return list(self.draws.get(cell.train_condition, [cell.train_condition]))
+
+    def validated_condition(self, cell: Cell) -> str:
+        """Name the condition that a cell is validated under: that of training.
+
+        Draws are for training alone: who learns from them is validated as it is reported.
+        """
+        is_drawn = cell.train_condition in self.draws
+        return self.judged_condition(cell) if is_drawn else cell.train_condition
+
     def scored_conditions(self, cell: Cell) -> list[str]:
-        """Name the conditions that a cell has scores under: of training, then those of testing."""
-        return list(dict.fromkeys([cell.train_condition, *self.conditions[cell.train_condition]]))
+        """Name the conditions that a cell has scores under: of validation, then of testing."""
+        validated, tested = self.validated_condition(cell), self.conditions[cell.train_condition]
+        return list(dict.fromkeys([validated, *tested]))
 
     def judged_condition(self, cell: Cell) -> str:
         """Name the condition that a cell is reported under: the first, if it is tested there.
@@ -164,7 +180,7 @@ class Study:
 
         Args:
             cell: The cell.
-            scores: Its scores, those under the condition of training at least.
+            scores: Its scores, those under the condition of validation at least.
 
         Returns:
             The threshold, and slope and intercept of the log-odds of fake.
@@ -172,7 +188,7 @@ class Study:
         frame, scored = self.frames[cell.seed], self.scored_rows(cell)
         own = np.isin(scored, self.rows(cell, "val"))
         label = frame["label"].to_numpy(dtype=np.int64)[scored[own]]
-        reference = scores[cell.train_condition][own]
+        reference = scores[self.validated_condition(cell)][own]
         scaling = platt_scaling(reference, label)
         if not self.is_nested(cell):
             return best_threshold(reference, label), scaling
@@ -181,13 +197,17 @@ class Study:
 
     def key(self, cell: Cell) -> str:
         """Identify a head on features by everything that decides its scores."""
+        learnt = self.learnt_conditions(cell)
         seen = {
             condition: self.features[condition].fingerprints(cell.features)
-            for condition in self.scored_conditions(cell)
+            for condition in dict.fromkeys([*self.scored_conditions(cell), *learnt])
         }
+        train: list[Plain] = [cell.train_condition, seen[learnt[0]]]
+        if cell.train_condition in self.draws:
+            train = ["draws", [seen[condition] for condition in learnt]]
         recipe: Recipe = {
             # by name too: scores are kept under the names of their conditions
-            "train": [cell.train_condition, seen[cell.train_condition]],
+            "train": train,
             "test": [[name, seen[name]] for name in self.conditions[cell.train_condition]],
             "reduction": self._described["reduction", cell.reduction],
             "head": self._described["head", cell.head],

@@ -66,3 +66,18 @@ def test_notes__what_may_flatter_and_what_leaving_out_has_cost(tmp_path: Path) -
     assert "without family h: 2 images share a prompt or a photograph" in text
     assert "without source gamma: all photographs are of one source" in text
     assert "all fakes are of one family" not in text
+
+
+def test_notes__reconstructions_without_draws(tmp_path: Path) -> None:
+    study = example(tmp_path, conditions=["none"])
+    assert "reconstructions" not in said(study)
+    frame = study.frames[0].copy()
+    learnt = frame[frame["split"] == "train"]
+    photographs = learnt["group"][learnt["label"] == 0].unique()[:3]
+    fakes = learnt.index[learnt["generator"] == "g2"][:3]
+    frame.loc[fakes, "group"] = photographs
+    pairs = replace(study, frames={0: frame})
+    text = said(pairs)
+    assert "3 generated images that are learnt from are of a group with photographs" in text
+    assert "as reconstructions are (g2)" in text
+    assert "reconstructions" not in said(replace(pairs, draws={"degraded": ["none"]}))

@@ -30,6 +30,13 @@ def test_condition_plan(use, expected) -> None:
     assert condition_plan(["none", "blur", "jpeg"], use) == expected
 
 
+def test_condition_plan__draws_are_for_training() -> None:
+    found = condition_plan(["none", "blur"], ["both"], ["degraded"])
+    assert found == {"none": ["none"], "blur": ["blur"], "degraded": ["none"]}
+    found = condition_plan(["none", "blur"], ["test"], ["degraded"])
+    assert found == {"none": ["none", "blur"], "degraded": ["none", "blur"]}
+
+
 def test_condition_plan__one_condition() -> None:
     assert condition_plan(["none"], ["test", "train", "both", "both"]) == {"none": ["none"]}
 

@@ -24,7 +24,15 @@ from sklearn.svm import SVC
 
 from dfl.errors import CheckpointError, ConfigError
 from dfl.evaluation import calibrated, platt_scaling
-from dfl.heads.estimators import balanced, lda, logistic_regression, random_forest, rbf_svm
+from dfl.heads.estimators import (
+    balanced,
+    lda,
+    linear_svm,
+    logistic_regression,
+    naive_bayes,
+    random_forest,
+    rbf_svm,
+)
 from dfl.heads.estimators.encoder_step import BottleneckEncoder
 from dfl.heads.estimators.reductions import bottleneck, pca
 from dfl.heads.modules.bottleneck import Bottleneck
@@ -196,6 +204,67 @@ def test_fit_cells__trained_on_one_pair_and_scored_on_another(study: Study) -> N
         assert found["auroc"] == pytest.approx(roc_auc_score(truth, score), abs=1e-12)
         assert found["accuracy"] == accuracy_score(truth, score > 0)
         assert 0.2 < found["auroc"] < 0.999  # a number that could be another
+
+
+def drawn(study: Study, **draws: list[str]) -> Study:
+    """The same study, whose heads learn from several conditions at once too."""
+    tested = {name: ["none"] for name in draws}
+    return replace(study, draws=draws, conditions={**study.conditions, **tested})
+
+
+def test_fit_cells__draws_of_plain_sklearn(study: Study) -> None:
+    """An image that is learnt from in two draws weighs half in each."""
+    study = drawn(study, both=["none", "blur"])
+    none, blur = (Plain(study, ["one.a"], condition) for condition in ("none", "blur"))
+    learnt = np.concatenate([none.x[none.train], blur.x[none.train]])
+    label = np.tile(none.label[none.train], 2)
+    scale = StandardScaler().fit(learnt)
+
+    def fit(estimator) -> np.ndarray:
+        estimator.fit(scale.transform(learnt), label, sample_weight=np.full(len(label), 0.5))
+        return estimator.decision_function(scale.transform(none.x))
+
+    fits = [fit(LogisticRegression(C=c, max_iter=2000)) for c in CS]
+    expected = {"probe": max(fits, key=none.merit), "svm": fit(SVC(C=1.0))}
+    cells = [cell(name, condition="both") for name in expected]
+    for (scores, _), name in zip(fitted(study, *cells), expected, strict=True):
+        assert list(scores) == ["none"]  # nothing is validated or tested on draws
+        np.testing.assert_allclose(scores["none"], expected[name][none.held], rtol=1e-4, atol=1e-5)
+    head, counts = fit_head(cells[1], study)
+    assert counts == {"real": 24, "fake": 36}  # images
+    assert head.origin.preprocess == {"is": "none"}
+    again = head.score(study.features["none"].matrix(["one.a"], none.held))
+    np.testing.assert_allclose(again, expected["svm"][none.held], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_fit_cells__draws_of_an_image_weigh_as_much_as_it_does(
+    study: Study, monkeypatch: pytest.MonkeyPatch, streamed: bool
+) -> None:
+    """Three draws that are the image as it comes teach what it teaches: C keeps its meaning."""
+    if streamed:
+        monkeypatch.setattr("dfl.study.run.fitting.is_streamed", lambda *_, **__: True)
+    heads = {
+        "probe": HEADS["probe"],
+        "margin": [linear_svm(C=c) for c in CS],
+        "bayes": [naive_bayes()],
+    }
+    study = drawn(replace(study, heads=heads), thrice=["none"] * 3)
+    for name in heads:
+        [(scores, info)] = fitted(study, cell(name, condition="thrice"))
+        [(expected, once)] = fitted(study, cell(name))
+        assert info["head"] == once["head"]
+        np.testing.assert_allclose(scores["none"], expected["none"], rtol=1e-3, atol=1e-4)
+
+
+def test_fit_cells__a_head_that_takes_no_weights_learns_from_draws_too(study: Study) -> None:
+    study = drawn(replace(study, heads={"lda": [lda()]}), both=["none", "blur"])
+    none, blur = (Plain(study, ["one.a"], condition) for condition in ("none", "blur"))
+    learnt = np.concatenate([none.x[none.train], blur.x[none.train]])
+    plain = lda().fit(learnt, np.tile(none.label[none.train], 2))
+    [(scores, _)] = fitted(study, cell(condition="both"))
+    expected = plain.decision_function(none.x[none.held])
+    np.testing.assert_allclose(scores["none"], expected, rtol=1e-4, atol=1e-5)
 
 
 TESTED_ON_BETA = ("test", "dataset", "beta")

@@ -54,6 +54,18 @@ def test_keys__of_what_decides_scores(study, changed) -> None:
     assert key(replace(study, **changed)) != key(study)
 
 
+def test_keys__of_draws(study) -> None:
+    def drawn(*learnt: str) -> str:
+        conditions = {**study.conditions, "drawn": ["none"]}
+        return key(
+            replace(study, draws={"drawn": learnt}, conditions=conditions), cell(condition="drawn")
+        )
+
+    every = [drawn("none"), drawn("blur"), drawn("none", "blur"), drawn("none", "none"), key(study)]
+    assert len(set(every)) == len(every)
+    assert key(replace(study, draws={"drawn": ["blur"]})) == key(study)
+
+
 def test_keys__of_nothing_else(study, tmp_path: Path) -> None:
     more = replace(
         study,

@@ -26,6 +26,7 @@ from dfl.heads.estimators import (
     rbf_svm,
 )
 from dfl.heads.estimators.meta_estimators import innermost, with_innermost
+from dfl.heads.estimators.provenance import asks_for
 from dfl.heads.estimators.reductions import autoencoder, pca, reduced
 from dfl.heads.out_of_core import fit, memory
 from dfl.heads.out_of_core.fit import fit_streamed, is_streamed
@@ -174,6 +175,41 @@ def test_fit_streamed__of_weighted_rows_equals_sklearn_in_memory(tmp_path: Path,
     score = expected.decision_function(wide)
     np.testing.assert_allclose(head.score(features), score, rtol=1e-4, atol=1e-4)
     assert is_streamed(WRAPPED[name](), 240, 12, out_of_core="always")
+
+
+WEIGHABLE = {
+    **{name: PIPELINES[name] for name in ("linear_svm", "logistic_regression", "naive_bayes")},
+    **{name: build() for name, build in WRAPPED.items() if not name.endswith("forest")},
+}
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("name", WEIGHABLE)
+def test_weight__three_thirds_are_a_whole(tmp_path: Path, name: str, streamed: bool) -> None:
+    """Rows that are there three times, with a third of the weight, teach what they teach once."""
+    features, label = images(240)
+    head, kinds = SklearnHead(WEIGHABLE[name], SPEC), provenance(label)
+    thrice = np.tile(np.arange(240), 3)
+    takes = asks_for(head.pipeline[-1], "sample_weight")
+    weight = np.full(720, 1 / 3)
+    if streamed:
+        stream = Stream(ArrayRows(features[thrice]), label[thrice])
+        found = head.fit_streamed(
+            stream, scratch=tmp_path, provenance=kinds.iloc[thrice], weight=weight
+        )
+        once = head.fit_streamed(
+            Stream(ArrayRows(features), label), scratch=tmp_path, provenance=kinds
+        )
+    else:
+        found = head.fit(features[thrice], label[thrice], kinds.iloc[thrice], weight)
+        once = head.fit(features, label, kinds)
+    if takes:
+        np.testing.assert_allclose(
+            found.score(features), once.score(features), rtol=2e-3, atol=2e-3
+        )
+        return
+    every = head.fit(features[thrice], label[thrice], kinds.iloc[thrice])
+    np.testing.assert_allclose(found.score(features), every.score(features), rtol=1e-3, atol=1e-3)
 
 
 def test_fit_streamed__balanced_rbf_svm_is_a_balanced_linear_one(tmp_path: Path) -> None:

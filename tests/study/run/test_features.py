@@ -66,16 +66,17 @@ def test_draws__of_a_group_differ_in_the_image_alone(tmp_path: Path) -> None:
     )
     frame = folders.conditions["plain"].store("m").manifest.frame
     number = frame["path"].str[:2].astype(int).to_numpy()
-    drawn = []
-    for each in draws:
-        # brightness is a factor, whatever colour it meets; 8 bit leave an error of half a level
+    factors = np.empty((2, 6))
+    for place, each in enumerate(draws):
+        # brightness is a factor, whatever colour it meets, but for what 8 bit cut off
         factor = each.sum(axis=1) / plain.sum(axis=1)
-        assert ((factor > 0.09) & (factor < 0.91)).all()
-        for place in range(6):
-            own = factor[number // 2 == place]
-            np.testing.assert_allclose(own, own[0], atol=0.01)
-        drawn += np.unique(factor.round(2)).tolist()
-    assert len(set(drawn)) > 6  # two draws of six groups
+        assert ((factor > 0.08) & (factor < 0.9)).all()
+        for group in range(6):
+            own = factor[number // 2 == group]
+            np.testing.assert_allclose(own, own[0], atol=0.015)
+            factors[place, group] = own[0]
+    assert np.ptp(factors, axis=0).max() > 0.1  # draws differ
+    assert np.ptp(factors, axis=1).min() > 0.1  # groups do
 
 
 def test_draws__resume_with_the_same_bytes_and_cost_other_features_nothing(
@@ -90,7 +91,7 @@ def test_draws__resume_with_the_same_bytes_and_cost_other_features_nothing(
     folders = _drawn(tmp_path, made=again)
     assert folders.pending["plain", "m"] == 0
     folders.extract("cpu", 1, 1, "auto")
-    assert sum(made.batches) + sum(again.batches) <= 2 * 12 + 7
+    assert sum(again.batches) == 2 * 12
     resumed = _bytes(tmp_path)
     assert before.items() < resumed.items()
     other = tmp_path / "other"

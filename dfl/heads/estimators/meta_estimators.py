@@ -12,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
-from sklearn.utils.validation import check_is_fitted, has_fit_parameter, validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from dfl.errors import HeadError
 from dfl.heads.estimators.margin import MarginClassifier, margin
-from dfl.heads.estimators.provenance import By, Kinds, asks_for, kinds_of
+from dfl.heads.estimators.provenance import By, Kinds, asks_for, kinds_of, takes_weights
 from dfl.types import FAKE, REAL
 
 Array = npt.NDArray[np.float64]
@@ -78,7 +78,7 @@ class Balanced(MetaEstimatorMixin, MarginClassifier):  # type: ignore[misc]  # s
 
     def weights(self, label: Labels, provenance: pd.DataFrame | None) -> Array:
         """Give each image its weight, shape ``(N,)``; arguments and errors as of `fit`."""
-        if not has_fit_parameter(self.estimator, "sample_weight"):
+        if not takes_weights(self.estimator):
             raise HeadError(
                 f"{type(self.estimator).__name__} takes no weights of images; balance "
                 "logistic_regression, linear_svm, rbf_svm, linear_probe, naive_bayes or trees"

@@ -118,6 +118,18 @@ def asks_for(estimator: object, parameter: str) -> bool:
     )
 
 
+def takes_weights(estimator: object) -> bool:
+    """Whether images can count more or less in `fit` of an estimator, or of what it wraps.
+
+    Args:
+        estimator: The estimator.
+    """
+    inner = getattr(estimator, "estimator", None)
+    if inner is not None:
+        return takes_weights(inner)
+    return bool(has_fit_parameter(estimator, "sample_weight"))
+
+
 def fit_parameters(
     pipeline: Pipeline, spec: FeatureSpec, provenance: pd.DataFrame | None
 ) -> dict[str, object]:

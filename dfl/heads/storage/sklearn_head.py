@@ -18,7 +18,7 @@ from sklearn.pipeline import Pipeline
 from dfl.errors import HeadError, one_line
 from dfl.heads.estimators.encoder_step import BottleneckEncoder
 from dfl.heads.estimators.margin import margin
-from dfl.heads.estimators.provenance import asks_for, fit_parameters
+from dfl.heads.estimators.provenance import fit_parameters, takes_weights
 from dfl.heads.out_of_core.fit import fit_streamed
 from dfl.heads.out_of_core.stream import RowReader, Stream, check_finite
 from dfl.types import FAKE, REAL, FeatureOrigin, FeatureSpec, spec_difference
@@ -87,7 +87,7 @@ class SklearnHead:
         check_encoders(self.pipeline, self.spec)
         pipeline: Pipeline = clone(self.pipeline)
         asked = fit_parameters(pipeline, self.spec, provenance)
-        if weight is not None and asks_for(pipeline[-1], "sample_weight"):
+        if weight is not None and takes_weights(pipeline[-1]):
             asked[f"{pipeline.steps[-1][0]}__sample_weight"] = weight
         with _refusals_reported(pipeline):
             pipeline.fit(features, truth, **asked)
@@ -118,7 +118,7 @@ class SklearnHead:
         self._check_width(stream.source.shape)
         _checked_labels(stream.label, stream.n_rows)
         check_encoders(self.pipeline, self.spec)
-        if not asks_for(self.pipeline[-1], "sample_weight"):
+        if not takes_weights(self.pipeline[-1]):
             weight = None
         with _refusals_reported(self.pipeline):
             pipeline = fit_streamed(

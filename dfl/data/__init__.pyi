@@ -19,6 +19,7 @@ from .images.transforms import OneOf as OneOf
 from .images.transforms import Resample as Resample
 from .images.transforms import UnsharpMask as UnsharpMask
 from .images.transforms import WebP as WebP
+from .images.transforms import WithDegraded as WithDegraded
 from .manifest.class_counts import count_images as count_images
 from .manifest.manifest import Manifest as Manifest
 from .manifest.rules import COLUMNS as COLUMNS

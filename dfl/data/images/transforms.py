@@ -378,6 +378,44 @@ class Degrade(Augmentation):
         return image
 
 
+class WithDegraded(Augmentation):
+    """Give an image twice, as it is and degraded, for a loss that compares the two.
+
+    For the training of `dfl.heads.TuneTask`, as the last transform; the crop is the same for both.
+    Whatever does not compare them takes the mean of their features, as of several crops.
+
+    Args:
+        transforms: What the second one goes through, in this order, such as `Degrade`; sizes have
+            to be kept.
+
+    Raises:
+        ConfigError: If there is none.
+    """
+
+    def __init__(self, transforms: list[Augmentation]) -> None:
+        super().__init__(1.0)
+        if not transforms:
+            raise ConfigError("transforms: none to degrade an image by; name at least one")
+        self.transforms = transforms
+
+    @property
+    def is_random(self) -> bool:
+        """Whether one of the transforms is."""
+        return any(each.is_random for each in self.transforms)
+
+    def apply(self, image: Tensor) -> Tensor:
+        """Return both, shape ``(2, 3, H, W)``."""
+        degraded = image
+        for transform in self.transforms:
+            degraded = transform(degraded)
+        if degraded.shape != image.shape:
+            raise ConfigError(
+                f"transforms: the degraded image has the shape {list(degraded.shape)} and the "
+                f"clean one {list(image.shape)}; take keep_size: true"
+            )
+        return torch.stack([image, degraded])
+
+
 def _blurred(values: Tensor, sigma: float) -> Tensor:
     """Blur floats with a Gaussian."""
     for dim in (-1, -2):  # one side after the other: 2k products a pixel in place of k * k

@@ -66,6 +66,8 @@ class ImageDataModule(LightningDataModule):
         eval_transforms: Augmentations of validation, test, prediction and export, in their order.
         splits: How images are divided into train, val and test, and where that is kept.
         batch_size: Images in a batch of one process.
+        batch_by_group: Train on the images of a group, such as a photograph and what was made of
+            it, in one step of all processes together, as far as its size allows.
         num_workers: Processes that decode; 0 decodes in the main one.
         on_unreadable: ``error`` stops at an image that cannot be decoded, and names all of them;
             ``skip`` decodes all images first, leaves those out, and lists them in a report.
@@ -93,6 +95,7 @@ class ImageDataModule(LightningDataModule):
         eval_transforms: list[Augmentation] | None = None,
         splits: Splits = DEFAULT_SPLITS,
         batch_size: int = 64,
+        batch_by_group: bool = False,
         num_workers: int = 0,
         on_unreadable: Literal["error", "skip"] = "error",
         max_unreadable: float = MAX_UNREADABLE,
@@ -115,6 +118,7 @@ class ImageDataModule(LightningDataModule):
         self.eval_transforms = list(eval_transforms or [])
         self.splits = splits
         self.batch_size = batch_size
+        self.batch_by_group = batch_by_group
         self.num_workers = num_workers
         self.on_unreadable = on_unreadable
         self.on_label_conflict = on_label_conflict
@@ -453,7 +457,10 @@ class ImageDataModule(LightningDataModule):
             on_damaged=self.on_damaged,
         )
         replicas, rank = self._place()
-        sampler = TrainSampler(dataset, num_replicas=replicas, rank=rank, seed=self.seed)
+        groups = self.manifest.frame["group"].iloc[unique].tolist() if self.batch_by_group else None
+        sampler = TrainSampler(
+            dataset, num_replicas=replicas, rank=rank, seed=self.seed, groups=groups
+        )
         if self.trainer is not None:
             # where a fit is resumed, Lightning lets workers begin before it tells the epoch
             progress = self.trainer.fit_loop.epoch_progress.current

@@ -6,7 +6,7 @@ is drawn as ``~position`` and the dataset marks it as padding, so no metric and 
 twice.
 """
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -48,13 +48,22 @@ class TrainSampler(EvalSampler):
         num_replicas: The number of processes.
         rank: The number of this one, from 0.
         seed: The seed of the order, the same in all processes.
+        groups: The group of each position. Those of a group then follow each other, in the order of
+            all processes together, and so are in one step, but for a group that a step ends in.
     """
 
     def __init__(
-        self, dataset: Dataset[Any], *, num_replicas: int = 1, rank: int = 0, seed: int = 0
+        self,
+        dataset: Dataset[Any],
+        *,
+        num_replicas: int = 1,
+        rank: int = 0,
+        seed: int = 0,
+        groups: Sequence[Hashable] | None = None,
     ) -> None:
         super().__init__(dataset, num_replicas=num_replicas, rank=rank)
         self.seed = seed
+        self.groups = groups
 
     def set_epoch(self, epoch: int) -> None:
         """Draw another order, and other augmentations."""
@@ -65,6 +74,11 @@ class TrainSampler(EvalSampler):
     def __iter__(self) -> Iterator[int]:
         generator = torch.Generator().manual_seed(self.seed + self.epoch)
         order = torch.randperm(self._count(), generator=generator).tolist()
+        if self.groups is not None:
+            turn: dict[Hashable, int] = {}
+            for position in order:
+                turn.setdefault(self.groups[position], len(turn))
+            order.sort(key=[turn[group] for group in self.groups].__getitem__)
         return iter(_deal(order, self.num_replicas, self.rank))
 
 

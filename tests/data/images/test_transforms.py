@@ -9,6 +9,7 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor
 from torchvision.transforms.v2 import functional
 
+from dfl.data.images.crops import RandomCrop
 from dfl.data.images.transforms import (
     JPEG,
     Augmentation,
@@ -22,6 +23,7 @@ from dfl.data.images.transforms import (
     Resample,
     UnsharpMask,
     WebP,
+    WithDegraded,
 )
 from dfl.errors import ConfigError, ImageError
 from dfl.recipe import build, describe
@@ -291,3 +293,24 @@ def test_codecs__what_is_too_large_for_one_is_an_error() -> None:
         JPEG(80)(torch.zeros(3, 2, 70_000, dtype=torch.uint8))
     with pytest.raises(ImageError, match="2 x 17000 pixels cannot be a WebP"):
         WebP(80)(torch.zeros(3, 17_000, 2, dtype=torch.uint8))
+
+
+def test_with_degraded__both_views_and_one_crop(image: Tensor) -> None:
+    view = WithDegraded([GaussianBlur(1.0), JPEG(60)])
+    clean, degraded = view(image)
+    assert torch.equal(clean, image)
+    assert torch.equal(degraded, JPEG(60)(GaussianBlur(1.0)(image)))
+    assert not view.is_random
+    assert WithDegraded([Degrade()]).is_random
+    again = build(describe(view))
+    assert torch.equal(again(image), view(image))
+    torch.manual_seed(0)
+    cut = RandomCrop(16)(torch.stack([image, image]))
+    assert torch.equal(cut[0], cut[1])
+
+
+def test_with_degraded__mistakes(image: Tensor) -> None:
+    with pytest.raises(ConfigError, match="none to degrade an image by; name at least one"):
+        WithDegraded([])
+    with pytest.raises(ConfigError, match=r"the degraded image has the shape .*keep_size: true"):
+        WithDegraded([Resample(0.5, keep_size=False)])(image)

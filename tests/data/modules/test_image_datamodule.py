@@ -688,6 +688,14 @@ def test_of__splits_are_kept(table: Manifest, like) -> None:
         data.test_dataloader()
 
 
+def test_module__groups_together(table: Manifest, like) -> None:
+    frame = table.frame.assign(group=[str(row % 6) for row in range(12)], split="train")
+    data = like.of(Manifest(frame, table.root))
+    data.batch_by_group, data.batch_size = True, 2
+    numbers = [[Path(path).stem for path in b["path"]] for b in data.train_dataloader()]
+    assert sorted(numbers) == [[f"{number:03d}"] * 2 for number in range(6)]
+
+
 class Place:
     world_size, is_global_zero = 3, False
 

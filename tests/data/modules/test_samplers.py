@@ -52,6 +52,23 @@ def test_train_sampler__order_follows_seed_and_epoch_not_the_processes() -> None
     assert order(1, 0) != order(1, 0, seed=5)
 
 
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_train_sampler__keeps_groups_together(replicas: int) -> None:
+    dataset, groups = dataset_of(12), list("abcdefabcdef")
+    orders = []
+    for epoch in (0, 1):
+        parts = []
+        for rank in range(replicas):
+            sampler = TrainSampler(dataset, num_replicas=replicas, rank=rank, groups=groups)
+            sampler.set_epoch(epoch)
+            parts.append(list(sampler))
+        orders.append([position for turn in zip(*parts, strict=True) for position in turn])
+        assert sorted(orders[-1]) == list(range(12))
+        pairs = zip(orders[-1][::2], orders[-1][1::2], strict=True)
+        assert all(groups[one] == groups[other] for one, other in pairs)
+    assert orders[0] != orders[1]
+
+
 def test_train_sampler__tells_the_dataset_its_epoch() -> None:
     dataset = dataset_of(3)
     TrainSampler(dataset).set_epoch(4)

@@ -58,6 +58,7 @@ def tiny_zoo() -> Iterator[None]:
 
     def build(model: str, layers: list[str] | None = None, **_: object) -> TimmBackbone:
         tiny = [layer.replace("8", "4").replace("11", "5") for layer in layers or ["pooled"]]
+        tiny = [layer.replace("block7", "block3") for layer in tiny]
         return TimmBackbone("test_vit", tiny, pretrained=False, input_size=32)
 
     def classifier(model: str, **_: object) -> ImageClassifier:
@@ -126,9 +127,19 @@ def test_data__loads_and_is_tested(
     assert all(f",{name}," in scores for name in settings.get("pairs", [source]))
 
 
-@pytest.mark.parametrize("file", _configs("model"))
+def _models() -> list[pytest.param]:
+    slow = {"tune_lora_clip.yaml": pytest.mark.slow}  # peft takes seconds to import
+    return [
+        pytest.param(*param.values, id=param.id, marks=slow.get(param.id, ()))
+        for param in _configs("model")
+    ]
+
+
+@pytest.mark.parametrize("file", _models())
 def test_model__fit_test_predict(file: Path, image_root: Path, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
+    if "lora" in file.name:
+        pytest.importorskip("peft", reason="needs the extra [lora]")
     model = ["--model", str(file)]
     if "backbones" in file.read_text() or "FineTuneTask" in file.read_text():
         data = image_data(image_root)

@@ -285,6 +285,37 @@ def test_fit__fine_tuning_scores_as_its_checkpoint_does(images: Path, tmp_path: 
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("trainable", ["layernorm", "lora"])
+def test_fit__tuning_is_that_of_one_process(images: Path, tmp_path: Path, trainable: str) -> None:
+    """The terms of the loss are of all images of a step, whichever process has them."""
+    if trainable == "lora":
+        pytest.importorskip("peft", reason="needs the extra [lora]")
+    weights, name = tmp_path / "vit.safetensors", "--model.backbones.tiny"
+    torch.manual_seed(0)
+    save_file(timm.create_model("test_vit").state_dict(), weights)
+    backbone = [f"{name}=dfl.backbones.TimmBackbone", f"{name}.model=test_vit"]
+    backbone += [f"{name}.weights={weights}", f"{name}.input_size=32"]
+    backbone += [f"{name}.layers=[block2.cls]", f"--model.trainable={trainable}"]
+    loss = ["--model.alignment=0.1", "--model.uniformity=0.5"]
+    sgd = ["--model.optimizer=torch.optim.SGD", "--model.optimizer.lr=0.5"]
+    few = ["--trainer.limit_train_batches=4", "--trainer.num_sanity_val_steps=0"]
+    args = [*FIT, "--model=dfl.heads.TuneTask", *backbone, *loss, *sgd, *image_data(images), *few]
+    states, losses = [], []
+    for processes in (1, 2):
+        own = [f"--data.batch_size={8 // processes}", f"--trainer.logger.name={processes}"]
+        _run(["fit", *args, *own], processes)
+        (checkpoint,) = tmp_path.glob(f"runs/{processes}/**/*.ckpt")
+        states.append(torch.load(checkpoint, weights_only=True)["state_dict"])
+        metrics = pd.read_csv(next(tmp_path.glob(f"runs/{processes}/**/metrics.csv")))
+        losses.append(metrics["val/loss"].dropna().iloc[-1])
+    one, two = states
+    assert one.keys() == two.keys()
+    for key in one:
+        torch.testing.assert_close(two[key], one[key], rtol=1e-4, atol=1e-5, msg=key)
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+
+
+@pytest.mark.slow
 def test_fit__standardises_by_all_processes(images: Path, tmp_path: Path) -> None:
     model = ["--model=dfl.heads.LinearProbeTask", *_backbone("model.", images), *OPTIMIZER]
     args = ["fit", *FIT, *model, *image_data(images), "--data.batch_size=2"]

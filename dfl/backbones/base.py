@@ -23,11 +23,12 @@ class Backbone(nn.Module, ABC):
     """A frozen image model that turns 8-bit images into vectors.
 
     Frozen means: no gradients, eval mode whatever ``train()`` asks for, parameters that want no
-    gradient. Resize and normalisation are part of it, on the images' device: an image whose sides
-    are not ``input_size`` is resized to that square (bicubic with antialiasing, in float32, not
-    rounded back to 8 bit; a non-square image is squeezed, so crop before if that is not wanted),
-    one of that size is left as it is. The convolution that sees the pixels multiplies in float32
-    whatever autocast is on, and float32 is not rounded to TF32.
+    gradient. Whoever tunes some of them afterwards (``dfl.heads.TuneTask``) asks for the gradients
+    of those alone, and gets them. Resize and normalisation are part of it, on the images' device:
+    an image whose sides are not ``input_size`` is resized to that square (bicubic with
+    antialiasing, in float32, not rounded back to 8 bit; a non-square image is squeezed, so crop
+    before if that is not wanted), one of that size is left as it is. The convolution that sees the
+    pixels multiplies in float32 whatever autocast is on, and float32 is not rounded to TF32.
 
     A subclass builds its network, hands it over, and says in ``encode`` how it makes the layers.
 
@@ -94,15 +95,16 @@ class Backbone(nn.Module, ABC):
                 image.
 
         Returns:
-            By layer, in the order asked for: ``(B, D)``, float32, without gradient; the mean over
-            an image's crops.
+            By layer, in the order asked for: ``(B, D)``, float32; the mean over an image's crops.
+            Without gradient, unless one of the network's parameters wants one.
 
         Raises:
             BackboneError: If the images have another dtype or shape.
         """
         check_pixels(image)
         self._warn_of_small(image)
-        with torch.no_grad(), exact_float32(image.device):
+        learns = torch.is_grad_enabled() and any(p.requires_grad for p in self.parameters())
+        with torch.set_grad_enabled(learns), exact_float32(image.device):
             encode = self._encode or self.encode
             encoded = encode(self._preprocess(image.reshape(-1, *image.shape[-3:])))
             features = {name: encoded[name].float() for name in self.layers}
@@ -162,6 +164,10 @@ class Backbone(nn.Module, ABC):
             raise BackboneError(
                 f"layer {layer!r} was not asked for; this backbone gives {', '.join(self.layers)}"
             )
+        return self._fingerprint(layer)
+
+    def _fingerprint(self, layer: str) -> str:
+        """Hash what determines a layer's values, whether or not it was asked for."""
         if self._digest is None:
             self._digest = state_digest(self.network.state_dict())
         looks = [self.input_size, self.mean, self.std, RESIZE]

@@ -18,6 +18,7 @@ from dfl.data.images.transforms import Augmentation
 from dfl.data.manifest.provenance import with_provenance
 from dfl.errors import ConfigError, named
 from dfl.heads.tasks.finetune import FineTuneTask
+from dfl.heads.tasks.tune import TuneTask
 from dfl.processes import launched_rank
 from dfl.study.design.grid import ConditionUse, Grid, condition_plan, grid_cells
 from dfl.study.design.settings import Claim, Settings, check_names
@@ -45,7 +46,7 @@ def study(
     heads: dict[str, list[Pipeline]],
     reductions: dict[str, list[Pipeline]] | None = None,
     grids: dict[str, Grid] | None = None,
-    baselines: dict[str, FineTuneTask] | None = None,
+    baselines: dict[str, FineTuneTask | TuneTask] | None = None,
     finetuning: FineTuning | None = None,
     conditions: dict[str, list[Augmentation]] | None = None,
     condition_use: list[ConditionUse] | None = None,
@@ -94,8 +95,9 @@ def study(
             function of dfl.heads.estimators; an empty list is no reduction. None at all by default.
         grids: Parts of the study in which every choice meets every other, by name; one of
             everything by default. The axes' effects are computed on the first.
-        baselines: Networks that are fine-tuned end to end, by name, for comparison: class_path is
-            dfl.heads.FineTuneTask. data.train_transforms and data.train_crop are for these alone.
+        baselines: Networks that are trained on images, by name, for comparison: class_path is
+            dfl.heads.FineTuneTask, end to end, or dfl.heads.TuneTask, a little of a backbone.
+            data.train_transforms and data.train_crop are for these alone.
         finetuning: How long the baselines are trained.
         conditions: Transforms by name of the condition; the first is how images come. By default
             there is one condition, none, without transforms.

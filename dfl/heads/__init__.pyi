@@ -13,9 +13,11 @@ from .modules.linear import LinearHead as LinearHead
 from .storage.head_folder import load_head as load_head
 from .storage.head_folder import save_head as save_head
 from .storage.sklearn_head import SklearnHead as SklearnHead
+from .storage.tuned_backbone import TunedBackbone as TunedBackbone
 from .tasks.bottleneck import BottleneckTask as BottleneckTask
 from .tasks.finetune import FineTuneTask as FineTuneTask
 from .tasks.head import HeadTask as HeadTask
 from .tasks.linear_probe import LinearProbeTask as LinearProbeTask
 from .tasks.scoring import ScoringTask as ScoringTask
 from .tasks.sklearn_head import SklearnHeadTask as SklearnHeadTask
+from .tasks.tune import TuneTask as TuneTask

@@ -1,5 +1,7 @@
 """What heads are trained to make small: a classifier's loss, and that of a bottleneck."""
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
@@ -72,3 +74,55 @@ def divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
         In nats, added up over the code, shape ``(B,)``.
     """
     return (mean.square() + torch.expm1(log_variance) - log_variance).sum(1) / 2
+
+
+def alignment(points: Tensor, label: Tensor) -> Tensor:
+    """Compute how far apart points of one class are (Wang and Isola, ICML 2020, alpha 2).
+
+    As GenD (Yermakov et al., WACV 2026) takes it: over all pairs of a batch that share their label.
+
+    Args:
+        points: On the unit sphere, shape ``(B, D)``.
+        label: Shape ``(B,)``.
+
+    Returns:
+        The mean squared distance, in [0, 4]; 0 where no two points share their label.
+    """
+    first, second = torch.triu_indices(len(points), len(points), offset=1, device=points.device)
+    same = (label[first] == label[second]).to(points.dtype)
+    distance = (points[first] - points[second]).square().sum(1)
+    return (same * distance).sum() / same.sum().clamp(min=1)
+
+
+def uniformity(points: Tensor) -> Tensor:
+    """Compute how unevenly points lie on the sphere (Wang and Isola, ICML 2020, t 2).
+
+    Args:
+        points: On the unit sphere, shape ``(B, D)``.
+
+    Returns:
+        The logarithm of the mean of exp(-2 d^2) over all pairs with their distances d, in [-8, 0];
+        0 where there is no pair.
+    """
+    if len(points) < 2:
+        return points.new_zeros(())
+    first, second = torch.triu_indices(len(points), len(points), offset=1, device=points.device)
+    squared = (points[first] - points[second]).square().sum(1)
+    return torch.logsumexp(-2 * squared, 0) - math.log(len(squared))
+
+
+def disagreement(logit: Tensor, other: Tensor) -> Tensor:
+    """Compute how far two views of the same images are apart in what is said of them.
+
+    The divergence of Kullback and Leibler between the two Bernoulli distributions, the mean of both
+    directions (DCPT: Yang et al., arXiv:2604.10102).
+
+    Args:
+        logit: Of one view, shape ``(B,)``.
+        other: Of the other one, shape ``(B,)``.
+
+    Returns:
+        In nats, at least 0, shape ``(B,)``.
+    """
+    # KL(p, q) + KL(q, p) of Bernoullis is (p - q) (logit p - logit q)
+    return (logit.sigmoid() - other.sigmoid()) * (logit - other) / 2

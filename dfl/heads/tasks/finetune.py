@@ -8,6 +8,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 from dfl.errors import ConfigError
+from dfl.files import checksum_of
 from dfl.heads.modules.image_classifier import ImageClassifier, check_source
 from dfl.heads.modules.losses import cross_entropy
 from dfl.heads.storage.checkpoint import HeadDescription, check_state
@@ -57,6 +58,14 @@ class FineTuneTask(ScoringTask):
     def architecture(self) -> Recipe:
         """Give the model's name and its input size."""
         return {"model": self.model_name, "input_size": self.input_size}
+
+    def beginning(self) -> Recipe:
+        """Say what a training begins with, the optimizer apart."""
+        return {
+            "architecture": self.architecture(),
+            "weights": None if self.weights is None else checksum_of(self.weights),
+            "pretrained": self.pretrained,
+        }
 
     def untrained(self, *, pretrained: bool | None = None) -> "FineTuneTask":
         """Make another task of the same arguments, which has learnt nothing.

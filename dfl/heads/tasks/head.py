@@ -1,7 +1,7 @@
 """What heads on frozen features share: pixels or the store as their source, small checkpoints."""
 
 from abc import abstractmethod
-from typing import cast
+from typing import Final, cast
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
@@ -17,7 +17,8 @@ from dfl.heads.tasks.scoring import ScoringTask, Step
 from dfl.recipe import describe
 from dfl.types import Batch, FeatureSource, FeatureSpec
 
-_BACKBONE_PREFIX = "backbone."
+BACKBONE_PREFIX: Final = "backbone."
+"""How the names of the backbones' tensors begin in the state of a task."""
 
 
 class HeadTask(ScoringTask):
@@ -75,6 +76,10 @@ class HeadTask(ScoringTask):
         if self.backbone is not None:
             self.backbone.cast_networks(precision)
         self._precision = precision
+
+    def is_frozen(self, key: str) -> bool:
+        """Say whether a tensor of the task's state is a frozen one, which no checkpoint holds."""
+        return key.startswith(BACKBONE_PREFIX)
 
     # Lightning's hooks
 
@@ -137,7 +142,7 @@ class HeadTask(ScoringTask):
     def on_save_checkpoint(self, checkpoint: dict[str, object]) -> None:
         """Leave the frozen weights out, and say which they were."""
         state = cast(dict[str, Tensor], checkpoint["state_dict"])
-        for key in [key for key in state if key.startswith(_BACKBONE_PREFIX)]:
+        for key in filter(self.is_frozen, list(state)):
             del state[key]
         super().on_save_checkpoint(checkpoint)
 
@@ -158,7 +163,7 @@ class HeadTask(ScoringTask):
         # Lightning loads strictly: what was left out is put back from this model
         state = cast(dict[str, Tensor], checkpoint["state_dict"])
         own = self.state_dict()
-        state.update({key: own[key] for key in own if key.startswith(_BACKBONE_PREFIX)})
+        state.update({key: own[key] for key in own if self.is_frozen(key)})
         check_state(state, own)
 
     def description(self) -> HeadDescription:

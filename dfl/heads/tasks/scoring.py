@@ -2,6 +2,7 @@
 
 import logging
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from typing import TypedDict, cast
 
@@ -82,6 +83,14 @@ class ScoringTask(pl.LightningModule, ABC):
     def description(self) -> HeadDescription:
         """Say what a checkpoint of this task needs besides the trained weights."""
 
+    def trained(self, model: nn.Module) -> Iterable[nn.Parameter]:
+        """List the parameters that the optimizer gets.
+
+        Args:
+            model: What is trained, built.
+        """
+        return model.parameters()
+
     def run_in(self, precision: SettledPrecision) -> None:
         """Score images in a precision from now on, with and without a trainer.
 
@@ -115,11 +124,11 @@ class ScoringTask(pl.LightningModule, ABC):
             )
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Optimise the model alone."""
+        """Optimise what is trained alone."""
         if self.optimizer is None or self.model is None:
             raise ConfigError("fit needs model.optimizer, for example torch.optim.AdamW")
         try:
-            optimizer = self.optimizer(self.model.parameters())
+            optimizer = self.optimizer(self.trained(self.model))
             scheduler = self.lr_scheduler(optimizer) if self.lr_scheduler else None
         except (TypeError, ValueError) as err:
             raise ConfigError(f"model.optimizer or model.lr_scheduler: {err}") from err

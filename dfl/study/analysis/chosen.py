@@ -47,6 +47,8 @@ def chosen_table(cells: Sequence[Cell], keys: Mapping[Cell, str], study: Study) 
         info = store.info(keys[cell])
         words = _differing(info.get("head"), heads(cell.head))
         words += _differing(info.get("reduction"), reductions(cell.reduction))
+        if (values := info.get("values")) is not None:
+            words.append(f"{values:,} values learnt")
         rows.append(cell_axes(cell) | {"chosen": ", ".join(words), "seconds": info.get("seconds")})
     return pd.DataFrame(rows)
 

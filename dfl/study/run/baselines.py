@@ -1,4 +1,4 @@
-"""The baselines of a study: networks fine-tuned end to end, in the same tables."""
+"""The baselines of a study: networks fine-tuned end to end, or a little, in the same tables."""
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,17 +17,19 @@ from dfl.data.images.transforms import Augmentation
 from dfl.errors import ConfigError
 from dfl.features.hashing import hash_images
 from dfl.features.shards import extraction_fingerprint, method_fingerprint
-from dfl.heads.tasks.finetune import FineTuneTask
+from dfl.heads.tasks.tune import TuneTask
 from dfl.progress import progress
 from dfl.recipe import Recipe, describe
 from dfl.study.design.grid import Cell
 from dfl.study.run.cells import CellStore, Outcome, Scores, cause_of, cell_key
 from dfl.study.run.finetuning import (
     NETWORK,
+    Baseline,
     checkpoint_of,
     fine_tune,
     score_network,
     training_settings,
+    values_in,
 )
 from dfl.study.run.study import Study
 from dfl.study.run.workers import DeviceWorkers
@@ -62,7 +64,7 @@ class FineTuning:
 
 
 class Baselines:
-    """Trains networks end to end on a study's training sets, and keeps them as cells.
+    """Trains networks on a study's training sets, from images, and keeps them as cells.
 
     Args:
         tasks: The networks by name.
@@ -84,7 +86,7 @@ class Baselines:
 
     def __init__(
         self,
-        tasks: Mapping[str, FineTuneTask],
+        tasks: Mapping[str, Baseline],
         settings: FineTuning,
         study: Study,
         data: ImageDataModule,
@@ -110,10 +112,10 @@ class Baselines:
                     f"{', '.join(study.training_sets)}"
                 )
         self.cells = [
-            Cell(BASELINE_GRID, (name,), "none", "end to end", train_set, first, seed)
+            Cell(BASELINE_GRID, (name,), "none", _head_of(task), train_set, first, seed)
             for seed in study.frames
             for train_set in wanted
-            for name in tasks
+            for name, task in tasks.items()
         ]
         self.tasks, self.settings, self._study = tasks, settings, study
         self._data, self._conditions = data, conditions
@@ -176,7 +178,10 @@ class Baselines:
         start = monotonic()
         try:
             scores = self._train(cell, device=device, shown=shown)
-            info: Recipe = {"seconds": round(monotonic() - start, 3)}
+            info: Recipe = {
+                "seconds": round(monotonic() - start, 3),
+                "values": values_in(self.checkpoint(cell)),
+            }
             CellStore(self._study.folder).keep(self.keys[cell], cell, scores, info)
         except Exception as err:  # whatever it is, it is this network's alone
             return Outcome(cell, cause_of(err))
@@ -194,6 +199,7 @@ class Baselines:
             "max_epochs": self.settings.max_epochs,
             "patience": self.settings.patience,
             "batch_size": self._data.batch_size,
+            **({"batch_by_group": True} if self._data.batch_by_group else {}),
         }
 
     @cached_property
@@ -240,3 +246,7 @@ class Baselines:
             )
             for condition in self._study.scored_conditions(cell)
         }
+
+
+def _head_of(task: Baseline) -> str:
+    return task.trainable if isinstance(task, TuneTask) else "end to end"

@@ -1,4 +1,4 @@
-"""A study's baseline: a network fine-tuned end to end on one table of images, scoring another."""
+"""A study's baseline: a network fine-tuned or tuned on a table of images, scoring another."""
 
 import hashlib
 import logging
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning.pytorch as pl
 import numpy as np
@@ -16,6 +16,7 @@ import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.callbacks import EarlyStopping
 from numpy.typing import NDArray
+from torch import Tensor
 
 from dfl.app.prediction import EndWhenAsked, device_kind
 from dfl.app.quiet import quiet_lightning
@@ -23,15 +24,18 @@ from dfl.artifacts import Kind, Store
 from dfl.backbones.precision import SettledPrecision
 from dfl.data import Augmentation, ImageDataModule, Manifest
 from dfl.errors import CheckpointError, ConfigError
-from dfl.files import checksum_of
 from dfl.folders import locked
 from dfl.heads.storage.checkpoint import read_checkpoint
 from dfl.heads.storage.movable_checkpoint import MovableCheckpoint, save_whole
 from dfl.heads.tasks.finetune import FineTuneTask
+from dfl.heads.tasks.tune import TuneTask
 from dfl.recipe import Plain, Recipe, public_name
 from dfl.report.throughput_bar import ThroughputBar
 
 logger = logging.getLogger(__name__)
+
+Baseline = FineTuneTask | TuneTask
+"""What is trained on images, and stands in a study's tables beside heads on frozen features."""
 
 _LAST = "last.ckpt"
 _BEST = "best.ckpt"
@@ -46,7 +50,7 @@ NETWORK = Kind(
 
 
 def fine_tune(
-    task: FineTuneTask,
+    task: Baseline,
     train: Manifest,
     *,
     data: ImageDataModule,
@@ -103,13 +107,19 @@ def fine_tune(
     return checkpoint_of(store, key)
 
 
+def values_in(checkpoint: Path) -> int:
+    """Count the values that a training has learnt, those of its statistics included."""
+    state = cast(dict[str, Tensor], read_checkpoint(checkpoint)["state_dict"])
+    return sum(value.numel() for value in state.values() if value.is_floating_point())
+
+
 def checkpoint_of(store: Store, key: str) -> Path:
     """Name the checkpoint of a fine-tuned network."""
     return store.path(key) / _CHECKPOINT
 
 
 def score_network(
-    task: FineTuneTask,
+    task: Baseline,
     checkpoint: Path,
     images: Manifest,
     *,
@@ -151,7 +161,7 @@ def score_network(
     return by_path.loc[images.frame["path"]].to_numpy(dtype=np.float64)
 
 
-def training_settings(task: FineTuneTask) -> Recipe:
+def training_settings(task: Baseline) -> Recipe:
     """Describe what decides a training besides its images: network, optimizer and scheduler.
 
     The last two are functions, whose settings show when they are called on a parameter.
@@ -173,9 +183,7 @@ def training_settings(task: FineTuneTask) -> Recipe:
     except (TypeError, ValueError) as err:
         raise ConfigError(f"a baseline's optimizer or lr_scheduler: {err}") from err
     return {
-        "architecture": task.architecture(),
-        "weights": None if task.weights is None else checksum_of(task.weights),
-        "pretrained": task.pretrained,
+        **task.beginning(),
         "optimizer": {"class": _name(type(optimizer)), "settings": _plain(optimizer.defaults)},
         "lr_scheduler": None
         if scheduler is None
@@ -184,7 +192,7 @@ def training_settings(task: FineTuneTask) -> Recipe:
 
 
 def _train(
-    task: FineTuneTask,
+    task: Baseline,
     images: ImageDataModule,
     folder: Path,
     trainer: Callable[..., pl.Trainer],

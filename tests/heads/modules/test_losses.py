@@ -1,12 +1,20 @@
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.distance import pdist
 from scipy.special import expit
-from torch.distributions import Normal, kl_divergence
+from torch.distributions import Bernoulli, Normal, kl_divergence
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from dfl.heads.modules.bottleneck import Bottleneck, BottleneckOutput
-from dfl.heads.modules.losses import bottleneck_loss, cross_entropy, divergence
+from dfl.heads.modules.losses import (
+    alignment,
+    bottleneck_loss,
+    cross_entropy,
+    disagreement,
+    divergence,
+    uniformity,
+)
 
 
 def randn(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -95,3 +103,28 @@ def test_cross_entropy__equals_the_formula_and_leaves_unknown_out() -> None:
     assert loss[3].isnan()
     loss[:3].sum().backward()
     np.testing.assert_allclose(logit.grad, [p[0], p[1] - 1, p[2], 0], rtol=1e-5)
+
+
+def test_alignment_and_uniformity__equal_numpy() -> None:
+    points = torch.nn.functional.normalize(randn(6, 10).double(), dim=1)
+    label = np.array([0, 1, 1, 0, 1, 0])
+    squared = pdist(points.numpy(), "sqeuclidean")
+    same = pdist(label[:, None]) == 0
+    found = alignment(points, torch.from_numpy(label)), uniformity(points)
+    np.testing.assert_allclose(float(found[0]), squared[same].mean())
+    np.testing.assert_allclose(float(found[1]), np.log(np.exp(-2 * squared).mean()))
+    assert float(alignment(points[:2], torch.tensor([0, 1]))) == 0
+    assert float(uniformity(points[:1])) == 0
+
+
+def test_uniformity__has_a_gradient_where_points_coincide() -> None:
+    points = torch.ones(3, 1, requires_grad=True)
+    uniformity(points).backward()
+    assert torch.isfinite(points.grad).all()
+
+
+def test_disagreement__equals_torch_distributions() -> None:
+    logit, other = 3 * randn(20), 3 * randn(20, seed=1)
+    one, two = Bernoulli(logits=logit), Bernoulli(logits=other)
+    expected = (kl_divergence(one, two) + kl_divergence(two, one)) / 2
+    torch.testing.assert_close(disagreement(logit, other), expected)

@@ -8,18 +8,23 @@ from typing import Any
 
 import numpy as np
 import pytest
+import timm
 import torch
 from lightning.pytorch.cli import ReduceLROnPlateau
+from safetensors.torch import save_file
 
 import dfl.study.run.baselines
+from dfl.backbones import TimmBackbone
 from dfl.data import Augmentation, GaussianBlur, ImageDataModule, Pair, Pairs, Resize, Splits
 from dfl.errors import ConfigError, DataError
 from dfl.heads.tasks.finetune import FineTuneTask
+from dfl.heads.tasks.tune import TuneTask
+from dfl.study.analysis.chosen import chosen_table
 from dfl.study.design.grid import ConditionUse, condition_plan
 from dfl.study.design.training_sets import held_out_rows, training_sets
 from dfl.study.run.baselines import Baselines, FineTuning
 from dfl.study.run.cells import CellStore
-from dfl.study.run.finetuning import training_settings
+from dfl.study.run.finetuning import Baseline, training_settings
 from dfl.study.run.study import Study
 from tests.processes import CONTEXT, serve
 
@@ -79,7 +84,7 @@ def baselines(
     max_epochs: int = 1,
     devices: Sequence[int] = (0,),
     accelerator: str = "cpu",
-    **tasks: FineTuneTask,
+    **tasks: Baseline,
 ) -> Baselines:
     return Baselines(
         tasks or {"net": tiny()},
@@ -191,6 +196,7 @@ def test_run__a_network_that_fails_stops_no_other(
 
     monkeypatch.setattr(dfl.study.run.baselines, "fine_tune", trained)
     monkeypatch.setattr(dfl.study.run.baselines, "score_network", scored)
+    monkeypatch.setattr(dfl.study.run.baselines, "values_in", lambda _: 0)
     networks = baselines(data, given, bad=bad, good=good)
     assert len(networks.missing()) == 2
     outcomes = networks.run()
@@ -271,6 +277,7 @@ def test_run__a_damaged_cell_is_made_again(
     scores = np.arange(len(held_out_rows(given.frames[0])), dtype=np.float64)
     monkeypatch.setattr(dfl.study.run.baselines, "fine_tune", lambda *_, **__: Path("n.ckpt"))
     monkeypatch.setattr(dfl.study.run.baselines, "score_network", lambda *_, **__: scores)
+    monkeypatch.setattr(dfl.study.run.baselines, "values_in", lambda _: 0)
     networks = baselines(data, given)
     networks.run()
     assert (networks.run(), networks.missing()) == ([], [])
@@ -280,3 +287,26 @@ def test_run__a_damaged_cell_is_made_again(
     assert outcome.cause is None
     assert caplog.text.count("it is made anew") == 1
     np.testing.assert_array_equal(CellStore(given.folder).read(key)[0]["none"], scores)
+
+
+def test_run__a_backbone_that_is_tuned_a_little(data: ImageDataModule, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    file = tmp_path / "vit.safetensors"
+    save_file(timm.create_model("test_vit").state_dict(), file)
+    vit = TimmBackbone("test_vit", ["block1.cls"], weights=str(file), input_size=32)
+    tuned = TuneTask({"vit": vit}, optimizer=torch.optim.Adam)
+    other = TuneTask({"vit": vit}, alignment=0.1, optimizer=torch.optim.Adam)
+    given = study(data, tmp_path)
+    networks = baselines(data, given, tuned=tuned, other=other, net=tiny())
+    assert [cell.head for cell in networks.cells] == ["layernorm", "layernorm", "end to end"]
+    assert len(set(networks.keys.values())) == 3
+    networks = baselines(data, given, tuned=tuned)
+    assert [outcome.cause for outcome in networks.run()] == [None]
+    assert networks.run() == []
+    (cell,) = networks.cells
+    table = chosen_table([cell], networks.keys, given)
+    count = 4 * 2 * 64 + 64 + 1  # two norms in each of two blocks, and the linear layer
+    assert table["chosen"].tolist() == [f"{count} values learnt"]
+    by_group = data.of(data.manifest)
+    by_group.batch_by_group = True
+    assert baselines(by_group, given, tuned=tuned).keys != networks.keys

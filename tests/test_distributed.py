@@ -70,7 +70,8 @@ def _extract_args(images: Path, out: str) -> list[str]:
     return ["extract", *_backbone("", images), *image_data(images), f"--out={out}"]
 
 
-@pytest.mark.parametrize("processes", [2, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [2, 3])
 def test_extract__equals_one_process(images: Path, tmp_path: Path, processes: int) -> None:
     """Bytes and all, with shards that do not divide by the processes."""
     few = ["--data.batch_size=2", "--data.num_workers=1"]

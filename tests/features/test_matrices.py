@@ -20,6 +20,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return feature_folder(tmp_path_factory.mktemp("rows") / "features")
 
 
+@pytest.fixture(scope="module")
+def store(folder: Path) -> FeatureStore:
+    return FeatureStore.open(folder)
+
+
 def whole(folder: Path, *layers: str) -> np.ndarray:
     return np.hstack([np.load(folder / f"{layer}.pooled.npy") for layer in layers])
 
@@ -41,15 +46,19 @@ ORDERS = {
 @pytest.mark.parametrize("layers", [("clip",), ("dino",), ("clip", "dino"), ("dino", "clip")])
 @pytest.mark.parametrize("block", [1, 200, 2**22])
 def test_rows__are_those_of_the_matrices(
-    folder: Path, order: str, layers: tuple[str, ...], block: int, monkeypatch: pytest.MonkeyPatch
+    store: FeatureStore,
+    order: str,
+    layers: tuple[str, ...],
+    block: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "BLOCK_BYTES", block)
     chosen = ORDERS[order]
-    expected = whole(folder, *layers)
+    expected = whole(store.path, *layers)
     if chosen is not None:
         expected = expected[chosen]
 
-    rows = FeatureStore.open(folder).rows(layers, chosen)
+    rows = store.rows(layers, chosen)
 
     assert rows.shape == expected.shape
     assert len(rows) == len(expected)
@@ -66,14 +75,14 @@ def test_rows__are_those_of_the_matrices(
 
 @pytest.mark.parametrize("order", ORDERS)
 def test_rows__of_a_system_that_takes_no_advice(
-    folder: Path, order: str, monkeypatch: pytest.MonkeyPatch
+    store: FeatureStore, order: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_ADVICE", False)
     chosen = np.arange(60) if ORDERS[order] is None else ORDERS[order]
 
-    rows = FeatureStore.open(folder).rows(None, chosen)
+    rows = store.rows(None, chosen)
 
-    np.testing.assert_array_equal(rows.read(), whole(folder, "clip", "dino")[chosen])
+    np.testing.assert_array_equal(rows.read(), whole(store.path, "clip", "dino")[chosen])
 
 
 @pytest.mark.skipif(not module._ADVICE, reason="the system takes no such advice")

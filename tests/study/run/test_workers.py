@@ -48,6 +48,7 @@ def test_run_missing__a_process_that_dies_takes_its_own_cell_alone(
     assert {file: file.stat().st_mtime_ns for file in study.folder.iterdir()} == files
 
 
+@pytest.mark.slow
 def test_run__only_what_kills_its_process_is_lost(tmp_path: Path) -> None:
     new, old = (tmp_path / f".shared.{n}-00000000" for n in range(2))
     for left in (new, old):  # by killed studies

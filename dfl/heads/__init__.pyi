@@ -1,4 +1,6 @@
 from .estimators.autoencoder_step import Autoencoder as Autoencoder
+from .estimators.controls import Shuffled as Shuffled
+from .estimators.controls import Without as Without
 from .estimators.encoder_step import BottleneckEncoder as BottleneckEncoder
 from .estimators.linear_probe import LinearProbe as LinearProbe
 from .estimators.meta_estimators import Balanced as Balanced

@@ -44,6 +44,12 @@ WRAPPED: dict[str, Callable[[], Pipeline]] = {
         estimators.random_forest(n_estimators=5)
     ),
     "prototypes": lambda: estimators.prototypes(by="generator", pool="max"),
+    "without": lambda: estimators.without(
+        estimators.balanced(estimators.logistic_regression()), ["vae"]
+    ),
+    "without_forest": lambda: estimators.without(
+        estimators.random_forest(n_estimators=5), ["gan", "vae"]
+    ),
 }
 """Heads that learn of what kind images are."""
 

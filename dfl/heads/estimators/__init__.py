@@ -18,6 +18,8 @@ from dfl.heads.estimators.classifiers import (
     prototypes,
     random_forest,
     rbf_svm,
+    shuffled,
+    without,
 )
 from dfl.heads.estimators.reductions import autoencoder, bottleneck, pca
 from dfl.heads.estimators.text_classifiers import learned_text, zero_shot
@@ -40,5 +42,7 @@ __all__ = [
     "prototypes",
     "random_forest",
     "rbf_svm",
+    "shuffled",
+    "without",
     "zero_shot",
 ]

@@ -20,6 +20,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC, LinearSVC
 from sklearn.tree import DecisionTreeClassifier
 
+from dfl.heads.estimators.controls import Shuffled, Without
 from dfl.heads.estimators.linear_probe import LinearProbe
 from dfl.heads.estimators.meta_estimators import Balanced, OnePerFamily
 from dfl.heads.estimators.prototypes import Prototypes
@@ -277,6 +278,34 @@ def prototypes(
         Scaling, because cosines are of all columns alike, then the estimator.
     """
     return _scaled(Prototypes(by=by, pool=pool, temperature=temperature))
+
+
+def without(head: Pipeline, families: list[str]) -> Pipeline:
+    """Let another head learn without the fakes of some families: a control of what they bring.
+
+    What stands before its estimator, such as scaling, sees all images.
+
+    Args:
+        head: Any head.
+        families: The names of the families.
+
+    Returns:
+        The steps of the head, its estimator in `Without`.
+    """
+    return _wrapped(head, Without(head[-1], families=families))
+
+
+def shuffled(head: Pipeline, seed: int = 0) -> Pipeline:
+    """Let another head learn from shuffled labels: a control, which has to be at chance.
+
+    Args:
+        head: Any head that does not ask of what kind images are.
+        seed: The seed of the shuffle.
+
+    Returns:
+        The steps of the head, its estimator in `Shuffled`.
+    """
+    return _wrapped(head, Shuffled(head[-1], seed=seed))
 
 
 def _wrapped(head: Pipeline, estimator: ClassifierMixin) -> Pipeline:

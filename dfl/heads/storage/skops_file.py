@@ -28,7 +28,9 @@ TRUSTED_TYPES: Final = (
     "dfl.heads.LinearProbe",
     "dfl.heads.OnePerFamily",  # estimators or plain arrays
     "dfl.heads.Prototypes",  # plain arrays and texts
+    "dfl.heads.Shuffled",  # an estimator
     "dfl.heads.TextSimilarity",
+    "dfl.heads.Without",  # an estimator, and texts
     *TREE_TYPES,  # their content is checked after loading, before anything is scored
 )
 """What a head may hold beyond the types that skops trusts by itself."""

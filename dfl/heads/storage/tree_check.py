@@ -21,6 +21,7 @@ from sklearn.tree import DecisionTreeClassifier
 
 from dfl.errors import HeadError
 from dfl.heads.estimators.autoencoder_step import Autoencoder
+from dfl.heads.estimators.controls import Shuffled, Without
 from dfl.heads.estimators.encoder_step import BottleneckEncoder
 from dfl.heads.estimators.meta_estimators import Balanced, OnePerFamily
 
@@ -56,7 +57,7 @@ def check_trees(pipeline: Pipeline, file: Path) -> None:
 
 
 def _is_sound(estimator: ClassifierMixin) -> bool:
-    if type(estimator) is Balanced:
+    if type(estimator) in (Balanced, Shuffled, Without):
         return _is_sound(estimator.estimator_)
     if type(estimator) is OnePerFamily:
         return all(_is_sound(member) for member in estimator.members_)

@@ -11,7 +11,7 @@ from tests.heads.sklearn_examples import ESTIMATORS, images
 
 OTHERS = {
     *("autoencoder", "bottleneck", "pca", "learned_text", "zero_shot"),
-    *("balanced", "one_per_family"),  # they take another head
+    *("balanced", "one_per_family", "shuffled", "without"),  # they take another head
 }
 FACTORIES = sorted(set(estimators.__all__) - OTHERS)
 

@@ -65,7 +65,10 @@ def tune(
         )
     if trainable == "lora":
         targets = [name for name in modules if name not in beyond]
-        adapt(network, targets, rank)
+        with torch.random.fork_rng(devices=()):
+            # from the seed alone: what was drawn before differs with the number of processes
+            torch.default_generator.manual_seed(torch.initial_seed())
+            adapt(network, targets, rank)
         reached = _reached(backbone, {each: network.get_submodule(each) for each in targets})
         adapters = {name for name, p in network.named_parameters() if "lora_" in name}
         if unused := sorted(adapters - reached):

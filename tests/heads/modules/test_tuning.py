@@ -131,6 +131,6 @@ def test_lora__merged_is_weights_plus_product() -> None:
 def test_lora__weights_that_are_used_without_their_module(monkeypatch) -> None:
     pytest.importorskip("peft", reason="needs the extra [lora]")
     build_one_block(monkeypatch)
-    backbone = TimmBackbone("vit_small_patch16_dinov3.lvd1689m", pretrained=False)
+    backbone = TimmBackbone("vit_small_patch16_dinov3_qkvb.lvd1689m", pretrained=False)
     with pytest.raises(ConfigError, match=r"no effect, as blocks.0.attn.qkv.lora_A.default.weight"):
         tune(backbone, "lora")

@@ -1,4 +1,5 @@
 from .estimators.autoencoder_step import Autoencoder as Autoencoder
+from .estimators.block_scaler import BlockScaler as BlockScaler
 from .estimators.controls import Shuffled as Shuffled
 from .estimators.controls import Without as Without
 from .estimators.encoder_step import BottleneckEncoder as BottleneckEncoder

@@ -21,7 +21,7 @@ from dfl.heads.estimators.classifiers import (
     shuffled,
     without,
 )
-from dfl.heads.estimators.reductions import autoencoder, bottleneck, pca
+from dfl.heads.estimators.reductions import autoencoder, bottleneck, pca, scaled_blocks
 from dfl.heads.estimators.text_classifiers import learned_text, zero_shot
 
 __all__ = [
@@ -42,6 +42,7 @@ __all__ = [
     "prototypes",
     "random_forest",
     "rbf_svm",
+    "scaled_blocks",
     "shuffled",
     "without",
     "zero_shot",

@@ -1,4 +1,4 @@
-"""What may stand between features and estimator: principal components or an autoencoder's code.
+"""What may stand between features and estimator: principal components, a code, scaled blocks.
 
 A reduction is a ``Pipeline`` without an estimator. It takes the place of the estimator's own
 scaling, because it ends on the scale that suits it: scaling principal components once more would
@@ -13,6 +13,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
 from dfl.heads.estimators.autoencoder_step import Autoencoder
+from dfl.heads.estimators.block_scaler import BlockScaler, Differences
 from dfl.heads.estimators.encoder_step import BottleneckEncoder
 
 
@@ -105,6 +106,21 @@ def bottleneck(checkpoint: Path) -> Pipeline:
         The trained encoder, then scaling, because the code's columns have no scale of their own.
     """
     return Pipeline([("encode", StoredEncoder(checkpoint)), ("scale", StandardScaler())])
+
+
+def scaled_blocks(differences: Differences = "none") -> Pipeline:
+    """Let every layer weigh alike, however wide it is, and take differences of neighbouring blocks.
+
+    Args:
+        differences: ``none``: the layers; ``added``: the layers, and then of every two neighbouring
+            blocks of one backbone and kind (``clip.block5.cls``, ``clip.block7.cls``) what the
+            later has more than the earlier; ``alone``: the differences, and the layers that are
+            part of none.
+
+    Returns:
+        `BlockScaler`, which has scaled the columns.
+    """
+    return Pipeline([("blocks", BlockScaler(differences=differences))])
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC, LinearSVC
 
 from dfl.errors import HeadError
+from dfl.heads.estimators.block_scaler import BlockScaler
 from dfl.heads.estimators.encoder_step import BottleneckEncoder
 from dfl.heads.estimators.margin import margin
 from dfl.heads.estimators.meta_estimators import (
@@ -160,6 +161,8 @@ def fit_streamed(
     fitted: list[tuple[str, BaseEstimator]] = []
     with ExitStack() as files:
         for name, step in before:
+            if type(step) is BlockScaler:
+                step.fit_blocks((rows for rows, _ in stream.blocks()), spec)
             step, stream = _pass_through(step, stream, files, scratch)
             fitted.append((name, step))
         if type(classifier) is SVC:
@@ -264,6 +267,7 @@ _STEPS: Final[dict[type, Callable[[Any, Stream], None]]] = {
     PCA: fit_pca,
     Nystroem: fit_nystroem,
     BottleneckEncoder: _fit_width,
+    BlockScaler: lambda *_: None,  # fitted, by the layers
 }
 _ESTIMATORS: Final[dict[type, Callable[[Any, Stream], None]]] = {
     LinearDiscriminantAnalysis: fit_lda,

@@ -15,6 +15,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC, LinearSVC
 
+from dfl.heads.estimators.block_scaler import BlockScaler
 from dfl.heads.estimators.encoder_step import BottleneckEncoder
 from dfl.heads.estimators.meta_estimators import innermost
 from dfl.heads.out_of_core.steps import LANDMARKS
@@ -94,6 +95,8 @@ def _widths(pipeline: Pipeline, rows: int, dim: int) -> Iterator[tuple[BaseEstim
             count = step.n_components
             # a fraction of the variance is not known in directions before it is fitted
             dim = min(rows, dim) if count is None or 0 < count < 1 else min(rows, int(count))
+        elif type(step) is BlockScaler:
+            dim *= 2 if step.differences == "added" else 1  # at most
         elif type(step) is not StandardScaler:
             dim = 0  # not known: nothing is refused for it
 

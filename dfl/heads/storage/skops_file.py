@@ -23,6 +23,7 @@ from dfl.recipe import public_name
 TRUSTED_TYPES: Final = (
     "dfl.heads.Autoencoder",  # plain arrays and numbers
     "dfl.heads.Balanced",  # an estimator, which is checked as any other
+    "dfl.heads.BlockScaler",  # plain arrays
     "dfl.heads.BottleneckEncoder",  # plain arrays and mappings
     "dfl.heads.LearnedText",  # plain arrays and texts
     "dfl.heads.LinearProbe",

@@ -21,6 +21,7 @@ from sklearn.tree import DecisionTreeClassifier
 
 from dfl.errors import HeadError
 from dfl.heads.estimators.autoencoder_step import Autoencoder
+from dfl.heads.estimators.block_scaler import BlockScaler
 from dfl.heads.estimators.controls import Shuffled, Without
 from dfl.heads.estimators.encoder_step import BottleneckEncoder
 from dfl.heads.estimators.meta_estimators import Balanced, OnePerFamily
@@ -31,7 +32,7 @@ TREE_TYPES: Final = (
 )
 """The types that hold trees; they are trusted only together with `check_trees`."""
 
-_BEFORE: Final = (StandardScaler, PCA, Autoencoder, BottleneckEncoder)
+_BEFORE: Final = (StandardScaler, PCA, Autoencoder, BlockScaler, BottleneckEncoder)
 _LEAF: Final = -1  # sklearn's mark for "no child"
 
 

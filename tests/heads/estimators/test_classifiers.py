@@ -10,7 +10,7 @@ from dfl.heads import estimators
 from tests.heads.sklearn_examples import ESTIMATORS, images
 
 OTHERS = {
-    *("autoencoder", "bottleneck", "pca", "learned_text", "zero_shot"),
+    *("autoencoder", "bottleneck", "pca", "learned_text", "zero_shot", "scaled_blocks"),
     *("balanced", "one_per_family", "shuffled", "without"),  # they take another head
 }
 FACTORIES = sorted(set(estimators.__all__) - OTHERS)

@@ -1,7 +1,7 @@
 import math
 from pathlib import Path
 
-from dfl.heads.estimators import lda
+from dfl.heads.estimators import lda, prototypes, scaled_blocks
 from dfl.heads.estimators.reductions import pca
 from dfl.study.run.plan import cell_seconds, forward_passes
 from tests.study.study_examples import Raises, cell, example, pipeline
@@ -38,8 +38,13 @@ def test_forward_passes__one_cell_saves_none() -> None:
 def test_cell_seconds__grows_with_cells_and_passes_over_what_fails(tmp_path: Path) -> None:
     study = example(
         tmp_path,
-        heads={"lda": [lda()], "bad": [pipeline(Raises())]},
-        reductions={"none": [], "pca": [pca(2)], "bad": [pca(9999)]},
+        heads={"lda": [lda()], "bad": [pipeline(Raises())], "kinds": [prototypes()]},
+        reductions={
+            "none": [],
+            "pca": [pca(2)],
+            "bad": [pca(9999)],
+            "blocks": [scaled_blocks("added")],
+        },
     )
     dims = {"one.a": 6, "one.b": 4}
     assert cell_seconds([], study, dims) == 0
@@ -47,3 +52,6 @@ def test_cell_seconds__grows_with_cells_and_passes_over_what_fails(tmp_path: Pat
     found = cell_seconds([cell(), cell("lda", reduction="pca")], study, dims)
     assert math.isfinite(found)
     assert found > 0
+    # what asks for kinds of images or layers is told of some
+    assert cell_seconds([cell("kinds", reduction="bad")], study, dims) > 0
+    assert cell_seconds([cell("bad", reduction="blocks")], study, dims) > 0

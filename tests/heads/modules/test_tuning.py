@@ -1,12 +1,15 @@
 """Which tensors of a network are trained where a backbone is tuned."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
 
-from dfl.backbones import TimmBackbone
+from dfl.backbones import OpenClipBackbone, TimmBackbone
 from dfl.errors import ConfigError
 from dfl.heads.modules.tuning import adapt, tune
+from tests.backbones.tiny_clip import VISION, register
 from tests.backbones.tiny_timm import build_one_block
 
 
@@ -125,6 +128,41 @@ def test_lora__merged_is_weights_plus_product() -> None:
     assert set(network.state_dict()) == {"0.weight", "0.bias", "1.weight", "1.bias"}
     torch.testing.assert_close(network[0].weight, weight + up @ down, rtol=0, atol=1e-6)
     torch.testing.assert_close(network(values), unmerged, rtol=0, atol=1e-6)
+
+
+def test_layernorm__of_open_clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    register("tiny-tuned", tmp_path, monkeypatch, vision_cfg=VISION | {"layers": 2})
+    block = "visual.transformer.resblocks.0"
+    names = of_norms("visual.ln_pre", f"{block}.ln_1", f"{block}.ln_2")
+    for layer, blocks in (("block0.cls", None), ("head", 1)):
+        backbone = OpenClipBackbone("tiny-tuned", False, layers=[layer])
+        assert tune(backbone, "layernorm", blocks=blocks) == names
+
+
+@pytest.mark.slow
+def test_lora__of_open_clip_merged_as_unmerged(tmp_path: Path, monkeypatch) -> None:
+    """Its attention is torch's own, whose weights are one tensor, and calls no linear layer."""
+    pytest.importorskip("peft", reason="needs the extra [lora]")
+    register("tiny-tuned", tmp_path, monkeypatch, vision_cfg=VISION | {"layers": 2})
+    backbone = OpenClipBackbone("tiny-tuned", False, layers=["block0.cls"])
+    image = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
+    before, tensors = backbone(image)["block0.cls"], backbone.network.state_dict().keys()
+    names = tune(backbone, "lora", rank=2)
+    attention = "visual.transformer.resblocks.0.attn"
+    adapted = {attention, f"{attention}.base_layer.out_proj"}
+    assert {name.partition(".lora_")[0] for name in names} == adapted
+    torch.testing.assert_close(backbone(image)["block0.cls"], before, rtol=0, atol=1e-6)
+    assert names == wanting(backbone)
+
+    network = OpenClipBackbone("tiny-tuned", False, layers=["block0.cls"])
+    merge = adapt(network.network, [attention], 2)
+    for name, parameter in network.network.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter)
+    with torch.no_grad():
+        unmerged, _ = network(image)["block0.cls"], merge()
+        torch.testing.assert_close(network(image)["block0.cls"], unmerged, rtol=0, atol=1e-5)
+    assert network.network.state_dict().keys() == tensors
 
 
 @pytest.mark.slow

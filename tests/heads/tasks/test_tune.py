@@ -1,5 +1,6 @@
 """Backbones that are tuned a little, in a Trainer, on small images."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,14 @@ def test_fit__changes_the_norms_and_the_linear_layer_alone(weights: Path, fitted
     assert changed == {f"{own}{norm}.{kind}" for norm in NORMS for kind in ("weight", "bias")}
     assert all(bool(parameter.any()) for parameter in task.model.parameters())
     assert not any(module.training for module in task.backbone.modules())
+
+
+def test_fit__makes_the_loss_small(data: ImageDataModule, fitted) -> None:
+    task, _ = fitted
+    run("predict", task, data)
+    with torch.no_grad():
+        losses = [task.step(batch, batch["label"])["loss"] for batch in data.train_dataloader()]
+    assert float(torch.cat(losses).mean()) < math.log(2)  # where it begins
 
 
 def test_checkpoint__holds_what_was_trained_and_what_it_belongs_to(weights: Path, fitted) -> None:

@@ -24,6 +24,7 @@ from dfl.processes import (
 )
 
 _GOES_ON: Final = {
+    "reconstruct": "the same command goes on where it was",
     "extract": "the same command goes on where it was",
     "study": "the same command goes on where it was",
     "fit": "--ckpt_path last goes on after the last epoch that was kept",

@@ -24,6 +24,7 @@ FLOORS = {
     "evaluation": 1,
     "features": 2,
     "heads": 3,
+    "reconstruct": 3,
     "report": 4,
     "app": 5,
     "bench": 6,
@@ -48,6 +49,10 @@ ORDER = {
     ],
     "data": ["containers", "manifest", "images", "sources", "checks", "modules"],
     "heads": ["settings", "modules", "estimators", "out_of_core", "storage", "tasks"],
+    "reconstruct": [
+        *("base", "taef2", "diffusers", "training", "random_autoencoder", "upscaler"),
+        *("cropping", "mixing", "copies", "plan", "task"),
+    ],
     "report": ["throughput_bar", "figures", "runs", "study"],
     "study": ["design", "run", "analysis", "export", "page", "publish"],
 }

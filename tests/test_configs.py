@@ -27,6 +27,7 @@ from dfl.backbones import TimmBackbone
 from dfl.cli import main
 from dfl.commands.extract import extract
 from dfl.commands.heads import heads
+from dfl.commands.reconstruct import reconstruct
 from dfl.commands.study import study
 from dfl.data import ImageDataModule
 from dfl.data.manifest.manifest import Manifest
@@ -40,7 +41,10 @@ from tests.runs import FEATURE_DATA, FIT, TINY_BACKBONE, image_data, write_featu
 
 CONFIGS = REPOSITORY / "configs"
 AXES = ("head", "reduction")
-FOLDERS = {"data", "experiment", "extract", "head", "logger", "model", "slurm", "study", "trainer"}
+FOLDERS = {
+    *("data", "experiment", "extract", "head", "logger", "model", "reconstruct", "slurm", "study"),
+    "trainer",
+}
 ORIGIN_SETS = ("laion/0_real", "ldm_100/1_fake", "imagenet/0_real", "ldm_200/1_fake")
 BIGGAN = ("biggan/0_real", "biggan/1_fake")
 PROBE = ["--model", str(CONFIGS / "model" / "linear_probe_clip.yaml")]
@@ -302,6 +306,29 @@ def test_extract__writes_features(
     main(["extract", *args, "--precision=32-true", "--accelerator=cpu", "--devices=1"])
     names = yaml.safe_load(file.read_text())["backbones"]
     assert {path.name.split(".")[0] for path in tmp_path.glob("out/*.npy")} == set(names)
+
+
+@pytest.mark.parametrize("file", _configs("reconstruct"))
+def test_reconstruct__makes_copies(
+    file: Path, origin_root: Path, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    data = ["--data", str(CONFIGS / "data" / "biggan.yaml"), f"--data.source.root={origin_root}"]
+    args = [*data, "--data.num_workers=0", "--out=out", "--accelerator=cpu", "--devices=1"]
+    assert command_parser(reconstruct).parse_args([f"--config={file}", *args])
+    config = yaml.safe_load(file.read_text())
+    for network in config["reconstructors"].values():
+        if network["class_path"] in (
+            "dfl.reconstruct.Taef2",
+            "dfl.reconstruct.DiffusersAutoencoder",
+        ):
+            network["class_path"] = "dfl.reconstruct.Upscaler"  # whose weights are on no hub
+            network["init_args"] = {}
+        network["init_args"] |= {"steps": 1, "patch": 16}
+    Path("small.yaml").write_text(yaml.safe_dump(config))
+    main(["reconstruct", "--config=small.yaml", *args])
+    made = pd.read_csv("out/manifest.csv")
+    assert set(made["generator"]) == {"real", *config["reconstructors"]}
 
 
 @pytest.mark.parametrize("file", _configs("experiment"))

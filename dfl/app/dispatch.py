@@ -14,7 +14,8 @@ from dfl.app.signature import Signature, signature_of
 from dfl.errors import ConfigError
 
 COMMANDS: Final = (
-    *("extract", "encode", "heads", "score", "evaluate", "study", "detect", "bench", "demo"),
+    *("reconstruct", "extract", "encode", "heads", "score", "evaluate", "study", "detect"),
+    *("bench", "demo"),
 )
 LIGHTNING: Final = {
     "fit": "Train a head: a linear probe, an autoencoder bottleneck, or a whole network.",

@@ -55,7 +55,7 @@ def run_prediction(
     task: pl.LightningModule,
     data: pl.LightningDataModule,
     *,
-    writer: pl.Callback,
+    writer: pl.Callback | None = None,
     accelerator: str,
     devices: int | str,
     num_nodes: int = 1,
@@ -66,7 +66,7 @@ def run_prediction(
     Args:
         task: What predicts.
         data: What is predicted.
-        writer: The callback that keeps the predictions.
+        writer: The callback that keeps the predictions; None where the task itself does.
         accelerator: Lightning's accelerator.
         devices: Number of devices on each node, or auto.
         num_nodes: Number of nodes.
@@ -93,7 +93,7 @@ def run_prediction(
                 default_root_dir=os.devnull,
                 # the data modules of dfl deal images to processes themselves
                 use_distributed_sampler=False,
-                callbacks=[ThroughputBar(), writer, EndWhenAsked()],
+                callbacks=[ThroughputBar(), *filter(None, [writer]), EndWhenAsked()],
             )
         except ValueError as err:
             raise ConfigError(str(err)) from err

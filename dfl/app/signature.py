@@ -13,7 +13,7 @@ from dfl.app.definitions import Definition, exports, find, is_abstract, lineage
 # The packages whose public classes and functions a config names.
 _ROOMS = (
     *("dfl.data", "dfl.backbones", "dfl.features", "dfl.heads", "dfl.heads.estimators"),
-    "dfl.demo",
+    *("dfl.reconstruct", "dfl.demo"),
 )
 
 _SECTION: Final = re.compile(r"^(?:Args|Attributes|Returns|Yields|Raises):$", re.MULTILINE)

@@ -12,7 +12,7 @@ from dfl.app.parser import resolved_config
 from dfl.app.prediction import device_numbers
 from dfl.backbones import Backbone
 from dfl.backbones.precision import Precision
-from dfl.data import ImageDataModule
+from dfl.data import Crop, ImageDataModule
 from dfl.data.checks.matched import find_matched
 from dfl.data.images.transforms import Augmentation
 from dfl.data.manifest.provenance import with_provenance
@@ -50,6 +50,7 @@ def study(
     finetuning: FineTuning | None = None,
     conditions: dict[str, list[Augmentation]] | None = None,
     condition_use: list[ConditionUse] | None = None,
+    crops: dict[str, Crop] | None = None,
     draws: dict[str, Draws] | None = None,
     train_on: list[TrainOn] | None = None,
     families: dict[str, list[str]] | None = None,
@@ -103,6 +104,8 @@ def study(
             there is one condition, none, without transforms.
         condition_use: Whether a condition is for training and testing (both), training alone
             (train) or testing alone (test); both by default.
+        crops: By name of a condition, what is seen of its images in place of data.crop: one square
+            or several, whose features are averaged.
         draws: By name, degraded or otherwise random draws of the training images, from all of which
             a head learns; each name is one more condition of training.
         train_on: Training sets: each dataset, all of them (combined), all_but_one, all without
@@ -159,7 +162,7 @@ def study(
             "give lightning.pytorch.loggers.WandbLogger, or none: results.csv is written anyway"
         )
     conditions = conditions or {"none": []}
-    draws = draws or {}
+    crops, draws = crops or {}, draws or {}
     reductions = reductions or {"none": []}
     settings = Settings(
         out=out,
@@ -171,6 +174,12 @@ def study(
     )
     check_names(conditions=conditions, heads=heads, reductions=reductions, backbones=backbones)
     check_names(baselines=baselines or {}, draws=draws, may_be_empty=True)
+    if unknown := [name for name in crops if name not in conditions]:
+        raise ConfigError(
+            f"crops: no condition {', '.join(unknown)}; there are: {', '.join(conditions)}"
+        )
+    if crops and baselines:
+        raise ConfigError("crops: baselines see images by data.crop alone; leave one of them out")
     check_draws(draws, conditions, data)
     if not 0 <= max_fpr < 1:
         raise ConfigError(f"max_fpr: a share must be in [0, 1), got {max_fpr}")
@@ -187,6 +196,7 @@ def study(
         (features_dir or out / "features").absolute(),  # workers may be elsewhere
         precision,
         accelerator=accelerator,
+        crops=crops,
         draws=draws,
     )
     sets = training_sets(next(iter(frames.values())), train_on)

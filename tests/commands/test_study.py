@@ -447,6 +447,41 @@ def test_study__more_of_everything_keeps_what_is_there(home: Path) -> None:
     assert (seen.total(), sent) == (0, [])
 
 
+def test_study__draws_and_crops(home: Path) -> None:
+    """Heads learn from draws, and are tested on images as they come and as another crop shows."""
+    jitter = {"class_path": "dfl.data.ColorJitter", "init_args": {"brightness": [0.5, 1.5]}}
+    cut = {"class_path": "dfl.data.RandomCrop", "init_args": {"size": 24}}
+    changes = {
+        "grids": {"frozen": {"features": [["net"]], "reductions": ["none"]}},
+        "heads": {name: HEADS[name] for name in ("probe", "lda")},
+        "reductions": None,
+        "claims": None,
+        "conditions": {"none": [], "four": []},
+        "condition_use": ["test"],
+        "crops": {
+            "four": {"class_path": "dfl.data.MultiCrop", "init_args": {"size": 24, "count": 4}}
+        },
+        "draws": {"dim": {"count": 2, "transforms": [jitter], "crop": cut, "beside": ["none"]}},
+    }
+    with counting() as seen:
+        printed = run(options(home, "drawn", **changes))
+    # 36 images as they come, in four squares, and in two draws
+    assert seen == dict.fromkeys(("test_vit", "test_resnet"), 36 * 4)
+    assert "(36 images x 4 conditions, 2 of them draws, x 2 backbones)" in printed
+    table = pd.read_csv(home / "drawn" / "results.csv")
+    assert set(zip(table["train_condition"], table["test_condition"], strict=True)) == {
+        (trained, tested) for trained in ("none", "dim") for tested in ("none", "four")
+    }
+    tested = table[(table["scope"] == "dataset") & (table["split"] == "test")]
+    keys = ["train_condition", "test_condition", "train_set", "name", "head"]
+    by = tested.set_index(keys).sort_index()
+    assert by["auroc"].between(0, 1).all()
+    assert (by.loc["dim"]["auroc"] != by.loc["none"]["auroc"]).any()
+    with counting() as seen, sending() as sent:
+        assert "nothing to do" in run(options(home, "drawn", **changes))
+    assert (seen.total(), sent) == (0, [])
+
+
 def killed_when(args: list[str], there: Callable[[], bool]) -> None:
     """Run the study in a process of its own, and kill that at a moment."""
     process = start(["study", *args], Path("said.txt"))
@@ -575,6 +610,18 @@ def test_slurm__study(home: Path, finished: Finished, tmp_path: Path) -> None:
         ({"finetuning": {"max_epochs": 0}}, [], "max_epochs and patience must be at least 1"),
         ({"finetuning": {"train_sets": ["x"]}, "baselines": {"net": NETWORK}}, [], "no 'x'"),
         ({"conditions": {"none": [], "blur": [BLUR | {"init_args": {"sigma": -1}}]}}, [], "sigma"),
+        ({"draws": {"blur": {"transforms": [BLUR]}}}, [], "draws.blur: a condition is called so"),
+        ({"draws": {"d": {"transforms": [BLUR]}}}, [], "draws.d: nothing is random"),
+        (
+            {"draws": {"d": {"beside": ["x"]}}},
+            [],
+            "draws.d.beside: no condition x; there are: none",
+        ),
+        (
+            {"crops": {"x": {"class_path": "dfl.data.Squash", "init_args": {"size": 8}}}},
+            [],
+            "no condition x",
+        ),
         ({}, ["--data.splits.test_fraction=0"], "no image is in the test split"),
         ({}, ["--logger=lightning.pytorch.loggers.CSVLogger", "--logger.save_dir=x"], "CSVLogger"),
     ],

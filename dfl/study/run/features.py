@@ -135,6 +135,7 @@ class FeatureFolders:
         root: The folder of all feature folders.
         precision: Numeric precision of the backbones, as `settle_precision` takes it.
         accelerator: Lightning's accelerator.
+        crops: By condition, what is seen of its images; the data's own crop by default.
         draws: Draws by name; each is one more condition, ``NAME.1`` and so on. They are made of all
             images: with several seeds, and whatever is left out, nearly every image is trained on.
     """
@@ -148,6 +149,7 @@ class FeatureFolders:
         precision: Precision | None = None,
         *,
         accelerator: str = "auto",
+        crops: Mapping[str, Crop] | None = None,
         draws: Mapping[str, Draws] | None = None,
     ) -> None:
         # no feature depends on splits, and none but those of draws on groups: studies that differ
@@ -155,7 +157,11 @@ class FeatureFolders:
         frame = data.manifest.frame.assign(split="", group="")
         images = Manifest(frame, data.manifest.root)
         self._data = {
-            condition: data.of(images, eval_transforms=[*data.eval_transforms, *eval_transforms])
+            condition: data.of(
+                images,
+                eval_transforms=[*data.eval_transforms, *eval_transforms],
+                crop=(crops or {}).get(condition),
+            )
             for condition, eval_transforms in conditions.items()
         }
         for name, each in (draws or {}).items():

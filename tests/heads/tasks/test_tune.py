@@ -15,14 +15,17 @@ from torch import Tensor
 from dfl import Detector
 from dfl.app.quiet import quiet_lightning
 from dfl.backbones import TimmBackbone
+from dfl.cli import main
 from dfl.data import ImageDataModule, Pair, Pairs, Resize, Splits
 from dfl.errors import CheckpointError, ConfigError
+from dfl.features import FeatureStore
 from dfl.heads import LinearProbeTask, TunedBackbone, TuneTask
 from dfl.heads.storage.checkpoint import HeadDescription, read_checkpoint
 from dfl.recipe import build, describe
 from tests.backbones import tiny_timm  # registers its models
 from tests.heads.small_tasks import feature_folder, trainer
 from tests.heads.small_tasks import run as run_on_features
+from tests.runs import image_data
 
 MODEL = tiny_timm.MODELS[3]
 LORA = pytest.param("lora", marks=pytest.mark.slow)
@@ -158,6 +161,18 @@ def test_tuned_backbone__gives_the_features_of_the_task(
 
 def first_block(frozen: TimmBackbone, image: Tensor) -> Tensor:
     return TimmBackbone(MODEL, ["block0.mean"], weights=frozen.weights)(image)["block0.mean"]
+
+
+def test_tuned_backbone__goes_into_extract(
+    image_root: Path, tmp_path: Path, monkeypatch, fitted
+) -> None:
+    task, path = fitted
+    monkeypatch.chdir(tmp_path)
+    tuned = ["--backbones.tuned=dfl.heads.TunedBackbone", f"--backbones.tuned.checkpoint={path}"]
+    main(["extract", *tuned, *image_data(image_root), "--out=features", "--accelerator=cpu"])
+    store = FeatureStore.open(Path("features"))
+    assert store.spec == TunedBackbone(str(path)).spec("tuned")
+    assert store.spec[0].fingerprint != task.spec[0].fingerprint
 
 
 def test_tuned_backbone__as_a_probe_stands_on_it(data: ImageDataModule, fitted) -> None:

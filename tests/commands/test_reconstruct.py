@@ -15,6 +15,7 @@ from dfl.data.images.decode import decode
 from dfl.errors import ConfigError, DataError
 from dfl.reconstruct import Mixing, RandomAutoencoder, task
 from dfl.reconstruct.copies import jpeg_tables, recompressed
+from tests.processes import run_ranks
 from tests.reconstruct.small_networks import Blocky
 from tests.runs import image_data
 
@@ -208,19 +209,33 @@ def test_reconstruct__no_photograph_to_train_on(image_root: Path, tmp_path: Path
         _run(data, str(tmp_path / "out"))
 
 
-def test_reconstruct__from_the_command_line(image_root: Path, tmp_path: Path, monkeypatch) -> None:
+@pytest.fixture
+def args(image_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.chdir(tmp_path)
     network = "--reconstructors.small"
-    args = [
+    return [
+        "reconstruct",
         *image_data(image_root),
         f"{network}=dfl.reconstruct.RandomAutoencoder",
         f"{network}.seed=1",
         f"{network}.steps=1",
         f"{network}.patch=16",
         "--mixing.pixels=0.5",
-        "--out=out",
         "--accelerator=cpu",
     ]
-    main(["reconstruct", *args])
+
+
+@pytest.mark.slow
+def test_reconstruct__two_processes_write_what_one_does(args: list[str]) -> None:
+    ended = run_ranks([*args, "--out=two", "--devices=2", "--strategy=ddp"], 2)
+    assert [each.code for each in ended] == [0, 0], ended
+    main([*args, "--out=one", "--devices=1"])
+    one, two = _bytes("one"), _bytes("two")
+    assert one.pop("config.yaml") != two.pop("config.yaml")
+    assert one == two
+
+
+def test_reconstruct__from_the_command_line(args: list[str]) -> None:
+    main([*args, "--out=out", "--devices=1"])
     assert Path("out/config.yaml").exists()
     assert pd.read_csv("out/manifest.csv")["generator"].unique().tolist() == ["real", "small"]

@@ -1,6 +1,7 @@
 """Command lines of small runs, shared by the tests of the entry."""
 
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +107,14 @@ def image_data(root: Path) -> list[str]:
     ]
 
 
-def write_features(out: Path, *, rows: int = 160, dim: int = 16, seed: int = 0) -> None:
+def write_features(
+    out: Path,
+    *,
+    rows: int = 160,
+    dim: int = 16,
+    seed: int = 0,
+    layers: Sequence[str] = ("tiny.pooled",),
+) -> None:
     """Write a feature folder of two overlapping Gaussian classes in two dataset pairs."""
     rng = np.random.default_rng(seed)
     label = np.arange(rows) % 2
@@ -121,7 +129,8 @@ def write_features(out: Path, *, rows: int = 160, dim: int = 16, seed: int = 0) 
             "group": paths,
         }
     )
-    spec = (FeatureLayer("tiny.pooled", dim, "ab" * 32),)
+    spec = tuple(FeatureLayer(name, dim, "ab" * 32) for name in layers)
     metadata = {"fingerprint": "cd" * 32, "backbones": {}, "preprocess": {}}
     with new_store(out, Manifest(frame, Path("images")), spec=spec, metadata=metadata) as matrices:
-        matrices["tiny.pooled"][:] = rng.normal(size=(rows, dim)) + label[:, None]
+        for matrix in matrices.values():
+            matrix[:] = rng.normal(size=(rows, dim)) + label[:, None]

@@ -148,7 +148,7 @@ def test_model__fit_test_predict(file: Path, image_root: Path, tmp_path: Path, m
     if "backbones" in file.read_text() or "FineTuneTask" in file.read_text():
         data = image_data(image_root)
     else:
-        write_features(tmp_path / "features")
+        write_features(tmp_path / "features", layers=["tiny.block0.cls", "tiny.block1.cls"])
         data = [*FEATURE_DATA, f"--data.features={tmp_path / 'features'}"]
     fits: list[DflCLI] = []
 

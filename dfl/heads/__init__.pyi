@@ -8,11 +8,13 @@ from .estimators.meta_estimators import Balanced as Balanced
 from .estimators.meta_estimators import OnePerFamily as OnePerFamily
 from .estimators.prototypes import Prototypes as Prototypes
 from .estimators.reductions import StoredEncoder as StoredEncoder
+from .estimators.rine_estimator import RINE as RINE
 from .estimators.text_estimators import LearnedText as LearnedText
 from .estimators.text_estimators import TextSimilarity as TextSimilarity
 from .modules.bottleneck import Bottleneck as Bottleneck
 from .modules.image_classifier import ImageClassifier as ImageClassifier
 from .modules.linear import LinearHead as LinearHead
+from .modules.rine import RINEHead as RINEHead
 from .storage.head_folder import load_head as load_head
 from .storage.head_folder import save_head as save_head
 from .storage.sklearn_head import SklearnHead as SklearnHead
@@ -21,6 +23,7 @@ from .tasks.bottleneck import BottleneckTask as BottleneckTask
 from .tasks.finetune import FineTuneTask as FineTuneTask
 from .tasks.head import HeadTask as HeadTask
 from .tasks.linear_probe import LinearProbeTask as LinearProbeTask
+from .tasks.rine import RINETask as RINETask
 from .tasks.scoring import ScoringTask as ScoringTask
 from .tasks.sklearn_head import SklearnHeadTask as SklearnHeadTask
 from .tasks.tune import TuneTask as TuneTask

@@ -3,9 +3,12 @@
 import math
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
+
+from dfl.errors import HeadError
+from dfl.types import FeatureSpec
 
 _COUNT: Final = "a whole number of at least 1"
 _LARGEST_SEED: Final = 2**32 - 1
@@ -71,6 +74,55 @@ class BottleneckSettings(TrainingSettings):
         if not all(_is_count(width) for width in self.hidden_dims):
             return f"hidden_dims is {list(self.hidden_dims)!r}, each of them must be {_COUNT}"
         return self._unusable(["code_dim"], ["noise", "kl_weight", "classify_weight"])
+
+
+@dataclass(eq=False, repr=False)
+class RINESettings(TrainingSettings):
+    """The settings of a head that weighs blocks, as `dfl.heads.estimators.rine` tells them.
+
+    Those of its training are by keyword, after its own.
+    """
+
+    projection_dim: int = 128
+    projection_layers: int = 2
+    dropout: float = 0.5
+    contrast_weight: float = 0.2
+    _: KW_ONLY
+    learning_rate: float = 1e-3
+
+    @property
+    def problem(self) -> str | None:
+        """Name the first setting that cannot be used, its value and what is allowed."""
+        counts = ["projection_dim", "projection_layers"]
+        if problem := super().problem or self._unusable(counts, ["dropout", "contrast_weight"]):
+            return problem
+        if not self.dropout < 1:
+            return f"dropout is {self.dropout!r}, must be a number of at least 0 and below 1"
+        return None
+
+    @property
+    def architecture(self) -> dict[str, Any]:
+        """The arguments of the network beside the number and width of its blocks."""
+        names = ("projection_dim", "projection_layers", "dropout")
+        return {name: getattr(self, name) for name in names}
+
+
+def blocks_of(spec: FeatureSpec) -> int:
+    """Count the layers that a head is to weigh.
+
+    Args:
+        spec: The layers of the features.
+
+    Raises:
+        HeadError: If they are less than two, or of several widths.
+    """
+    if len(spec) < 2 or len({layer.dim for layer in spec}) > 1:
+        given = ", ".join(f"{layer.name} ({layer.dim})" for layer in spec) or "no layers"
+        raise HeadError(
+            f"RINE weighs layers of one width, and the features are {given}; choose two layers at "
+            "least, such as clip.block5.cls and clip.block7.cls, and no reduction"
+        )
+    return len(spec)
 
 
 def _is_count(value: object) -> bool:

@@ -18,6 +18,7 @@ from dfl.heads.estimators.classifiers import (
     prototypes,
     random_forest,
     rbf_svm,
+    rine,
     shuffled,
     without,
 )
@@ -42,6 +43,7 @@ __all__ = [
     "prototypes",
     "random_forest",
     "rbf_svm",
+    "rine",
     "scaled_blocks",
     "shuffled",
     "without",

@@ -25,6 +25,7 @@ from dfl.heads.estimators.linear_probe import LinearProbe
 from dfl.heads.estimators.meta_estimators import Balanced, OnePerFamily
 from dfl.heads.estimators.prototypes import Prototypes
 from dfl.heads.estimators.provenance import By
+from dfl.heads.estimators.rine_estimator import RINE
 
 
 def linear_svm(C: float = 0.01, max_iter: int = 10_000) -> Pipeline:  # noqa: N803  # sklearn's name
@@ -115,6 +116,50 @@ def linear_probe(
         The estimator alone: it standardises the columns itself.
     """
     estimator = LinearProbe(
+        learning_rate=learning_rate,
+        weight_decay=weight_decay,
+        epochs=epochs,
+        batch_size=batch_size,
+        seed=seed,
+    )
+    return Pipeline([("estimator", estimator)])
+
+
+def rine(
+    projection_dim: int = 128,
+    projection_layers: int = 2,
+    dropout: float = 0.5,
+    contrast_weight: float = 0.2,
+    learning_rate: float = 1e-3,
+    weight_decay: float = 1e-4,
+    epochs: int = 20,
+    batch_size: int = 64,
+    seed: int = 0,
+) -> Pipeline:
+    """Train a head that learns which blocks tell (RINE, ECCV 2024), as `RINETask`.
+
+    It takes two layers at least, of one width, such as ``clip.block5.cls`` and ``clip.block7.cls``.
+    The task stops early; here the number of epochs is fixed.
+
+    Args:
+        projection_dim: Width of the projections.
+        projection_layers: Linear layers in each of the two projections.
+        dropout: Share of values that training drops before and between layers, in [0, 1).
+        contrast_weight: Weight of the supervised contrast of a batch's images, at least 0.
+        learning_rate: Highest learning rate of AdamW, above 0.
+        weight_decay: Of AdamW, at least 0.
+        epochs: Passes over the training images.
+        batch_size: Most images a step.
+        seed: Decides first weights, order and what is dropped.
+
+    Returns:
+        The estimator alone: it standardises the columns itself.
+    """
+    estimator = RINE(
+        projection_dim=projection_dim,
+        projection_layers=projection_layers,
+        dropout=dropout,
+        contrast_weight=contrast_weight,
         learning_rate=learning_rate,
         weight_decay=weight_decay,
         epochs=epochs,

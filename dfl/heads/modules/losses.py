@@ -1,12 +1,13 @@
-"""What heads are trained to make small: a classifier's loss, and that of a bottleneck."""
+"""What heads are trained to make small: a classifier's loss, a bottleneck's, and RINE's."""
 
 import math
 
 import torch
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits
+from torch.nn.functional import binary_cross_entropy_with_logits, normalize
 
 from dfl.heads.modules.bottleneck import BottleneckOutput
+from dfl.heads.modules.rine import RINEOutput
 from dfl.types import UNKNOWN
 
 
@@ -126,3 +127,50 @@ def disagreement(logit: Tensor, other: Tensor) -> Tensor:
     """
     # KL(p, q) + KL(q, p) of Bernoullis is (p - q) (logit p - logit q)
     return (logit.sigmoid() - other.sigmoid()) * (logit - other) / 2
+
+
+def supervised_contrast(
+    representation: Tensor, label: Tensor, *, temperature: float = 0.07
+) -> Tensor:
+    """Compute how far images are from the others of their class (Khosla et al., NeurIPS 2020).
+
+    It is L_out there (eq. 2), with cosines as similarity.
+
+    Args:
+        representation: Shape ``(B, P)``.
+        label: Shape ``(B,)``.
+        temperature: What cosines are divided by, above 0.
+
+    Returns:
+        In nats, shape ``(B,)``; 0 for an image that is the only one of its class.
+    """
+    unit = normalize(representation, dim=1)
+    itself = torch.eye(len(unit), dtype=torch.bool, device=unit.device)
+    # the lowest number, not -inf: an image alone in its batch has a gradient of 0 then, not nan
+    similarity = (unit @ unit.T / temperature).masked_fill(itself, torch.finfo(unit.dtype).min)
+    log_share = similarity - similarity.logsumexp(1, keepdim=True)
+    alike = (label[:, None] == label) & ~itself
+    total = torch.where(alike, log_share, 0.0).sum(1)
+    return -total / alike.sum(1).clamp(min=1)
+
+
+def rine_loss(
+    output: RINEOutput, label: Tensor, *, contrast_weight: float = 0.0
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Compute the loss of each image and its terms.
+
+    Args:
+        output: What the head made of a batch.
+        label: ``REAL``, ``FAKE`` or ``UNKNOWN``, shape ``(B,)``.
+        contrast_weight: Weight of the `supervised_contrast` of the representations, at least 0.
+
+    Returns:
+        The cross-entropy and the weighted contrast, shape ``(B,)``, nan where the label is unknown;
+        and, where both count, the two before they are weighted.
+    """
+    loss = cross_entropy(output.logit, label)
+    if contrast_weight == 0:
+        return loss, {}
+    contrast = supervised_contrast(output.representation, label)
+    terms = {"classification": loss, "contrast": contrast}
+    return loss + contrast_weight * contrast, terms

@@ -76,6 +76,7 @@ _INSTEAD: Final = (
 _NARROWER: Final = "take fewer layers of the features, or dfl.heads.estimators.bottleneck"
 _INSTEAD_OF: Final = {
     "Autoencoder": "train it with `dfl fit` and take dfl.heads.estimators.bottleneck, or pca",
+    "RINE": "train dfl.heads.RINETask with `dfl fit`, or take logistic_regression",
     "LinearProbe": "train dfl.heads.LinearProbeTask with `dfl fit`, or take logistic_regression",
 }
 

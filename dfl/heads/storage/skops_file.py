@@ -29,6 +29,7 @@ TRUSTED_TYPES: Final = (
     "dfl.heads.LinearProbe",
     "dfl.heads.OnePerFamily",  # estimators or plain arrays
     "dfl.heads.Prototypes",  # plain arrays and texts
+    "dfl.heads.RINE",  # plain arrays
     "dfl.heads.Shuffled",  # an estimator
     "dfl.heads.TextSimilarity",
     "dfl.heads.Without",  # an estimator, and texts

@@ -10,6 +10,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
 import dfl.heads.modules.bottleneck_training
+import dfl.heads.modules.training
 from dfl.errors import HeadError
 from dfl.heads.estimators import lda, random_forest
 from dfl.heads.estimators.autoencoder_step import Autoencoder
@@ -119,12 +120,11 @@ def test_fit__memory_map_is_never_read_at_once(
     features, label = images(9000)
     np.save(tmp_path / "features.npy", features)
     mapped = np.load(tmp_path / "features.npy", mmap_mode="r")
-    tensor, read = dfl.heads.modules.bottleneck_training._tensor, []
-    monkeypatch.setattr(
-        dfl.heads.modules.bottleneck_training,
-        "_tensor",
-        lambda rows: (read.append(len(rows)), tensor(rows))[1],
-    )
+    tensor, read = dfl.heads.modules.training.tensor, []
+    for module in (dfl.heads.modules.training, dfl.heads.modules.bottleneck_training):
+        monkeypatch.setattr(
+            module, "tensor", lambda rows: (read.append(len(rows)), tensor(rows))[1]
+        )
 
     fitted = Autoencoder(**SMALL, classify_weight=1.0).fit(mapped, label)
 

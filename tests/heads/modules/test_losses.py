@@ -13,6 +13,7 @@ from dfl.heads.modules.losses import (
     cross_entropy,
     disagreement,
     divergence,
+    supervised_contrast,
     uniformity,
 )
 
@@ -128,3 +129,28 @@ def test_disagreement__equals_torch_distributions() -> None:
     one, two = Bernoulli(logits=logit), Bernoulli(logits=other)
     expected = (kl_divergence(one, two) + kl_divergence(two, one)) / 2
     torch.testing.assert_close(disagreement(logit, other), expected)
+
+
+def test_contrast__by_numpy() -> None:
+    representation, label = randn(7, 3), torch.tensor([0, 1, 1, 0, 1, 2, 0])
+    unit = representation.numpy().astype(np.float64)
+    unit /= np.linalg.norm(unit, axis=1, keepdims=True)
+    expected = []
+    for i in range(7):
+        others = [j for j in range(7) if j != i]
+        total = sum(np.exp(unit[i] @ unit[j] / 0.2) for j in others)
+        alike = [j for j in others if label[j] == label[i]]
+        shares = [np.log(np.exp(unit[i] @ unit[j] / 0.2) / total) for j in alike]
+        expected.append(-np.mean(shares) if shares else 0.0)
+
+    found = supervised_contrast(representation, label, temperature=0.2)
+
+    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-4)
+
+
+def test_contrast__of_one_image_has_no_gradient() -> None:
+    alone = randn(1, 3).requires_grad_()
+
+    supervised_contrast(alone, torch.tensor([1])).sum().backward()
+
+    assert (alone.grad == 0).all()

@@ -6,6 +6,7 @@ from .estimators.encoder_step import BottleneckEncoder as BottleneckEncoder
 from .estimators.linear_probe import LinearProbe as LinearProbe
 from .estimators.meta_estimators import Balanced as Balanced
 from .estimators.meta_estimators import OnePerFamily as OnePerFamily
+from .estimators.photograph_distance import PhotographDistance as PhotographDistance
 from .estimators.prototypes import Prototypes as Prototypes
 from .estimators.reductions import StoredEncoder as StoredEncoder
 from .estimators.rine_estimator import RINE as RINE

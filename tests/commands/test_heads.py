@@ -375,6 +375,7 @@ def test_command__fits_every_config(
         "all": set(ALL_HEADS),
         "svm": {"svm"},
         "lda": {"lda"},
+        "floor": {"photograph_distance"},
         "kinds": {"balanced", "one_per_family", "prototypes"},
         "text": {"zero_shot", "learned_text"},
     }

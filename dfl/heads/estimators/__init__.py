@@ -22,6 +22,7 @@ from dfl.heads.estimators.classifiers import (
     shuffled,
     without,
 )
+from dfl.heads.estimators.photograph_distance import photograph_distance
 from dfl.heads.estimators.reductions import autoencoder, bottleneck, pca, scaled_blocks
 from dfl.heads.estimators.text_classifiers import learned_text, zero_shot
 
@@ -40,6 +41,7 @@ __all__ = [
     "naive_bayes",
     "one_per_family",
     "pca",
+    "photograph_distance",
     "prototypes",
     "random_forest",
     "rbf_svm",

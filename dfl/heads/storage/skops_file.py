@@ -28,6 +28,7 @@ TRUSTED_TYPES: Final = (
     "dfl.heads.LearnedText",  # plain arrays and texts
     "dfl.heads.LinearProbe",
     "dfl.heads.OnePerFamily",  # estimators or plain arrays
+    "dfl.heads.PhotographDistance",  # plain arrays and numbers
     "dfl.heads.Prototypes",  # plain arrays and texts
     "dfl.heads.RINE",  # plain arrays
     "dfl.heads.Shuffled",  # an estimator

@@ -30,7 +30,10 @@ def test_factory__is_typed_and_ends_in_an_estimator(name: str) -> None:
 
 @pytest.mark.parametrize("name", FACTORIES)
 def test_factory__scales_where_it_matters_only(name: str) -> None:
-    scale_free = {"decision_tree", "random_forest", "gradient_boosting", "linear_probe", "rine"}
+    scale_free = {
+        *("decision_tree", "random_forest", "gradient_boosting", "linear_probe", "rine"),
+        "photograph_distance",
+    }
 
     steps = getattr(estimators, name)().named_steps
 

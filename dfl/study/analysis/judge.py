@@ -193,13 +193,15 @@ class Judge:
 
     def _left_out(self, cell: Cell, rows: pd.DataFrame) -> list[tuple[str, str, pd.DataFrame]]:
         """List what was left out: fakes of a family against all photographs, a source alone."""
-        left_out = self.study.training_sets[cell.train_set].left_out
-        if left_out is None:
+        training_set = self.study.training_sets[cell.train_set]
+        if training_set.left_out is None:
             return []
-        new = left_out[self.study.scored_rows(cell)[rows.index]]
+        new = training_set.left_out[self.study.scored_rows(cell)[rows.index]]
         real = (rows["label"] == REAL).to_numpy()
+        # copies of photographs whose source was left out are no new family
+        known = set(self.study.frames[cell.seed]["family"][training_set.rows])
         found = []
-        for name in rows["family"][new & ~real].unique():
+        for name in rows["family"][new & ~real & ~rows["family"].isin(known)].unique():
             fakes = (rows["family"] == name).to_numpy() & new & ~real
             found.append(("family", str(name), unique_images(rows[fakes | real])))
         for name in rows["source"][new & real].unique():

@@ -14,7 +14,7 @@ from sklearn.metrics import (
 
 from dfl.evaluation import METRICS, group_weights
 from dfl.study.analysis.judge import AXES, Judge, judge_cells
-from dfl.study.design.training_sets import held_out_rows
+from dfl.study.design.training_sets import held_out_rows, training_sets
 from dfl.study.run.cells import CellStore
 from dfl.study.run.study import Study
 from dfl.study.run.workers import LocalWorkers
@@ -332,6 +332,20 @@ def test_judge__what_was_left_out_is_tested_whole_and_apart(tmp_path: Path) -> N
     real = own[(own["label"] == 0) & (own["split"] == "test")].drop_duplicates("path")
     assert known["none", "test", "family", "g2"]["n_real"][0] == len(real)
     assert not [name for _, _, scope, name in known if scope == "source"]
+
+
+def test_judge__copies_of_photographs_left_out_are_no_new_family(tmp_path: Path) -> None:
+    study = example(tmp_path, conditions=["none"], train_on=["leave_one_source_out"], nested=True)
+    frame = study.frames[0]
+    frame.loc[frame["generator"] == "g1", "source"] = frame["source"].where(
+        frame["label"] == 0, frame["dataset"].map({"alpha": "alpha+beta", "gamma": "gamma"})
+    )
+    study = replace(study, training_sets=training_sets(frame, ["leave_one_source_out"]))
+    chosen = cell(train_set="without source gamma")
+    scores = {"none": np.random.default_rng(0).normal(size=len(study.scored_rows(chosen)))}
+    values = Judge(study, metric="auroc", replicates=B).values(chosen, scores)
+    assert {name for _, _, scope, name in values if scope == "source"} == {"gamma"}
+    assert not [name for _, _, scope, name in values if scope == "family"]
 
 
 def test_judge__nested_validation_is_rated_on_matched_datasets(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Reconstructors that are trained on the photographs themselves, in seconds, on one thread."""
+"""Reconstructors that are trained on the photographs themselves, on one thread."""
 
 import logging
 import time

@@ -392,7 +392,7 @@ def test_study__is_planned_and_its_claims_name_what_it_has(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data").symlink_to(origin_root)
     text = file.read_text(encoding="utf-8").replace("../data/", f"{CONFIGS}/data/")
-    for block, shallow in (("15", "5"), ("11", "4"), ("7", "3")):
+    for block, shallow in (("15", "5"), ("11", "4"), ("9", "2"), ("7", "3")):
         text = text.replace(f"block{block}.", f"block{shallow}.")  # the tiny network has six
     (tmp_path / "study.yaml").write_text(text, encoding="utf-8")
     monkeypatch.setattr("dfl.study.run.plan.cell_seconds", lambda *_: 60.0)  # fits all once

@@ -31,7 +31,7 @@ def overview(groups: Mapping[str, Mapping[str, str]]) -> str:
     ]
     for title, commands in groups.items():
         lines += ["", f"{title}:"]
-        lines += [f"  {name:<10}{text}" for name, text in commands.items()]
+        lines += [f"  {name:<12}{text}" for name, text in commands.items()]
     return "\n".join([*lines, "", "`dfl COMMAND --help` lists the options of each."])
 
 
@@ -127,6 +127,8 @@ def _entry(name: str, text: str) -> str:
     body = fill(text, width=_width() - _COLUMN)
     body = indent(body, " " * _COLUMN)
     first = f"  {name}"
+    if len(first) > _width():  # as of many choices
+        first = fill(first.replace(",", ", "), width=_width(), subsequent_indent=" " * 6)
     return f"{first:<{_COLUMN}}{body[_COLUMN:]}" if len(first) < _COLUMN - 1 else f"{first}\n{body}"
 
 

@@ -29,7 +29,7 @@ def reconstruct(
     num_nodes: int = 1,
     strategy: str = "auto",
 ) -> Manifest | None:
-    """Draw photographs that are trained on again, by decoders: fakes that differ in nothing else.
+    """Draw training photographs again, by decoders: fakes that differ in nothing else.
 
     The real images of the training split are taken, never one of validation or test, whole or in a
     native crop; crop and transforms of the data are left aside, and no pixel is resampled. Each

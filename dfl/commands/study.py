@@ -75,7 +75,7 @@ def study(
     num_nodes: int = 1,
     strategy: str = "auto",
 ) -> Path | None:
-    """Train every head on every set of features, test all of them across datasets, and report.
+    """Train every head on every set of features, test all across datasets, and report.
 
     The plan is printed first. Every image goes through every backbone once for each condition;
     fusions, layers, heads, training sets and seeds cost no forward pass. Cells are fitted in

@@ -111,6 +111,7 @@ def test_check__every_config_of_the_repository_passes(config: Path) -> None:
         "logger": ("dfl.app.lightning_cli.LightningOptions", [f"--trainer.logger={config}"]),
         "head": ("dfl.commands.heads.heads", [f"--config={config}"]),
         "extract": ("dfl.commands.extract.extract", [f"--config={config}"]),
+        "reconstruct": ("dfl.commands.reconstruct.reconstruct", [f"--config={config}"]),
     }[kind]
     signature = signature_of(command)
     assert signature is not None

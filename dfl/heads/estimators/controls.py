@@ -17,6 +17,8 @@ from dfl.types import FAKE
 
 Array = npt.NDArray[np.float64]
 Features = npt.NDArray[np.number]
+Labels = npt.NDArray[np.int64]
+Rows = npt.NDArray[np.bool_]
 
 
 class _Control(MetaEstimatorMixin, MarginClassifier):  # type: ignore[misc]  # sklearn is untyped
@@ -24,7 +26,8 @@ class _Control(MetaEstimatorMixin, MarginClassifier):  # type: ignore[misc]  # s
 
     estimator: ClassifierMixin
 
-    def _adopt(self, inner: ClassifierMixin) -> Self:
+    def adopt(self, inner: ClassifierMixin) -> Self:
+        """Take a classifier that is fitted so, whoever has fitted it."""
         self.estimator_ = inner
         self.classes_ = inner.classes_
         self.n_features_in_ = inner.n_features_in_
@@ -73,15 +76,20 @@ class Without(_Control):
             HeadError: If no fake is left, or the provenance does not fit.
         """
         label = np.asarray(y)
-        kinds = kinds_of(label, provenance, "family")
-        kept = ~((label == FAKE) & np.isin(kinds.astype(str), list(self.families)))
-        if not (label[kept] == FAKE).any():
-            raise HeadError(f"no fake is left without {named(list(self.families))}; name fewer")
+        kept = self.kept(label, provenance)
         if asked.get("sample_weight") is not None:
             asked["sample_weight"] = np.asarray(asked["sample_weight"])[kept]
         if provenance is not None and asks_for(self.estimator, "provenance"):
             asked["provenance"] = provenance[kept]
-        return self._adopt(clone(self.estimator).fit(np.asarray(X)[kept], label[kept], **asked))
+        return self.adopt(clone(self.estimator).fit(np.asarray(X)[kept], label[kept], **asked))
+
+    def kept(self, label: Labels, provenance: pd.DataFrame | None) -> Rows:
+        """Say which images are learnt from, shape ``(N,)``; arguments and errors as of `fit`."""
+        kinds = kinds_of(label, provenance, "family")
+        kept = ~((label == FAKE) & np.isin(kinds.astype(str), list(self.families)))
+        if not (label[kept] == FAKE).any():
+            raise HeadError(f"no fake is left without {named(list(self.families))}; name fewer")
+        return np.asarray(kept)
 
 
 @dataclass(eq=False, repr=False)
@@ -115,4 +123,4 @@ class Shuffled(_Control):
             asked: Handed on to the classifier's `fit`.
         """
         label = np.random.default_rng(self.seed).permutation(np.asarray(y))
-        return self._adopt(clone(self.estimator).fit(X, label, **asked))
+        return self.adopt(clone(self.estimator).fit(X, label, **asked))

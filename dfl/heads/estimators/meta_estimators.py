@@ -15,6 +15,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clo
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from dfl.errors import HeadError
+from dfl.heads.estimators.controls import Without
 from dfl.heads.estimators.margin import MarginClassifier, margin
 from dfl.heads.estimators.provenance import By, Kinds, asks_for, kinds_of, takes_weights
 from dfl.types import FAKE, REAL
@@ -236,15 +237,15 @@ class OnePerFamily(MetaEstimatorMixin, MarginClassifier):  # type: ignore[misc] 
 
 
 def innermost(estimator: BaseEstimator) -> BaseEstimator:
-    """Give what `Balanced` and `OnePerFamily` wrap in the end; any other estimator itself."""
-    while isinstance(estimator, Balanced | OnePerFamily):
+    """Give what `Balanced`, `OnePerFamily` and `Without` wrap in the end; else the estimator."""
+    while isinstance(estimator, Balanced | OnePerFamily | Without):
         estimator = estimator.estimator
     return estimator
 
 
 def with_innermost(estimator: BaseEstimator, inner: BaseEstimator) -> BaseEstimator:
     """Copy a wrapper, unfitted, with another estimator in the innermost place."""
-    if not isinstance(estimator, Balanced | OnePerFamily):
+    if not isinstance(estimator, Balanced | OnePerFamily | Without):
         return inner
     copy = clone(estimator)
     return copy.set_params(estimator=with_innermost(estimator.estimator, inner))

@@ -3,9 +3,10 @@
 Scaling, principal components, a trained bottleneck and Nystroem's features, before LDA, logistic
 regression, a linear SVM or naive Bayes, come from passes over the rows. What is iterative is taken
 to the optimum of sklearn's objective, before which sklearn stops at its own default tolerance; the
-rest is what sklearn computes in memory, up to rounding. `Balanced` and `OnePerFamily` of these give
-rows weights, 0 for those that a classifier does not learn from. An RBF SVM becomes a linear one on
-Nystroem's features (Williams and Seeger 2001). Trees and neighbours need all rows at once.
+rest is what sklearn computes in memory, up to rounding. `Balanced`, `OnePerFamily` and `Without` of
+these give rows weights, 0 for those that a classifier does not learn from. An RBF SVM becomes a
+linear one on Nystroem's features (Williams and Seeger 2001). Trees and neighbours need all rows at
+once.
 """
 
 import logging
@@ -30,6 +31,7 @@ from sklearn.svm import SVC, LinearSVC
 
 from dfl.errors import HeadError
 from dfl.heads.estimators.block_scaler import BlockScaler
+from dfl.heads.estimators.controls import Without
 from dfl.heads.estimators.encoder_step import BottleneckEncoder
 from dfl.heads.estimators.margin import margin
 from dfl.heads.estimators.meta_estimators import (
@@ -192,6 +194,11 @@ def _fit_estimator(
     if isinstance(estimator, Balanced):
         weight = given.copy()
         weight[there] *= estimator.weights(label[there], own)
+        inner = clone(estimator.estimator)
+        return estimator.adopt(_fit_estimator(inner, stream.weighted(weight), provenance))
+    if isinstance(estimator, Without):
+        weight = given.copy()
+        weight[there] *= estimator.kept(label[there], own)
         inner = clone(estimator.estimator)
         return estimator.adopt(_fit_estimator(inner, stream.weighted(weight), provenance))
     if isinstance(estimator, OnePerFamily):

@@ -12,6 +12,7 @@ from dfl.errors import named
 from dfl.heads.estimators.reductions import StoredEncoder
 from dfl.report.study.content import UNMATCHED
 from dfl.study.analysis.estimates import Estimator
+from dfl.study.analysis.unseen import matched_training_sets
 from dfl.study.run.study import Study
 from dfl.types import FAKE, REAL, UNKNOWN
 
@@ -156,6 +157,13 @@ def _unmatched(study: Study) -> Iterator[str]:
 
 def _left_out(study: Study) -> Iterator[str]:
     """Say what leaving families and sources out has cost, and where it could not be done."""
+    leaves_out = any(each.left_out is not None for each in study.training_sets.values())
+    if leaves_out and not matched_training_sets(study):
+        yield (
+            "No dataset that is known to be matched was left out with its family and source, so "
+            "that no number here stands for new generators among new photographs: declare such "
+            "datasets (matched), and train on leave_one_family_and_source_out."
+        )
     learnt = study.frame["split"].isin(("train", "val")).to_numpy()
     for name, each in study.training_sets.items():
         if each.left_out is not None:

@@ -66,6 +66,16 @@ def test_notes__what_may_flatter_and_what_leaving_out_has_cost(tmp_path: Path) -
     assert "without family h: 2 images share a prompt or a photograph" in text
     assert "without source gamma: all photographs are of one source" in text
     assert "all fakes are of one family" not in text
+    nothing = "No dataset that is known to be matched was left out with its family and source"
+    assert nothing in text
+    study = example(
+        tmp_path,
+        conditions=["none"],
+        train_on=["leave_one_family_and_source_out"],
+        nested=True,
+        matched=["gamma"],
+    )
+    assert nothing not in said(study)
 
 
 def test_notes__reconstructions_without_draws(tmp_path: Path) -> None:

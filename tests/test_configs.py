@@ -432,9 +432,11 @@ def test_study__demo_runs_cut_down(
             "--data.crop.size=32",
             "--backbones.lite0.input_size=32",
             "--baselines.fine_tuned_lite0.input_size=32",
-            "--train_on=[combined]",
+            "--train_on=[combined, leave_one_family_and_source_out]",
+            "--sources={things: [real/coins/*], textures: [real/brick/*, real/gr*]}",
             "--grids={frozen: {features: each, reductions: [none], heads: [lda, knn]}}",
             "--finetuning.max_epochs=1",
+            "--finetuning.train_sets=[combined]",
             "--replicates=100",
             "--jobs=1",
         ]

@@ -443,6 +443,7 @@ def test_study__demo_runs_cut_down(
     )
     out = capsys.readouterr().out
     assert "demo_study/report.html" in out
+    assert "failed" not in out
     page = Path("demo_study/report.html").read_text(encoding="utf-8")
     assert "fine_tuned_lite0" in page
     assert "RBF SVM, logistic regression and LDA" in page

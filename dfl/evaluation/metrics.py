@@ -68,9 +68,9 @@ METRICS: Final = {
         Metric(
             "accuracy_at_val_threshold",
             "Accuracy (validation threshold)",
-            "Share of images judged right at the threshold that gave the best balanced accuracy on "
-            "validation images. Where reals and fakes are not equally many, guessing does not give "
-            "50 %.",
+            "Share of images judged right at the threshold chosen on validation images: that of "
+            "the best balanced accuracy or, where validation is nested, of a false positive rate. "
+            "Where reals and fakes are not equally many, guessing does not give 50 %.",
             lambda counts: (counts.found_fake + counts.found_real) / counts.total,
             both_classes=False,
             on_validation=True,

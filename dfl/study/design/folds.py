@@ -89,6 +89,9 @@ def nested_folds(
         return Folds(learnt, none, none, none, group)
     by_family, by_source = unit[FAKE] is family, unit[REAL] is source
     bundles = _bundles(unit, fake, real, dataset, matched if by_family and by_source else ())
+    if _most(bundles) < 2:  # so much is joined that nothing could be left out
+        bundles = _bundles(unit, fake, real, dataset, ())
+    count = min(count, _most(bundles))
     sizes = {
         bundle: (
             sum(int((unit[FAKE][fake] == name).sum()) for label, name in bundle if label == FAKE)
@@ -135,7 +138,11 @@ def _bundles(
     dataset: npt.NDArray[np.object_],
     matched: Sequence[str],
 ) -> list[tuple[tuple[int, str], ...]]:
-    """Join the units that a matched dataset has, and list the others alone."""
+    """Join the units that a matched dataset of one source has, and list the others alone.
+
+    Where its photographs are of several sources, its fakes are imitations, which have their folds
+    beside them.
+    """
     sides = ((FAKE, fake), (REAL, real))
     bundles = [{(label, name)} for label, own in sides for name in dict.fromkeys(unit[label][own])]
     for name in matched:
@@ -144,11 +151,18 @@ def _bundles(
             for label, own in sides
             for each in set(unit[label][own & (dataset == name)])
         }
+        if sum(label == REAL for label, _ in both) > 1:
+            continue
         touched = [bundle for bundle in bundles if bundle & both]
         bundles = [bundle for bundle in bundles if not bundle & both]
         if touched:
             bundles.append(set().union(*touched))
     return [tuple(sorted(bundle)) for bundle in bundles]
+
+
+def _most(bundles: Sequence[tuple[tuple[int, str], ...]]) -> int:
+    """Say to how many folds bundles can be dealt, each with both classes."""
+    return min(sum(any(each[0] == side for each in b) for b in bundles) for side in (FAKE, REAL))
 
 
 def _drawn(seed: int, bundle: tuple[tuple[int, str], ...]) -> str:

@@ -77,7 +77,7 @@ def test_nested_folds__imitations_are_validated_beside_their_photographs() -> No
     frame = pd.DataFrame(rows, columns=["path", "label", "generator", "group", "source"])
     frame.loc[frame["label"] == 1, "source"] = ""
     frame = with_provenance(frame.assign(dataset="d", split="train"))
-    folds = nested_folds(frame, np.ones(len(frame), dtype=bool))
+    folds = nested_folds(frame, np.ones(len(frame), dtype=bool), matched=["d"])
     assert folds.count == 2
     found = []
     for fold in range(2):
@@ -109,3 +109,14 @@ def test_nested_folds__every_fold_has_both_classes(
     for fold in range(folds.count):
         assert set(frame["label"][folds.validated == fold]) == {0, 1}
         assert set(frame["label"][folds.learnt(fold)]) == {0, 1}
+
+
+def test_nested_folds__matched_sets_of_one_source_are_not_all_joined() -> None:
+    sets = [(f"m{n}", 1, f"f{n}", "", 5) for n in range(3)]
+    sets += [(f"m{n}", 0, "", f"s{min(n, 1)}", 5) for n in range(3)]
+    frame = frame_of(sets)
+    matched = ["m0", "m1", "m2"]  # the last two share their photographs
+    folds = nested_folds(frame, np.ones(len(frame), dtype=bool), matched=matched)
+    assert folds.count == 2
+    chained = frame.replace({"source": {"s1": "s0"}})
+    assert nested_folds(chained, np.ones(len(frame), dtype=bool), matched=matched).count > 1

@@ -7,40 +7,20 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from sklearn.base import ClassifierMixin, MetaEstimatorMixin, clone
-from sklearn.utils.validation import check_is_fitted
+from sklearn.base import ClassifierMixin, clone
 
 from dfl.errors import HeadError, named
-from dfl.heads.estimators.margin import MarginClassifier, margin
+from dfl.heads.estimators.margin import ScoredByInner
 from dfl.heads.estimators.provenance import asks_for, kinds_of
 from dfl.types import FAKE
 
-Array = npt.NDArray[np.float64]
 Features = npt.NDArray[np.number]
 Labels = npt.NDArray[np.int64]
 Rows = npt.NDArray[np.bool_]
 
 
-class _Control(MetaEstimatorMixin, MarginClassifier):  # type: ignore[misc]  # sklearn is untyped
-    """A classifier whose training images or labels were changed on purpose."""
-
-    estimator: ClassifierMixin
-
-    def adopt(self, inner: ClassifierMixin) -> Self:
-        """Take a classifier that is fitted so, whoever has fitted it."""
-        self.estimator_ = inner
-        self.classes_ = inner.classes_
-        self.n_features_in_ = inner.n_features_in_
-        return self
-
-    def decision_function(self, X: Features) -> Array:  # noqa: N803  # sklearn's name
-        """Score images of features ``(N, D)``; shape ``(N,)``, above 0 for fake."""
-        check_is_fitted(self)
-        return margin(self.estimator_, X)
-
-
 @dataclass(eq=False, repr=False)
-class Without(_Control):
+class Without(ScoredByInner):
     """Leave the fakes of some families out, such as reconstructions, to see what they bring.
 
     Args:
@@ -93,7 +73,7 @@ class Without(_Control):
 
 
 @dataclass(eq=False, repr=False)
-class Shuffled(_Control):
+class Shuffled(ScoredByInner):
     """Shuffle the labels of the training images: a score above chance then comes from the protocol.
 
     Args:

@@ -1,10 +1,11 @@
 """How sure a fitted estimator is that an image is fake: one number, 0 where it is undecided."""
 
-from typing import Final
+from typing import Final, Self
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin
+from sklearn.utils.validation import check_is_fitted
 
 from dfl.errors import HeadError
 from dfl.types import FAKE, REAL
@@ -60,3 +61,28 @@ class MarginClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         """Predict classes: ``FAKE`` where the score is above 0, else ``REAL``; shape ``(N,)``."""
         score = margin(self, X)
         return np.asarray(self.classes_[(score > 0).astype(int)])
+
+
+class ScoredByInner(MetaEstimatorMixin, MarginClassifier):  # type: ignore[misc]  # sklearn is untyped
+    """A classifier that fits another one in a way of its own, and scores as that does.
+
+    Attributes:
+        estimator_: The fitted classifier, which scores.
+        classes_: ``[REAL, FAKE]``.
+        n_features_in_: D.
+    """
+
+    estimator_: ClassifierMixin
+    n_features_in_: int
+
+    def adopt(self, inner: ClassifierMixin) -> Self:
+        """Take a classifier that is fitted so, whoever has fitted it."""
+        self.estimator_ = inner
+        self.classes_ = inner.classes_
+        self.n_features_in_ = inner.n_features_in_
+        return self
+
+    def decision_function(self, X: npt.NDArray[np.number]) -> Array:  # noqa: N803  # sklearn's name
+        """Score images of features ``(N, D)``; shape ``(N,)``, above 0 for fake."""
+        check_is_fitted(self)
+        return margin(self.estimator_, X)

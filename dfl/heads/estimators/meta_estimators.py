@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from dfl.errors import HeadError
 from dfl.heads.estimators.controls import Without
-from dfl.heads.estimators.margin import MarginClassifier, margin
+from dfl.heads.estimators.margin import MarginClassifier, ScoredByInner, margin
 from dfl.heads.estimators.provenance import By, Kinds, asks_for, kinds_of, takes_weights
 from dfl.types import FAKE, REAL
 
@@ -29,7 +29,7 @@ _LEAST_SPREAD: Final = 1e-9  # of a classifier's scores; less is rounding
 
 
 @dataclass(eq=False, repr=False)
-class Balanced(MetaEstimatorMixin, MarginClassifier):  # type: ignore[misc]  # sklearn is untyped
+class Balanced(ScoredByInner):
     """Weight images so that both classes count alike, and in each class every kind.
 
     An image of kind k among the K kinds of its class weighs ``N / (2 * K * N_k)``, where N is the
@@ -93,18 +93,6 @@ class Balanced(MetaEstimatorMixin, MarginClassifier):  # type: ignore[misc]  # s
             )
             weight[own] = len(label) / (2 * len(count) * count[place])
         return weight
-
-    def adopt(self, inner: ClassifierMixin) -> Self:
-        """Take a classifier that is fitted on images weighted so, whoever has fitted it."""
-        self.estimator_ = inner
-        self.classes_ = inner.classes_
-        self.n_features_in_ = inner.n_features_in_
-        return self
-
-    def decision_function(self, X: Features) -> Array:  # noqa: N803  # sklearn's name
-        """Score images of features ``(N, D)``; shape ``(N,)``, above 0 for fake."""
-        check_is_fitted(self)
-        return margin(self.estimator_, X)
 
     @property
     def coef_(self) -> Array:

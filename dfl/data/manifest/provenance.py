@@ -45,9 +45,9 @@ def with_provenance(
         ConfigError: If a name is that of nothing, or of two families.
     """
     fake, real = ((frame["label"] == label).to_numpy() for label in (FAKE, REAL))
-    family = np.where(fake, _given(frame, "family"), "")
+    family = np.where(fake, given_provenance(frame, "family"), "")
     family = np.where(fake & (family == ""), frame["generator"].to_numpy(object), family)
-    source = np.where(fake | real, _given(frame, "source"), "")
+    source = np.where(fake | real, given_provenance(frame, "source"), "")
     missing = real & (source == "")
     source[missing] = _linked_datasets(frame[real])[missing[real]]
     return frame.assign(
@@ -55,7 +55,13 @@ def with_provenance(
     )
 
 
-def _given(frame: pd.DataFrame, column: str) -> Texts:
+def given_provenance(frame: pd.DataFrame, column: str) -> Texts:
+    """Read what a manifest itself says, shape ``(N,)``: empty where it says nothing.
+
+    Args:
+        frame: The rows of a manifest.
+        column: One of ``PROVENANCE``.
+    """
     if column not in frame:
         return np.full(len(frame), "", dtype=object)
     values = frame[column]
@@ -75,12 +81,7 @@ def _renamed(family: Texts, families: Names) -> Texts:
     return np.array([of.get(name, name) for name in family], dtype=object)
 
 
-def _located(
-    frame: pd.DataFrame,
-    source: npt.NDArray[np.object_],
-    real: npt.NDArray[np.bool_],
-    sources: Names,
-) -> Texts:
+def _located(frame: pd.DataFrame, source: Texts, real: Mask, sources: Names) -> Texts:
     located = source.copy()
     dataset, path = frame["dataset"].to_numpy(object), frame["path"].to_numpy(object)
     left = real.copy()

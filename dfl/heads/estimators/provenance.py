@@ -9,14 +9,14 @@ import pandas as pd
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import has_fit_parameter
 
-from dfl.data.manifest.provenance import with_provenance
+from dfl.data.manifest.provenance import PROVENANCE, given_provenance, with_provenance
 from dfl.errors import HeadError
 from dfl.types import FAKE, FeatureSpec
 
 Kinds = npt.NDArray[np.object_]
 By = Literal["family", "generator", "dataset"]
 
-PROVENANCE_COLUMNS: Final = ("generator", "family", "source", "dataset")
+PROVENANCE_COLUMNS: Final = ("generator", *PROVENANCE, "dataset")
 """The columns, texts, of the table that a head may ask for; a row an image, as the features are."""
 
 _COLUMNS: Final = {
@@ -47,7 +47,7 @@ def unsaid(frame: pd.DataFrame) -> str | None:
     """
     fake = (frame["label"] == FAKE).to_numpy()
     lacking = {
-        column: int((_given(frame, column) == "").to_numpy()[rows].sum())
+        column: int((given_provenance(frame, column) == "")[rows].sum())
         for column, rows in (("family", fake), ("source", ~fake))
     }
     stands_in = {
@@ -56,12 +56,6 @@ def unsaid(frame: pd.DataFrame) -> str | None:
     }
     said = [f"{count:,} {stands_in[column]}" for column, count in lacking.items() if count]
     return "; ".join(said) or None
-
-
-def _given(frame: pd.DataFrame, column: str) -> pd.Series:
-    if column not in frame:
-        return pd.Series("", index=frame.index, dtype=object)
-    return frame[column].fillna("")
 
 
 def kinds_of(label: npt.NDArray[np.int64], provenance: pd.DataFrame | None, by: By) -> Kinds:

@@ -169,9 +169,10 @@ class Judge:
 
     def _test_sets(self, cell: Cell, split: str) -> list[TestSet]:
         """List the test sets: scope, name, positions among the scored rows, and weights."""
-        own = self.study.splits(cell) == split
-        key = cell.seed, split, own.tobytes()
+        apart = self.study.is_apart(cell)  # else all training sets are tested on the same images
+        key = cell.seed, split, self.study.is_nested(cell), cell.train_set if apart else ""
         if key not in self._sets:
+            own = self.study.splits(cell) == split
             rows = self.study.frames[cell.seed].iloc[self.study.scored_rows(cell)]
             rows = known_rows(rows.reset_index(drop=True)[own])
             sets = [*image_sets(rows)]

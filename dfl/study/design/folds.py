@@ -1,6 +1,7 @@
 """Nested validation: whole families of generators and sources of photographs are left out."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -81,23 +82,19 @@ def nested_folds(
         FAKE: family if len(set(family[fake])) > 1 else _prefixed(group),
         REAL: source if len(set(source[real])) > 1 else _prefixed(group),
     }
-    count = min(
-        MOST_FOLDS, len(set(unit[FAKE][fake].tolist())), len(set(unit[REAL][real].tolist()))
-    )
-    none = np.full(len(frame), _NONE)
-    if count < 2:
-        return Folds(learnt, none, none, none, group)
     by_family, by_source = unit[FAKE] is family, unit[REAL] is source
     bundles = _bundles(unit, fake, real, dataset, matched if by_family and by_source else ())
     if _most(bundles) < 2:  # so much is joined that nothing could be left out
         bundles = _bundles(unit, fake, real, dataset, ())
-    count = min(count, _most(bundles))
+    count = min(MOST_FOLDS, _most(bundles))
+    if count < 2:
+        none = np.full(len(frame), _NONE)
+        return Folds(learnt, none, none, none, group)
+    images = {side: Counter(unit[side][own]) for side, own in ((FAKE, fake), (REAL, real))}
     sizes = {
-        bundle: (
-            sum(int((unit[FAKE][fake] == name).sum()) for label, name in bundle if label == FAKE)
-            / max(1, fake.sum()),
-            sum(int((unit[REAL][real] == name).sum()) for label, name in bundle if label == REAL)
-            / max(1, real.sum()),
+        bundle: tuple(
+            sum(counted[name] for each, name in bundle if each == side) / counted.total()
+            for side, counted in images.items()
         )
         for bundle in bundles
     }

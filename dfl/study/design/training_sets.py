@@ -148,17 +148,18 @@ def training_sets(frame: pd.DataFrame, train_on: Sequence[TrainOn]) -> dict[str,
                 own = (dataset == name) & known
                 families = frame["family"].isin(set(frame["family"][own & fake])).to_numpy()
                 sources = list(pd.unique(frame["source"][own & ~fake]))
+                several = len(sources) > 1
                 for source in sources if (own & fake).any() else []:
                     from_source = (frame["source"] == source).to_numpy()
                     photographs = own & ~fake & from_source
                     # of fakes that imitate photographs, those that imitate these
                     groups = set(frame["group"][photographs])
                     alike = own & fake & frame["group"].isin(groups).to_numpy()
-                    fakes = alike if alike.any() and len(sources) > 1 else families & fake
+                    fakes = alike if alike.any() and several else families & fake
                     title = f"without family and source of {name}"
-                    if len(sources) > 1:
+                    if several:
                         title = f"without family of {name} and source {source}"
-                    tested = photographs | fakes | (from_source & (len(sources) == 1))
+                    tested = fakes | (photographs if several else from_source)
                     leave_out(title, families & fake | from_source, tested, name)
     if impossible and not any(each.left_out is not None for each in found.values()):
         raise ConfigError(

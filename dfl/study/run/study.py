@@ -123,7 +123,7 @@ class Study:
         They are validation and test; where validation is nested, or something was left out, all of
         known label.
         """
-        return self._every[cell.seed] if self._scores_all(cell) else self.held_out[cell.seed]
+        return self._every[cell.seed] if self.is_apart(cell) else self.held_out[cell.seed]
 
     def splits(self, cell: Cell) -> npt.NDArray[np.object_]:
         """Say of every row that a cell scores whether it validates (``val``) or tests the cell.
@@ -132,7 +132,7 @@ class Study:
             ``val``, ``test`` or empty, in the order of `scored_rows`.
         """
         frame = self.frames[cell.seed]
-        if not self._scores_all(cell):
+        if not self.is_apart(cell):
             return frame["split"].to_numpy(object)[self.held_out[cell.seed]]
         found = np.full(len(frame), "", dtype=object)
         if self.is_nested(cell):
@@ -143,7 +143,8 @@ class Study:
         found[rows_to_test(frame, self.training_sets[cell.train_set])] = "test"
         return found[self.scored_rows(cell)]
 
-    def _scores_all(self, cell: Cell) -> bool:
+    def is_apart(self, cell: Cell) -> bool:
+        """Whether a cell's training set decides which images validate and test it."""
         return self.is_nested(cell) or self.training_sets[cell.train_set].left_out is not None
 
     def learnt_conditions(self, cell: Cell) -> list[str]:

@@ -62,12 +62,24 @@ def trainer(root: Path, **arguments: Any) -> pl.Trainer:
 
 def run(what: str, task: pl.LightningModule, features: Path, **arguments: Any) -> pl.Trainer:
     """Fit, validate, test or predict a task on a feature folder."""
-    ckpt = {"ckpt_path": arguments.pop("ckpt_path")} if "ckpt_path" in arguments else {}
     given = {name: arguments.pop(name) for name in ("layers", "batch_size") if name in arguments}
     data = FeatureDataModule(features, **{"batch_size": 16} | given)
+    return run_on(what, task, data, root=features.parent, **arguments)
+
+
+def run_on(
+    what: str,
+    task: pl.LightningModule,
+    data: pl.LightningDataModule,
+    *,
+    root: Path = Path("nowhere"),
+    **arguments: Any,
+) -> pl.Trainer:
+    """Fit, validate, test or predict a task on the batches of a data module."""
+    ckpt = {"ckpt_path": arguments.pop("ckpt_path")} if "ckpt_path" in arguments else {}
     quiet = {"verbose": False} if what in ("validate", "test") else {}
     with quiet_lightning():
-        made = trainer(features.parent, **arguments)
+        made = trainer(root, **arguments)
         getattr(made, what)(task, datamodule=data, **ckpt, **quiet)
     return made
 

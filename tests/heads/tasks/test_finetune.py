@@ -9,14 +9,14 @@ import pandas as pd
 import pytest
 import torch
 
-from dfl.app.quiet import quiet_lightning
 from dfl.data import ImageDataModule, Pair, Pairs, Resize, Splits
 from dfl.errors import CheckpointError, ConfigError
 from dfl.heads.modules.image_classifier import ImageClassifier
 from dfl.heads.storage.checkpoint import HeadDescription, read_checkpoint
 from dfl.heads.tasks.finetune import FineTuneTask
-from tests.heads.small_tasks import ADAM, feature_folder, trainer
+from tests.heads.small_tasks import ADAM, feature_folder
 from tests.heads.small_tasks import run as run_on_features
+from tests.heads.small_tasks import run_on as run
 
 
 def tiny(**arguments: Any) -> FineTuneTask:
@@ -33,16 +33,6 @@ def data(image_root: Path, tmp_path_factory) -> ImageDataModule:
         batch_size=8,
         splits=Splits(val_fraction=0.25, folder=tmp_path_factory.mktemp("splits")),
     )
-
-
-def run(
-    what: str, task: pl.LightningModule, data: pl.LightningDataModule, **arguments: Any
-) -> pl.Trainer:
-    ckpt = {"ckpt_path": arguments.pop("ckpt_path")} if "ckpt_path" in arguments else {}
-    with quiet_lightning():
-        made = trainer(Path("nowhere"), **arguments)
-        getattr(made, what)(task, datamodule=data, **ckpt)
-    return made
 
 
 class _Losses(pl.Callback):

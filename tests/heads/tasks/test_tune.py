@@ -4,7 +4,6 @@ import math
 from pathlib import Path
 from typing import Any
 
-import lightning.pytorch as pl
 import numpy as np
 import pytest
 import timm
@@ -13,7 +12,6 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from dfl import Detector
-from dfl.app.quiet import quiet_lightning
 from dfl.backbones import TimmBackbone
 from dfl.cli import main
 from dfl.data import ImageDataModule, Pair, Pairs, Resize, Splits
@@ -23,8 +21,9 @@ from dfl.heads import LinearProbeTask, TunedBackbone, TuneTask
 from dfl.heads.storage.checkpoint import HeadDescription, read_checkpoint
 from dfl.recipe import build, describe
 from tests.backbones import tiny_timm  # registers its models
-from tests.heads.small_tasks import feature_folder, trainer
+from tests.heads.small_tasks import feature_folder
 from tests.heads.small_tasks import run as run_on_features
+from tests.heads.small_tasks import run_on as run
 from tests.runs import image_data
 
 MODEL = tiny_timm.MODELS[3]
@@ -57,16 +56,6 @@ def tiny(weights: Path, layers: tuple[str, ...] = ("block0.mean",), **arguments:
     backbone = TimmBackbone(MODEL, list(layers), weights=str(weights))
     adam = lambda parameters: torch.optim.Adam(parameters, lr=0.02)  # noqa: E731
     return TuneTask({"clip": backbone}, **{"optimizer": adam, "rank": 2} | arguments)
-
-
-def run(
-    what: str, task: pl.LightningModule, data: pl.LightningDataModule, **arguments: Any
-) -> pl.Trainer:
-    ckpt = {"ckpt_path": arguments.pop("ckpt_path")} if "ckpt_path" in arguments else {}
-    with quiet_lightning():
-        made = trainer(Path("nowhere"), **arguments)
-        getattr(made, what)(task, datamodule=data, **ckpt)
-    return made
 
 
 def network(task: TuneTask) -> torch.nn.Module:
